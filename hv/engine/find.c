@@ -1,0 +1,20 @@
+/* The list of engines. */
+#include "config.h"
+
+#include "hv/engine/engine.h"
+
+#include <string.h>
+
+static const struct hv_engine_ops *const engines[] = {
+    &hv_engine_interp,
+};
+
+const struct hv_engine_ops *hv_engine_find(const char *name)
+{
+    if (strcmp(name, "auto") == 0)
+        return engines[0];
+    for (size_t i = 0; i < HV_ARRAY_LEN(engines); i++)
+        if (strcmp(engines[i]->name, name) == 0)
+            return engines[i];
+    return NULL;
+}

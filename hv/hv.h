@@ -1,0 +1,141 @@
+/* hv: the hypervisor of one domain, seen from outside.
+ *
+ * A domain is a process, domus-hv. It is driven over a control channel: a UNIX SOCK_SEQPACKET socket on
+ * which each request is one hypercall. Where Xen has the operation, number and structures are Xen's
+ * (domctl, memory_op, hvm_op, evtchn_op: see <xen/...>); what Xen leaves to dom0's kernel and user space
+ * is one family of our own, __HYPERVISOR_domus_op below. libdomctl (the domctl_* functions) is the client
+ * side.
+ *
+ * How a domain is built: start `domus-hv --control-fd N` with a listening socket as descriptor N,
+ * domctl_connect, domctl_create, domctl_max_vcpus, domctl_max_mem, domctl_build, domctl_console_attach,
+ * domctl_store_attach, domctl_unpause. It lives on when the connection closes. When the guest shuts
+ * down, the process stays with its last state until domctl_destroy, as a Xen domain does.
+ *
+ * This header and the Xen public headers are all that other rooms include of this one.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ------------------------------------------------------------------ wire format of the channel */
+
+#define HV_CONTROL_MAGIC        0x316d6f44u /* "Dom1" */
+#define HV_CONTROL_DATA_ADDRESS 0x10000u    /* caller address of the first byte of the data area */
+#define HV_CONTROL_DATA_MAX     (96u * 1024)
+#define HV_CONTROL_FDS_MAX      8u
+
+enum hv_control_type {
+    HV_CONTROL_CALL = 1,
+    HV_CONTROL_REPLY = 2,
+    HV_CONTROL_EVENT = 3,
+};
+
+/* Every message: this, then data_bytes of data. A reply carries the data area back, as the hypercall
+ * left it. Descriptors go with a call as SCM_RIGHTS. Host byte order: both ends are one machine. */
+struct hv_control_message {
+    uint32_t magic;
+    uint32_t type;
+    uint32_t serial; /* of the call, copied to the reply; 0 in events */
+    uint32_t data_bytes;
+    uint64_t number;  /* call: hypercall number; event: enum hv_event */
+    uint64_t args[5]; /* call: arguments, pointers being caller addresses; reply: args[0] is the
+                         result, 0 or above, or a negative XEN_E*; event: see enum hv_event */
+};
+
+/* Sent to connections that asked with DOMUS_OP_subscribe. */
+enum hv_event {
+    HV_EVENT_SHUTDOWN = 1, /* args[0]: SHUTDOWN_* code */
+    HV_EVENT_STORE_LOST = 2, /* the connection to domus-xenstored broke: attach a new one */
+};
+
+/* ------------------------------------------------------------------ our own hypercall family */
+
+/* Xen keeps __HYPERVISOR_arch_7 free on x86; args[0] is the operation, args[1] its argument. */
+#define __HYPERVISOR_domus_op 55
+
+enum domus_op {
+    DOMUS_OP_build = 1,     /* args[1] -> struct domus_build, fds: kernel[, ramdisk] */
+    DOMUS_OP_console_attach = 2, /* args[1]: console number (0), fds: tty master or socket[, log file] */
+    DOMUS_OP_store_attach = 3,   /* fds: a connection to domus-xenstored that speaks for this domain */
+    DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
+    DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
+};
+
+struct domus_build {
+    uint64_t cmdline;       /* IN: caller address of a NUL-terminated string, or 0 */
+    uint32_t cmdline_bytes; /* IN: with the NUL; at most 4096 */
+    uint32_t has_ramdisk;   /* IN: fds[1] is a ramdisk */
+    uint64_t store_gfn;     /* OUT: xenstore ring, for XS_INTRODUCE */
+    uint32_t store_evtchn;  /* OUT */
+    uint32_t console_evtchn; /* OUT */
+    uint64_t console_gfn;   /* OUT */
+    char error[256];        /* OUT: on failure, what is wrong with which file */
+};
+
+struct domus_info {
+    char engine[16];          /* OUT */
+    uint64_t resident_bytes;  /* OUT: of the whole process */
+    uint64_t code_cache_bytes; /* OUT: 0 for interp */
+};
+
+/* ------------------------------------------------------------------ libdomctl */
+
+struct domctl; /* one connection; not for two threads at once */
+
+struct domctl_info {
+    uint16_t domid;
+    uint8_t uuid[16];
+    bool paused;  /* by the toolstack */
+    bool blocked; /* no vCPU wants to run */
+    bool dying;
+    bool shutdown;
+    unsigned shutdown_code; /* SHUTDOWN_*, when shutdown */
+    uint64_t memory_pages, max_pages;
+    uint64_t cpu_time_ns;
+    unsigned online_vcpus, max_vcpus;
+};
+
+struct domctl_vcpu_info {
+    bool online, blocked, running;
+    uint64_t cpu_time_ns;
+    unsigned cpu; /* host CPU it ran on last */
+};
+
+/* Called after each control hypercall, for a log. */
+typedef void domctl_log_fn(void *opaque, const char *name, long result);
+
+/* Connects to the control socket at @path, or takes the connected socket @fd. Calls made with the
+ * connection fail with -ETIMEDOUT after @timeout_ms without a reply (and the connection is then
+ * useless). All functions below give 0 or a negative errno (Xen's numbers are Linux's here), -EPIPE when
+ * the domain's process is gone. */
+int domctl_connect(const char *path, int timeout_ms, struct domctl **out);
+int domctl_connect_fd(int fd, int timeout_ms, struct domctl **out);
+void domctl_free(struct domctl *ctl);
+void domctl_set_log(struct domctl *ctl, domctl_log_fn *fn, void *opaque);
+
+/* Any hypercall: @data (may be NULL) is the data area, in and out. *@result is its result if 0 is returned. */
+int domctl_hypercall(struct domctl *ctl, uint64_t number, const uint64_t args[5], void *data,
+                     size_t data_bytes, const int *fds, size_t nr_fds, long *result);
+
+int domctl_create(struct domctl *ctl, uint16_t domid, const uint8_t uuid[16], unsigned max_vcpus);
+int domctl_max_mem(struct domctl *ctl, uint64_t kib); /* also populates, before domctl_build */
+int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
+/* Loads a kernel; *@build has the OUT fields, build->error too on failure. @ramdisk_fd may be -1. */
+int domctl_build(struct domctl *ctl, int kernel_fd, int ramdisk_fd, const char *cmdline,
+                 struct domus_build *build);
+int domctl_console_attach(struct domctl *ctl, unsigned console, int tty_fd, int log_fd);
+int domctl_store_attach(struct domctl *ctl, int store_fd);
+int domctl_pause(struct domctl *ctl);
+int domctl_unpause(struct domctl *ctl);
+int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */
+int domctl_get_info(struct domctl *ctl, struct domctl_info *info);
+int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_info *info);
+int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
+
+/* Events: subscribe, then poll domctl_fd and call domctl_next_event, which does not block: 1 and *event,
+ * *arg; 0 when there is none; -EPIPE at the end. A connection with events is best used for nothing else. */
+int domctl_subscribe(struct domctl *ctl);
+int domctl_fd(const struct domctl *ctl);
+int domctl_next_event(struct domctl *ctl, enum hv_event *event, uint64_t *arg);

@@ -1,0 +1,9 @@
+/* HVM parameters (HVMOP_set_param, HVMOP_get_param). */
+#pragma once
+
+#include "hv/domain.h"
+
+int hv_params_init(struct hv_domain *d) HV_MUST_CHECK;
+void hv_params_fini(struct hv_domain *d);
+uint64_t hv_param_get(struct hv_domain *d, unsigned index);
+void hv_param_set(struct hv_domain *d, unsigned index, uint64_t value);

@@ -1,0 +1,29 @@
+/* What Xen adds to a vCPU: vcpu_info, runstate, the singleshot and periodic timer, the event upcall. The
+ * vCPU loop (hv/machine/vcpu.c) calls these.
+ */
+#pragma once
+
+#include "hv/domain.h"
+
+int hv_vcpu_xen_new(struct hv_vcpu *v) HV_MUST_CHECK;
+void hv_vcpu_xen_free(struct hv_vcpu *v);
+
+/* The vCPU's vcpu_info as the guest has it mapped now (shared_info at first, then where it was registered). */
+struct vcpu_info *hv_vcpu_info(struct hv_vcpu *v);
+
+/* RUNSTATE_running, _runnable, _blocked, _offline: accounts and tells the guest's runstate area. vCPU thread,
+ * or any for a vCPU that does not run. */
+void hv_vcpu_xen_set_runstate(struct hv_vcpu *v, int runstate);
+
+/* CLOCK_MONOTONIC time of the next Xen timer, 0 for never. */
+uint64_t hv_vcpu_xen_deadline_ns(struct hv_vcpu *v);
+/* Sends VIRQ_TIMER for timers that are due. vCPU thread. */
+void hv_vcpu_xen_run_timers(struct hv_vcpu *v);
+
+/* The vector to inject now for an event upcall that bypasses the local APIC (HVM_PARAM_CALLBACK_IRQ of the
+ * vector type): upcall pending and not masked; or -1. Upcalls through a vector of HVMOP_set_evtchn_upcall_vector
+ * go to hv_lapic_set_irq when they become pending instead. vCPU thread. */
+int hv_vcpu_xen_callback_vector(struct hv_vcpu *v);
+
+/* An event is pending and unmasked: a vCPU that polls or blocks wakes. */
+bool hv_vcpu_xen_event_pending(struct hv_vcpu *v);

@@ -1,0 +1,34 @@
+/* The life of a vCPU thread: run, wait in HLT, pause, take interrupts. */
+#pragma once
+
+#include "hv/domain.h"
+
+/* Adds vCPU number d->nr_vcpus in its reset state (not running). 0 or negative errno. */
+int hv_vcpu_new(struct hv_domain *d, struct hv_vcpu **out) HV_MUST_CHECK;
+
+/* Starts the threads of all vCPUs (paused until the domain is unpaused). 0 or negative errno. */
+int hv_vcpus_start(struct hv_domain *d) HV_MUST_CHECK;
+void hv_vcpus_join(struct hv_domain *d);
+
+/* Sets bits of enum hv_attention and makes the vCPU look at them, out of HLT too. Any thread. */
+void hv_vcpu_request(struct hv_vcpu *v, uint32_t attention);
+
+/* Nested pause of one vCPU; hv_vcpu_pause returns when it is outside run() (at once when called on
+ * the vCPU's own thread: it stops when it leaves run()). */
+void hv_vcpu_pause(struct hv_vcpu *v);
+void hv_vcpu_unpause(struct hv_vcpu *v);
+void hv_domain_pause(struct hv_domain *d);
+void hv_domain_unpause(struct hv_domain *d);
+
+/* Brings a vCPU online (VCPUOP_up, SIPI) or takes it offline. */
+void hv_vcpu_set_online(struct hv_vcpu *v, bool online);
+
+/* IF is set, no STI/MOV SS shadow. */
+static inline bool hv_vcpu_can_take_interrupt(const struct hv_vcpu *v)
+{
+    return (v->cpu.rflags & HV_EFLAGS_IF) && !v->cpu.int_shadow;
+}
+
+/* CPU time this vCPU's thread used, in nanoseconds, and whether it is waiting in HLT. */
+uint64_t hv_vcpu_cpu_time_ns(const struct hv_vcpu *v);
+bool hv_vcpu_is_blocked(const struct hv_vcpu *v);

@@ -1,0 +1,54 @@
+/* x87, MMX, SSE and other vector instructions, executed by the host CPU itself.
+ *
+ * An x86-64 host needs no software model of them: the instruction is re-encoded so that its memory operand
+ * goes through one fixed host register and its general registers through fixed ones too, and put into a small
+ * generated stub which loads the guest's registers it reads, executes, and stores those it writes. Stubs are
+ * made once per distinct encoding and shared by all vCPUs.
+ *
+ * Also here: which instructions are of that kind, and the XSAVE family on plain buffers.
+ */
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include "hv/x86/cpu.h"
+
+struct hv_native;      /* the cache of stubs of a domain: self-locking, W^X by dual mapping */
+struct hv_native_insn; /* one stub; lives as long as the cache */
+
+int hv_native_new(struct hv_native **out) HV_MUST_CHECK;
+void hv_native_free(struct hv_native *native);
+
+/* What the interpreter has to know about an instruction it hands over. */
+struct hv_native_info {
+    bool has_memory; /* a memory operand; its address is the interpreter's business */
+    bool reads_memory, writes_memory;
+    unsigned memory_bytes; /* 0 to 64 */
+    bool aligned;          /* #GP(0) unless the operand is aligned to its size (legacy SSE 16-byte operands) */
+    bool x87;              /* pending x87 exceptions matter (#MF), CR0.TS/EM give #NM */
+    bool sse;              /* CR4.OSFXSR clear or CR0.EM set gives #UD, CR0.TS #NM */
+};
+
+/* Finds or makes the stub for a decoded instruction. -ENOTSUP when it is not of this kind (the interpreter has
+ * it, or it is #UD by the domain's CPUID policy), -ENOMEM. Any thread. */
+int hv_native_compile(struct hv_native *native, const ZydisDecodedInstruction *insn,
+                      const ZydisDecodedOperand *operands, const struct hv_native_insn **out) HV_MUST_CHECK;
+const struct hv_native_info *hv_native_info(const struct hv_native_insn *insn);
+
+/* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is the operand
+ * in host memory (the guest's page itself, or a bounce buffer that the caller writes back), or NULL. Reports an
+ * unmasked SIMD or x87 exception by -EFAULT and *@fault, destination registers unchanged. */
+int hv_native_execute(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
+                      struct hv_fault *fault) HV_MUST_CHECK;
+
+/* XSAVE family on buffers. @rfbm is XCR0 & EDX:EAX. Sizes are those of the standard layout. */
+unsigned hv_xstate_bytes(uint64_t xcr0);
+void hv_fxsave(const struct hv_cpu *cpu, uint8_t out[512], bool rex_w);
+int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512], bool rex_w) HV_MUST_CHECK; /* -EINVAL: #GP */
+/* @image holds the old contents on entry (components outside @rfbm stay). @optimized: XSAVEOPT, XSAVEC not. */
+void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, bool compacted);
+int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm) HV_MUST_CHECK; /* -EINVAL: #GP */
+void hv_xstate_reset(struct hv_cpu *cpu);
+
+/* XCR0 bits and CPUID leaf 0xd facts that this host and these stubs can give the guest. */
+uint64_t hv_xstate_supported(void);

@@ -1,0 +1,137 @@
+/* rpc: libvirt's wire protocol, seen from the driver.
+ *
+ * A server owns listening sockets and clients; a program is a table of procedures. A message comes in on the
+ * main loop, is checked against its table row (known, authenticated, allowed on this socket, decodable) and
+ * its handler is called on a worker thread with the arguments as a GVariant tuple. The handler returns the
+ * reply as a GVariant tuple, or NULL with a GError; the rpc layer encodes, so no handler sees XDR. Replies may
+ * overtake each other. A row without a handler answers VIR_ERR_NO_SUPPORT by name.
+ *
+ * Signatures are in the letters of libvirt's protocol notation (i u x t d c q s ms ay U D N P V I E S F B O
+ * H K T aX X[n] (..) mX); the GVariant types they become are in codec.h.
+ *
+ * Start reading at server.c (what a client can do), then codec.c.
+ */
+#pragma once
+
+#include <gio/gio.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+/* Errors for clients: domain XLDRV_ERROR, the code is a virErrorNumber, the message is complete. Errors of
+ * other domains become VIR_ERR_INTERNAL_ERROR, or what a converter of the driver says. */
+#define XLDRV_ERROR (xldrv_error_quark())
+GQuark xldrv_error_quark(void);
+
+/* Sets an error whose text is libvirt's usual prefix of @code ("Domain not found: ", "Requested operation is
+ * not valid: ", ...) and the formatted detail. Always returns FALSE. */
+gboolean xldrv_set_error(GError **error, virErrorNumber code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+typedef struct _XldrvServer XldrvServer;
+typedef struct _XldrvClient XldrvClient; /* reference-counted; may be closed while a handler runs */
+typedef struct _XldrvCall XldrvCall;
+typedef struct _XldrvStream XldrvStream;
+
+typedef GVariant *(*XldrvHandler)(XldrvCall *call, GVariant *args, GError **error);
+
+typedef enum {
+    XLDRV_PROC_NONE = 0,
+    XLDRV_PROC_READONLY_OK = 1 << 0, /* allowed on read-only connections */
+    XLDRV_PROC_NO_AUTH = 1 << 1,     /* allowed before authentication */
+    XLDRV_PROC_NO_OPEN = 1 << 2,     /* allowed before CONNECT_OPEN */
+    XLDRV_PROC_HIGH = 1 << 3,        /* never waits behind blocked workers */
+    XLDRV_PROC_STREAM = 1 << 4,      /* the handler must create a stream */
+    XLDRV_PROC_FDS_IN = 1 << 5,
+    XLDRV_PROC_FDS_OUT = 1 << 6,
+    XLDRV_PROC_EVENT = 1 << 7,       /* server to client only */
+} XldrvProcedureFlags;
+
+typedef struct {
+    guint number;
+    const char *name;   /* as in libvirt's remote_protocol, without REMOTE_PROC_ */
+    const char *args;   /* signature */
+    const char *ret;    /* signature; of the event for XLDRV_PROC_EVENT */
+    const char *limits; /* maximum element counts, see codec.h; "" for none */
+    const char *acl;    /* object:permission[;...] */
+    guint flags;        /* XldrvProcedureFlags */
+    XldrvHandler handler;
+} XldrvProcedure;
+
+typedef struct {
+    guint32 program, version;
+    const XldrvProcedure *procedures; /* sorted by number, index is number - 1 */
+    guint n_procedures;
+} XldrvProgram;
+
+typedef struct {
+    guint max_clients;           /* 5000 */
+    guint max_anonymous_clients; /* 20 */
+    guint max_client_requests;   /* 5 */
+    guint min_workers, max_workers, prio_workers; /* 5, 20, 5 */
+    int keepalive_interval;      /* 5 s, -1 is off */
+    guint keepalive_count;       /* 5 */
+    guint auth_timeout;          /* 30 s until authenticated */
+} XldrvLimits;
+
+extern const XldrvLimits xldrv_default_limits;
+
+XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits);
+void xldrv_server_free(XldrvServer *server);
+void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);
+/* Listens on a UNIX socket; replaces a stale one, refuses a live one. @mode as of chmod. */
+gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode, gboolean readonly,
+                                  GError **error);
+/* Takes a listening socket that the service manager opened. */
+gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, gboolean readonly, GError **error);
+
+/* Called on the main loop when a client is gone, after its streams were aborted. */
+typedef void (*XldrvClientClosedFn)(XldrvClient *client, gpointer user_data);
+void xldrv_server_set_client_closed(XldrvServer *server, XldrvClientClosedFn fn, gpointer user_data);
+
+/* ---- inside a handler */
+
+XldrvClient *xldrv_call_client(XldrvCall *call); /* borrowed */
+const XldrvProcedure *xldrv_call_procedure(XldrvCall *call);
+/* Descriptors that came with the call: borrowed, count in *n. */
+const int *xldrv_call_fds(XldrvCall *call, guint *n);
+/* Gives descriptor @fd (taken) back with the reply. */
+void xldrv_call_return_fd(XldrvCall *call, int fd);
+/* @fn runs on the main loop right after the reply has been queued: what must not overtake it. */
+void xldrv_call_after_reply(XldrvCall *call, GDestroyNotify fn, gpointer user_data);
+
+/* ---- clients */
+
+XldrvClient *xldrv_client_ref(XldrvClient *client);
+void xldrv_client_unref(XldrvClient *client);
+guint64 xldrv_client_id(XldrvClient *client);
+gboolean xldrv_client_is_readonly(XldrvClient *client);
+void xldrv_client_set_readonly(XldrvClient *client);
+gboolean xldrv_client_is_open(XldrvClient *client);
+void xldrv_client_set_open(XldrvClient *client);
+/* Credentials of a UNIX peer. FALSE if there are none. */
+gboolean xldrv_client_peer(XldrvClient *client, guint *uid, guint *gid, int *pid);
+/* The driver's own data of this connection. */
+void xldrv_client_set_data(XldrvClient *client, gpointer data, GDestroyNotify free_fn);
+gpointer xldrv_client_get_data(XldrvClient *client);
+/* Starts sending keepalive pings (the client said it answers them). */
+void xldrv_client_start_keepalive(XldrvClient *client);
+/* Sends event procedure @number of @program; @payload is floating or taken. Any thread; in order. A client
+ * that does not read has its queue bounded and is then closed. */
+void xldrv_client_send_event(XldrvClient *client, guint32 program, guint number, GVariant *payload);
+/* Closes when what is queued has been sent. Any thread. */
+void xldrv_client_close(XldrvClient *client);
+
+/* ---- streams */
+
+/* Makes the stream of this call: data flows between the client and @fd (taken, non-blocking is set; a pty,
+ * pipe, socket or file), both ways, until EOF, hang-up, finish or abort. @closed runs once on the main loop
+ * when it is over. If the handler then fails, the stream is dropped. */
+typedef void (*XldrvStreamClosedFn)(XldrvStream *stream, gpointer user_data);
+XldrvStream *xldrv_stream_new_fd(XldrvCall *call, int fd, XldrvStreamClosedFn closed, gpointer user_data);
+/* Ends it from our side with an error for the client. Any thread, also after it is over. */
+void xldrv_stream_abort(XldrvStream *stream, virErrorNumber code, const char *message);
+XldrvStream *xldrv_stream_ref(XldrvStream *stream);
+void xldrv_stream_unref(XldrvStream *stream);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvServer, xldrv_server_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvClient, xldrv_client_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvStream, xldrv_stream_unref)

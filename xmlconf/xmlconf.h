@@ -1,0 +1,115 @@
+/* xmlconf: domain XML and the typed configuration read from it.
+ *
+ * The XML document is the truth and is kept whole, so that what a user wrote comes back. A typed
+ * configuration is read from it through one table of paths (fields.c) and checked; defaults that libvirt
+ * fills in (uuid, clock, lifecycle actions, console type and target ...) are written back into the document.
+ * What Domus cannot do is refused by name, never ignored. What only a running domain has (id, tty paths,
+ * aliases) is laid over the document when it is formatted.
+ *
+ * Knows nothing of the driver or the hypervisor.
+ */
+#pragma once
+
+#include <glib.h>
+
+#define XMLCONF_ERROR (xmlconf_error_quark())
+GQuark xmlconf_error_quark(void);
+
+typedef enum {
+    XMLCONF_ERROR_XML,         /* not well-formed, or an element or value is missing or wrong */
+    XMLCONF_ERROR_SCHEMA,      /* violates libvirt's schema (XMLCONF_VALIDATE) */
+    XMLCONF_ERROR_UNSUPPORTED, /* fine, but Domus cannot do it */
+    XMLCONF_ERROR_OS_TYPE,     /* os type, architecture or machine that nobody here runs */
+    XMLCONF_ERROR_INTERNAL,
+} XmlconfError;
+
+typedef enum {
+    XMLCONF_VALIDATE = 1 << 0, /* against libvirt's RNG schema first */
+} XmlconfParseFlags;
+
+typedef enum {
+    XMLCONF_FORMAT_SECURE = 1 << 0,   /* passwords too */
+    XMLCONF_FORMAT_INACTIVE = 1 << 1, /* without what only a running domain has */
+    XMLCONF_FORMAT_STATUS = 1 << 2,   /* for the driver's own files: everything */
+} XmlconfFormatFlags;
+
+typedef enum { XMLCONF_OS_PVH, XMLCONF_OS_PV, XMLCONF_OS_HVM } XmlconfOsType;
+
+typedef enum {
+    XMLCONF_ACTION_DESTROY,
+    XMLCONF_ACTION_RESTART,
+    XMLCONF_ACTION_PRESERVE,
+    XMLCONF_ACTION_RENAME_RESTART,
+    XMLCONF_ACTION_COREDUMP_DESTROY,
+    XMLCONF_ACTION_COREDUMP_RESTART,
+} XmlconfAction;
+
+typedef enum { XMLCONF_CHAR_PTY, XMLCONF_CHAR_FILE, XMLCONF_CHAR_NULL } XmlconfCharType;
+
+typedef struct {
+    XmlconfCharType type;
+    char *path;     /* file; or NULL */
+    char *log_path; /* <log file=.../>; or NULL */
+    gboolean log_append;
+    char *tty;   /* running domain: the pty, set by the driver */
+    char *alias; /* running domain */
+} XmlconfConsole;
+
+typedef struct {
+    char *name;
+    char *uuid; /* 36 characters, lower case */
+    char *title, *description;
+    int id; /* -1 when not running; set by the driver */
+
+    XmlconfOsType os_type;
+    char *kernel, *initrd, *cmdline; /* kernel is there for PVH; the others may be NULL */
+
+    guint64 memory_kib;         /* <memory>: maximum */
+    guint64 current_memory_kib; /* <currentMemory> */
+    guint max_vcpus, current_vcpus;
+    char *cpuset; /* <vcpu cpuset=...>; or NULL */
+
+    XmlconfAction on_poweroff, on_reboot, on_crash;
+    GPtrArray *consoles; /* of XmlconfConsole */
+    char *clock_offset;  /* "utc", "localtime", "variable" ... */
+} XmlconfDomainConfig;
+
+typedef struct _XmlconfDomain XmlconfDomain; /* a document and its configuration; reference-counted */
+
+/* Parses, checks and fills in defaults. @domain_type is what <domain type=...> must say: "xen". */
+XmlconfDomain *xmlconf_domain_parse(const char *xml, XmlconfParseFlags flags, GError **error);
+/* A deep copy that can be changed apart from @domain (the live copy of a definition). */
+XmlconfDomain *xmlconf_domain_copy(XmlconfDomain *domain);
+XmlconfDomain *xmlconf_domain_ref(XmlconfDomain *domain);
+void xmlconf_domain_unref(XmlconfDomain *domain);
+
+/* The typed configuration; strings belong to the domain. The driver writes the fields marked so. */
+XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain);
+
+/* The XML text of a domain. */
+char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error);
+
+/* Title, description and <metadata> elements, as virDomainSetMetadata changes them. @uri and @key are for
+ * elements; @value NULL removes. get: NULL without an error when absent. */
+typedef enum { XMLCONF_METADATA_DESCRIPTION, XMLCONF_METADATA_TITLE, XMLCONF_METADATA_ELEMENT } XmlconfMetadata;
+char *xmlconf_domain_get_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *uri, GError **error);
+gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *value,
+                                     const char *key, const char *uri, GError **error);
+
+/* The host's and the hypervisor's side: capabilities and domain capabilities XML. */
+typedef struct {
+    char *host_uuid;
+    char *cpu_model, *cpu_vendor;
+    guint nodes, sockets, cores, threads, cpus;
+    guint64 memory_kib;
+    guint64 page_kib;
+    const char *emulator; /* path of domus-hv */
+    guint max_vcpus;
+    guint64 hugepages_kib; /* 0: none */
+} XmlconfHost;
+char *xmlconf_capabilities_format(const XmlconfHost *host);
+/* NULL arguments mean the default; an unknown one is an error. */
+char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const char *emulator, const char *arch,
+                                         const char *machine, const char *virttype, GError **error);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfDomain, xmlconf_domain_unref)
