@@ -50,7 +50,8 @@ typedef struct {
     const char *name;   /* as in libvirt's remote_protocol, without REMOTE_PROC_ */
     const char *args;   /* signature */
     const char *ret;    /* signature; of the event for XLDRV_PROC_EVENT */
-    const char *limits; /* maximum element counts, see codec.h; "" for none */
+    const char *limits; /* maximum element counts of the arrays in args, then of those in ret, in order of
+                         * appearance and separated by commas; "" if there are no arrays */
     const char *acl;    /* object:permission[;...] */
     guint flags;        /* XldrvProcedureFlags */
     XldrvHandler handler;

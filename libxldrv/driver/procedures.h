@@ -1,0 +1,10 @@
+/* The one table of program REMOTE: every procedure of libvirt's protocol, implemented or not. */
+#pragma once
+
+#include "libxldrv/rpc/rpc.h"
+
+/* Number of the program and its version, from libvirt's remote_protocol. */
+#define XLDRV_REMOTE_PROGRAM 0x20008086
+#define XLDRV_REMOTE_VERSION 1
+
+extern const XldrvProgram xldrv_remote_program;
