@@ -1,0 +1,33 @@
+#!/usr/bin/python3
+"""domus-hv run: a guest with no daemon, on both of Debian's kernels and with several vCPUs."""
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import tap
+from host import Console, guest_files, program
+
+COMPLAINT = r"fail|warn|bug:|oops|unchecked|unexpected|call trace"
+
+
+def boot(flavour, vcpus, *options):
+    files = guest_files(flavour)
+    return Console([program("domus-hv"), "run", "--kernel", f"{files}/vmlinuz", "--ramdisk", f"{files}/initrd.gz",
+                    "--cmdline", "console=hvc0 guest.poweroff", "--memory", "256", "--vcpus", str(vcpus), *options])
+
+
+for flavour, vcpus in [("generic", 1), ("generic", 2), ("cloud", 1), ("cloud", 4)]:
+    with boot(flavour, vcpus, "--stats") as console:
+        up = console.expect(r"guest: up after ([\d.]+) s, (\d+) vCPU")
+        tap.ok(up, f"{flavour}, {vcpus} vCPUs: boots", console.text[-3000:])
+        tap.equal(console.wait(120), 0, f"{flavour}, {vcpus} vCPUs: powers off with status 0")
+        if up:
+            tap.equal(up.group(2), str(vcpus), f"{flavour}, {vcpus} vCPUs: all are online")
+            tap.note(f"boot to init {up.group(1)} s")
+        complaints = [line for line in console.text.splitlines() if re.search(COMPLAINT, line, re.I)]
+        tap.equal(complaints, [], f"{flavour}, {vcpus} vCPUs: no complaint in the kernel's log")
+        for line in console.text.splitlines():
+            if re.search(r"mips|instructions", line, re.I):
+                tap.note(line)
+tap.done()
