@@ -17,6 +17,7 @@
 #include <xen/xen.h>
 #include <xen/xen-compat.h>
 #include <xen/errno.h>
+#include <xen/elfnote.h>
 #include <xen/features.h>
 #include <xen/version.h>
 #include <xen/memory.h>
