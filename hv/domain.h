@@ -26,6 +26,8 @@ struct hv_gnttab;
 struct hv_lapic;
 struct hv_loop;
 struct hv_params;
+struct hv_physmap;
+struct hv_sched;
 struct hv_store_ring;
 struct hv_vcpu_xen;
 
@@ -74,6 +76,8 @@ struct hv_domain {
     struct hv_evtchn *evtchn;
     struct hv_gnttab *gnttab;
     struct hv_params *params; /* HVM parameters */
+    struct hv_physmap *physmap; /* shared_info's place, e820: hv/hypercall/memory-op.c */
+    struct hv_sched *sched;     /* watchdogs: hv/hypercall/sched.c */
     struct hv_console *console;
     struct hv_store_ring *store;
     struct hv_control *control;

@@ -11,6 +11,9 @@ typedef void hv_evtchn_notify_fn(void *opaque); /* on the notifying thread: wake
 int hv_evtchn_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_evtchn_fini(struct hv_domain *d);
 
+/* Ports above @port cannot be allocated (max_evtchn_port of createdomain). Before the guest runs. */
+void hv_evtchn_set_max_port(struct hv_domain *d, uint32_t port);
+
 /* Makes an unbound port for domain 0's side to bind, as a toolstack does (console, store). 0 or
  * negative errno. */
 int hv_evtchn_alloc_unbound(struct hv_domain *d, hv_evtchn_port *port) HV_MUST_CHECK;
@@ -26,3 +29,7 @@ void hv_evtchn_backend_notify(struct hv_domain *d, hv_evtchn_port port);
 
 /* Raises @virq (VIRQ_TIMER ...) on the vCPU. Any thread. */
 void hv_evtchn_virq(struct hv_vcpu *v, unsigned virq);
+
+/* True when the guest has given page @gfn to event channels (FIFO control block, event array), so that it
+ * cannot be taken away. Caller holds domain->lock. */
+bool hv_evtchn_uses_gfn(struct hv_domain *d, hv_gfn gfn);

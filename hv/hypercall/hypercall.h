@@ -10,17 +10,37 @@
 #include "hv/domain.h"
 #include "hv/xen-abi.h"
 
-enum hv_caller_kind { HV_CALLER_GUEST = 1u << 0, HV_CALLER_CONTROL = 1u << 1 };
+struct hv_control;
+struct hv_control_connection;
+
+/* GUEST32 is a guest in 32-bit protected mode: only calls whose structures have the same layout in both
+ * worlds are open to it. */
+enum hv_caller_kind {
+    HV_CALLER_GUEST = 1u << 0,
+    HV_CALLER_CONTROL = 1u << 1,
+    HV_CALLER_GUEST32 = 1u << 2,
+};
+#define HV_CALLER_ANY_GUEST (HV_CALLER_GUEST | HV_CALLER_GUEST32)
+#define HV_CALLER_ALL       (HV_CALLER_ANY_GUEST | HV_CALLER_CONTROL)
 
 struct hv_caller {
     enum hv_caller_kind kind;
-    struct hv_domain *domain;
-    struct hv_vcpu *vcpu; /* guest only */
+    struct hv_domain *domain; /* NULL for the control domain until createdomain */
+    struct hv_vcpu *vcpu;     /* guest only */
+    bool in_multicall;        /* a multicall does not nest */
     uint8_t *data;        /* control only: data area, written back to the caller */
     size_t data_bytes;
     int *fds; /* control only: descriptors passed; a handler that keeps one sets it to -1 */
     size_t nr_fds;
+    struct hv_control *control;               /* control only */
+    struct hv_control_connection *connection; /* control only; NULL for a call from this process */
 };
+
+/* The caller is the guest itself, not the control domain. */
+static inline bool hv_caller_is_guest(const struct hv_caller *c)
+{
+    return c->kind != HV_CALLER_CONTROL;
+}
 
 /* Copies from and to caller memory. 0 or -XEN_EFAULT. */
 int hv_caller_read(struct hv_caller *c, uint64_t address, void *buf, size_t bytes) HV_MUST_CHECK;

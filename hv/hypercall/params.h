@@ -5,5 +5,7 @@
 
 int hv_params_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_params_fini(struct hv_domain *d);
+/* What the parameter is now; 0 for an index that does not exist. Any thread. */
 uint64_t hv_param_get(struct hv_domain *d, unsigned index);
+/* Sets it without the checks that HVMOP_set_param makes. */
 void hv_param_set(struct hv_domain *d, unsigned index, uint64_t value);

@@ -21,9 +21,19 @@ uint64_t hv_vcpu_xen_deadline_ns(struct hv_vcpu *v);
 void hv_vcpu_xen_run_timers(struct hv_vcpu *v);
 
 /* The vector to inject now for an event upcall that bypasses the local APIC (HVM_PARAM_CALLBACK_IRQ of the
- * vector type): upcall pending and not masked; or -1. Upcalls through a vector of HVMOP_set_evtchn_upcall_vector
+ * vector type) when an upcall is pending; or -1. The mask byte of vcpu_info is for PV guests only. Upcalls through a vector of HVMOP_set_evtchn_upcall_vector
  * go to hv_lapic_set_irq when they become pending instead. vCPU thread. */
 int hv_vcpu_xen_callback_vector(struct hv_vcpu *v);
 
 /* An event is pending and unmasked: a vCPU that polls or blocks wakes. */
 bool hv_vcpu_xen_event_pending(struct hv_vcpu *v);
+
+/* SCHEDOP_poll: from now until its runstate is running again, the vCPU also wakes when @port (or any port, for
+ * 0) becomes pending, or at system time @timeout_ns if that is not 0. vCPU thread. */
+void hv_vcpu_xen_poll(struct hv_vcpu *v, uint32_t port, uint64_t timeout_ns);
+
+/* An event became pending on the vCPU: sets evtchn_upcall_pending and raises the upcall. Any thread. */
+void hv_vcpu_xen_mark_pending(struct hv_vcpu *v);
+
+/* True when vcpu_info of some vCPU lives in page @gfn. Caller holds domain->lock. */
+bool hv_vcpu_xen_uses_gfn(struct hv_domain *d, hv_gfn gfn);

@@ -23,6 +23,11 @@ void hv_domain_unpause(struct hv_domain *d);
 /* Brings a vCPU online (VCPUOP_up, SIPI) or takes it offline. */
 void hv_vcpu_set_online(struct hv_vcpu *v, bool online);
 
+/* For a hypercall on the vCPU's own thread (SCHEDOP_block, _poll): when the vCPU leaves run(), which it does at
+ * the next instruction, it waits as in HLT, whatever IF is, until hv_vcpu_xen_event_pending(), an interrupt that
+ * it can take, or a request. */
+void hv_vcpu_block(struct hv_vcpu *v);
+
 /* IF is set, no STI/MOV SS shadow. */
 static inline bool hv_vcpu_can_take_interrupt(const struct hv_vcpu *v)
 {

@@ -1,0 +1,34 @@
+/* The grant table of the domain, versions 1 and 2.
+ * Source: xen/grant_table.h.
+ */
+#pragma once
+
+#include "hv/domain.h"
+#include "hv/xen-abi.h"
+
+/* hv_domain_new and hv_domain_free call these. */
+int hv_gnttab_init(struct hv_domain *d) HV_MUST_CHECK;
+void hv_gnttab_fini(struct hv_domain *d);
+
+/* Limits the table to @frames frames (max_grant_frames of createdomain). Before the guest runs. */
+int hv_gnttab_set_max_frames(struct hv_domain *d, uint32_t frames) HV_MUST_CHECK;
+
+/* Shared page @index of hv_memory_map_shared for frame @frame of the table (@status: of the version 2
+ * status array). The table grows to have it. 0 or negative XEN_E*. */
+int hv_gnttab_frame(struct hv_domain *d, uint32_t frame, bool status, uint64_t *index) HV_MUST_CHECK;
+
+/* Notes where a frame is mapped now; *@old is where it was, ~0 for nowhere. Caller holds domain->lock. */
+void hv_gnttab_frame_mapped(struct hv_domain *d, uint32_t frame, bool status, hv_gfn gfn, hv_gfn *old);
+
+/* A grant in use: what a backend or a copy may touch while it holds it. */
+struct hv_grant {
+    uint32_t ref;
+    bool write;
+    hv_gfn gfn;
+    uint16_t offset, length; /* the part of the page that is granted */
+};
+
+/* Takes grant @ref for domain @domid to read, or to write too. GNTST_okay, or a negative GNTST_*. */
+int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
+                  struct hv_grant *out) HV_MUST_CHECK;
+void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant);
