@@ -26,6 +26,13 @@ GQuark xldrv_error_quark(void);
  * not valid: ", ...) and the formatted detail. Always returns FALSE. */
 gboolean xldrv_set_error(GError **error, virErrorNumber code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
+/* The same as if it came from another part of libvirt (XLDRV_ERROR still), for clients that look at the domain. */
+gboolean xldrv_set_error_from(GError **error, virErrorDomain from, virErrorNumber code, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
+
+/* Sets VIR_ERR_SYSTEM_ERROR with the formatted text, ": " and what @system_errno means. Always returns FALSE. */
+gboolean xldrv_set_system_error(GError **error, int system_errno, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
 typedef struct _XldrvServer XldrvServer;
 typedef struct _XldrvClient XldrvClient; /* reference-counted; may be closed while a handler runs */
 typedef struct _XldrvCall XldrvCall;
@@ -70,14 +77,23 @@ typedef struct {
     guint min_workers, max_workers, prio_workers; /* 5, 20, 5 */
     int keepalive_interval;      /* 5 s, -1 is off */
     guint keepalive_count;       /* 5 */
-    guint auth_timeout;          /* 30 s until authenticated */
+    guint auth_timeout;          /* 30 s until authenticated, and as long again until CONNECT_OPEN */
+    guint stall_timeout;         /* 60 s without progress of a half-read or half-written message */
 } XldrvLimits;
 
 extern const XldrvLimits xldrv_default_limits;
 
+/* A server on the caller's thread-default main context: create, use and free it on that thread. @name is for
+ * messages. */
 XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits);
+/* Closes all sockets and clients, waits for the handlers that run, and drops what they return. */
 void xldrv_server_free(XldrvServer *server);
+/* Serves @program, which must stay. Its signatures are compiled here; a bad one is a programming error. */
 void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);
+/* What code errors of other domains than XLDRV_ERROR have; VIR_ERR_OK stands for VIR_ERR_INTERNAL_ERROR. The usual
+ * prefix of the code is put before their text. Any thread. */
+typedef virErrorNumber (*XldrvErrorCodeFn)(const GError *error);
+void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn);
 /* Listens on a UNIX socket; replaces a stale one, refuses a live one. @mode as of chmod. */
 gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode, gboolean readonly,
                                   GError **error);
@@ -92,11 +108,12 @@ void xldrv_server_set_client_closed(XldrvServer *server, XldrvClientClosedFn fn,
 
 XldrvClient *xldrv_call_client(XldrvCall *call); /* borrowed */
 const XldrvProcedure *xldrv_call_procedure(XldrvCall *call);
-/* Descriptors that came with the call: borrowed, count in *n. */
+/* Descriptors that came with the call: borrowed (dup what is kept), count in *n. */
 const int *xldrv_call_fds(XldrvCall *call, guint *n);
 /* Gives descriptor @fd (taken) back with the reply. */
 void xldrv_call_return_fd(XldrvCall *call, int fd);
-/* @fn runs on the main loop right after the reply has been queued: what must not overtake it. */
+/* @fn runs on the main loop right after the reply has been queued: what must not overtake it. It runs also if the
+ * handler failed or the client is gone. */
 void xldrv_call_after_reply(XldrvCall *call, GDestroyNotify fn, gpointer user_data);
 
 /* ---- clients */
@@ -110,7 +127,7 @@ gboolean xldrv_client_is_open(XldrvClient *client);
 void xldrv_client_set_open(XldrvClient *client);
 /* Credentials of a UNIX peer. FALSE if there are none. */
 gboolean xldrv_client_peer(XldrvClient *client, guint *uid, guint *gid, int *pid);
-/* The driver's own data of this connection. */
+/* The driver's own data of this connection; freed with the last reference to the client, on any thread. */
 void xldrv_client_set_data(XldrvClient *client, gpointer data, GDestroyNotify free_fn);
 gpointer xldrv_client_get_data(XldrvClient *client);
 /* Starts sending keepalive pings (the client said it answers them). */
@@ -118,16 +135,19 @@ void xldrv_client_start_keepalive(XldrvClient *client);
 /* Sends event procedure @number of @program; @payload is floating or taken. Any thread; in order. A client
  * that does not read has its queue bounded and is then closed. */
 void xldrv_client_send_event(XldrvClient *client, guint32 program, guint number, GVariant *payload);
-/* Closes when what is queued has been sent. Any thread. */
+/* Takes no further call, and closes when those in progress have been answered and what is queued has been sent.
+ * Any thread. */
 void xldrv_client_close(XldrvClient *client);
 
 /* ---- streams */
 
 /* Makes the stream of this call: data flows between the client and @fd (taken, non-blocking is set; a pty,
- * pipe, socket or file), both ways, until EOF, hang-up, finish or abort. @closed runs once on the main loop
- * when it is over. If the handler then fails, the stream is dropped. */
+ * pipe, socket or file), in the directions that its access mode allows, until EOF, hang-up, finish or abort.
+ * @closed runs once on the main loop when it is over. If the handler then fails, the stream is dropped (and
+ * @closed still runs). Returns a reference for the caller. */
 typedef void (*XldrvStreamClosedFn)(XldrvStream *stream, gpointer user_data);
-XldrvStream *xldrv_stream_new_fd(XldrvCall *call, int fd, XldrvStreamClosedFn closed, gpointer user_data);
+XldrvStream *xldrv_stream_new_fd(XldrvCall *call, int fd, XldrvStreamClosedFn closed, gpointer user_data)
+    G_GNUC_WARN_UNUSED_RESULT;
 /* Ends it from our side with an error for the client. Any thread, also after it is over. */
 void xldrv_stream_abort(XldrvStream *stream, virErrorNumber code, const char *message);
 XldrvStream *xldrv_stream_ref(XldrvStream *stream);
