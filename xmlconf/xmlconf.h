@@ -16,7 +16,8 @@
 GQuark xmlconf_error_quark(void);
 
 typedef enum {
-    XMLCONF_ERROR_XML,         /* not well-formed, or an element or value is missing or wrong */
+    XMLCONF_ERROR_XML,         /* an element or value is missing or wrong */
+    XMLCONF_ERROR_SYNTAX,      /* not well-formed; the message is whole ("(domain_definition):3: ...") */
     XMLCONF_ERROR_SCHEMA,      /* violates libvirt's schema (XMLCONF_VALIDATE) */
     XMLCONF_ERROR_UNSUPPORTED, /* fine, but Domus cannot do it */
     XMLCONF_ERROR_OS_TYPE,     /* os type, architecture or machine that nobody here runs */
@@ -24,7 +25,8 @@ typedef enum {
 } XmlconfError;
 
 typedef enum {
-    XMLCONF_VALIDATE = 1 << 0, /* against libvirt's RNG schema first */
+    XMLCONF_VALIDATE = 1 << 0,   /* against libvirt's RNG schema first */
+    XMLCONF_PARSE_LIVE = 1 << 1, /* the driver's own file: take id, tty and alias, which others may not set */
 } XmlconfParseFlags;
 
 typedef enum {
@@ -48,8 +50,9 @@ typedef enum { XMLCONF_CHAR_PTY, XMLCONF_CHAR_FILE, XMLCONF_CHAR_NULL } XmlconfC
 
 typedef struct {
     XmlconfCharType type;
-    char *path;     /* file; or NULL */
-    char *log_path; /* <log file=.../>; or NULL */
+    char *path;      /* file; or NULL */
+    gboolean append; /* to the file; else it is emptied first */
+    char *log_path;  /* <log file=.../>; or NULL */
     gboolean log_append;
     char *tty;   /* running domain: the pty, set by the driver */
     char *alias; /* running domain */
@@ -70,13 +73,14 @@ typedef struct {
     char *cpuset; /* <vcpu cpuset=...>; or NULL */
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
-    GPtrArray *consoles; /* of XmlconfConsole */
-    char *clock_offset;  /* "utc", "localtime", "variable" ... */
+    GPtrArray *consoles; /* of XmlconfConsole; exactly one */
+    char *clock_offset;  /* "utc" */
+    char *emulator;      /* path of the hypervisor program asked for; or NULL */
 } XmlconfDomainConfig;
 
 typedef struct _XmlconfDomain XmlconfDomain; /* a document and its configuration; reference-counted */
 
-/* Parses, checks and fills in defaults. @domain_type is what <domain type=...> must say: "xen". */
+/* Parses, checks and fills in defaults. */
 XmlconfDomain *xmlconf_domain_parse(const char *xml, XmlconfParseFlags flags, GError **error);
 /* A deep copy that can be changed apart from @domain (the live copy of a definition). */
 XmlconfDomain *xmlconf_domain_copy(XmlconfDomain *domain);

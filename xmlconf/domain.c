@@ -1,0 +1,106 @@
+/* domain: a document and its configuration.
+ *
+ * parse: text -> document.c -> (schema.c) -> record.c reads the rows of fields.c -> check.c
+ * format: a copy of the document <- record.c writes the configuration into it -> format.c -> text
+ *
+ * So the configuration may be changed between the two, and whatever has no row (metadata, elements of
+ * foreign namespaces) comes back as it was. */
+#include "config.h"
+
+#include "xmlconf/domain.h"
+
+#include <string.h>
+
+#include "xmlconf/fields.h"
+
+G_DEFINE_QUARK(xmlconf-error-quark, xmlconf_error)
+
+static gboolean check_root(xmlDoc *doc, GError **error)
+{
+    const xmlNode *root = xmlDocGetRootElement(doc);
+
+    if (!root->ns && strcmp((const char *)root->name, "domain") == 0)
+        return TRUE;
+    g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "unexpected root element <%s>, expecting <domain>",
+                (const char *)root->name);
+    return FALSE;
+}
+
+static XmlconfDomain *domain_new(xmlDoc *doc)
+{
+    XmlconfDomain *domain = g_new0(XmlconfDomain, 1);
+
+    g_atomic_ref_count_init(&domain->refs);
+    domain->doc = doc;
+    domain->config.id = -1;
+    return domain;
+}
+
+XmlconfDomain *xmlconf_domain_parse(const char *xml, XmlconfParseFlags flags, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xmlconf_document_parse(xml, "(domain_definition)", error);
+
+    if (!doc || !check_root(doc, error))
+        return NULL;
+    if ((flags & XMLCONF_VALIDATE) && !xmlconf_schema_validate(doc, "domain", error))
+        return NULL;
+
+    g_autoptr(XmlconfDomain) domain = domain_new(g_steal_pointer(&doc));
+    if (!xmlconf_record_read(&xmlconf_domain_record, xmlDocGetRootElement(domain->doc), &domain->config,
+                             (flags & XMLCONF_PARSE_LIVE) != 0, error) ||
+        !xmlconf_config_complete(&domain->config, error))
+        return NULL;
+    return g_steal_pointer(&domain);
+}
+
+XmlconfDomain *xmlconf_domain_copy(XmlconfDomain *domain)
+{
+    xmlDoc *doc = xmlCopyDoc(domain->doc, 1);
+    if (!doc)
+        g_error("no memory to copy the document of a domain"); /* as GLib's own allocations do */
+
+    XmlconfDomain *copy = domain_new(doc);
+    xmlconf_record_copy(&xmlconf_domain_record, &copy->config, &domain->config);
+    return copy;
+}
+
+XmlconfDomain *xmlconf_domain_ref(XmlconfDomain *domain)
+{
+    g_atomic_ref_count_inc(&domain->refs);
+    return domain;
+}
+
+void xmlconf_domain_unref(XmlconfDomain *domain)
+{
+    if (!domain || !g_atomic_ref_count_dec(&domain->refs))
+        return;
+    xmlconf_record_clear(&xmlconf_domain_record, &domain->config);
+    xmlFreeDoc(domain->doc);
+    g_free(domain);
+}
+
+XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain)
+{
+    return &domain->config;
+}
+
+char *xmlconf_domain_render(XmlconfDomain *domain, xmlDoc *doc, gboolean live)
+{
+    xmlNode *root = xmlDocGetRootElement(doc);
+
+    xmlconf_record_write(&xmlconf_domain_record, root, &domain->config, live);
+    return xmlconf_document_format(root, 0, FALSE);
+}
+
+char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error)
+{
+    gboolean live = (flags & XMLCONF_FORMAT_STATUS) || !(flags & XMLCONF_FORMAT_INACTIVE);
+    g_autoptr(xmlDoc) doc = xmlCopyDoc(domain->doc, 1);
+
+    if (!doc) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "no memory to copy the document of '%s'",
+                    domain->config.name);
+        return NULL;
+    }
+    return xmlconf_domain_render(domain, doc, live);
+}

@@ -1,0 +1,174 @@
+/* fields: one row for each thing that a domain document may hold, in the order in which libvirt writes it.
+ *
+ * What has no row is refused by name, so a new ability is a new row (and the driver's use of the value). */
+#include "config.h"
+
+#include "xmlconf/fields.h"
+
+#define DOMAIN(member) .offset = G_STRUCT_OFFSET(XmlconfDomainConfig, member)
+#define CONSOLE(member) .offset = G_STRUCT_OFFSET(XmlconfConsole, member)
+#define REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
+
+#define MAX_VCPUS 64
+#define MIN_MEMORY_KIB 4096
+#define MAX_MEMORY_KIB ((guint64)16 << 30) /* 16 TiB: page numbers of 32 bits */
+
+static const XmlconfChoice os_types[] = {
+    {"xenpvh", XMLCONF_OS_PVH, NULL},
+    {"linux", XMLCONF_OS_PV, "paravirtual guests are not supported yet"},
+    {"xen", XMLCONF_OS_PV, "paravirtual guests are not supported yet"},
+    {"hvm", XMLCONF_OS_HVM, "HVM guests are not supported yet"},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice off_actions[] = {
+    {"destroy", XMLCONF_ACTION_DESTROY, NULL},
+    {"restart", XMLCONF_ACTION_RESTART, NULL},
+    {"preserve", XMLCONF_ACTION_PRESERVE, NULL},
+    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice crash_actions[] = {
+    {"destroy", XMLCONF_ACTION_DESTROY, NULL},
+    {"restart", XMLCONF_ACTION_RESTART, NULL},
+    {"preserve", XMLCONF_ACTION_PRESERVE, NULL},
+    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, NULL},
+    {"coredump-destroy", XMLCONF_ACTION_COREDUMP_DESTROY, NULL},
+    {"coredump-restart", XMLCONF_ACTION_COREDUMP_RESTART, NULL},
+    {NULL, 0, NULL},
+};
+
+#define CLOCK_OFFSETS "the clock of a guest is UTC"
+static const XmlconfChoice clock_offsets[] = {
+    {"utc", 0, NULL},
+    {"localtime", 0, CLOCK_OFFSETS},
+    {"timezone", 0, CLOCK_OFFSETS},
+    {"variable", 0, CLOCK_OFFSETS},
+    {"absolute", 0, CLOCK_OFFSETS},
+    {NULL, 0, NULL},
+};
+
+#define CHAR_TYPES "consoles are of type pty, file or null"
+static const XmlconfChoice char_types[] = {
+    {"pty", XMLCONF_CHAR_PTY, NULL},
+    {"file", XMLCONF_CHAR_FILE, NULL},
+    {"null", XMLCONF_CHAR_NULL, NULL},
+    {"vc", 0, CHAR_TYPES},
+    {"dev", 0, CHAR_TYPES},
+    {"pipe", 0, CHAR_TYPES},
+    {"stdio", 0, CHAR_TYPES},
+    {"udp", 0, CHAR_TYPES},
+    {"tcp", 0, CHAR_TYPES},
+    {"unix", 0, CHAR_TYPES},
+    {NULL, 0, NULL},
+};
+
+/* <source path> is the file, or, of a running domain, once more the pty. */
+static gboolean read_source(const XmlconfField *field G_GNUC_UNUSED, xmlNode *element G_GNUC_UNUSED,
+                            const char *text, gpointer value, GError **error G_GNUC_UNUSED)
+{
+    XmlconfConsole *console = value;
+
+    if (console->type == XMLCONF_CHAR_FILE && *text)
+        console->path = g_strdup(text);
+    return TRUE;
+}
+
+static char *write_source(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live)
+{
+    const XmlconfConsole *console = value;
+
+    if (console->type == XMLCONF_CHAR_PTY)
+        return live ? g_strdup(console->tty) : NULL;
+    return g_strdup(console->path);
+}
+
+static const XmlconfValueType console_source = {read_source, write_source, FALSE};
+
+static const XmlconfField console_fields[] = {
+    {"@type", &xmlconf_value_enum, CONSOLE(type), .fallback = "pty", .choices = char_types},
+    {"@tty", &xmlconf_value_string, CONSOLE(tty), .flags = XMLCONF_FIELD_LIVE},
+    {.path = "source@path", .type = &console_source},
+    {"source@append", &xmlconf_value_switch, CONSOLE(append)},
+    {"log@file", &xmlconf_value_path, CONSOLE(log_path)},
+    {"log@append", &xmlconf_value_switch, CONSOLE(log_append)},
+    {"target@type", &xmlconf_value_fixed, .fallback = "xen"},
+    {"target@port", &xmlconf_value_fixed, .fallback = "0"},
+    {"alias@name", &xmlconf_value_string, CONSOLE(alias), .flags = XMLCONF_FIELD_LIVE},
+};
+
+const XmlconfRecord xmlconf_console_record = {
+    .element = "console",
+    .size = sizeof(XmlconfConsole),
+    .fields = console_fields,
+    .n_fields = G_N_ELEMENTS(console_fields),
+};
+
+static const XmlconfField domain_fields[] = {
+    {"@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_REQUIRED, .fallback = "xen"},
+    {"@id", &xmlconf_value_id, DOMAIN(id), .flags = XMLCONF_FIELD_LIVE, .max = G_MAXINT32},
+    {"name", &xmlconf_value_name, DOMAIN(name), .flags = XMLCONF_FIELD_REQUIRED},
+    {"uuid", &xmlconf_value_uuid, DOMAIN(uuid)},
+    {"title", &xmlconf_value_line, DOMAIN(title)},
+    {"description", &xmlconf_value_string, DOMAIN(description)},
+    {"metadata", .flags = XMLCONF_FIELD_OPAQUE},
+
+    {"memory", &xmlconf_value_memory, DOMAIN(memory_kib), .flags = XMLCONF_FIELD_REQUIRED,
+     .min = MIN_MEMORY_KIB, .max = MAX_MEMORY_KIB},
+    {"memory@unit", &xmlconf_value_unit, .fallback = "KiB"},
+    {"currentMemory", &xmlconf_value_memory, DOMAIN(current_memory_kib), .min = MIN_MEMORY_KIB,
+     .max = MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
+    {"currentMemory@unit", &xmlconf_value_unit, .fallback = "KiB"},
+    {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = MAX_VCPUS},
+    {"vcpu@placement", &xmlconf_value_fixed, .fallback = "static"},
+    {"vcpu@cpuset", &xmlconf_value_cpuset, DOMAIN(cpuset)},
+    {"vcpu@current", &xmlconf_value_uint, DOMAIN(current_vcpus), .flags = XMLCONF_FIELD_ELIDE, .min = 1,
+     .max = MAX_VCPUS, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, max_vcpus)},
+
+    REFUSED("bootloader", "boot loaders run on the host are not supported"),
+    REFUSED("bootloader_args", "boot loaders run on the host are not supported"),
+    {"os/type", &xmlconf_value_enum, DOMAIN(os_type), .flags = XMLCONF_FIELD_REQUIRED,
+     .choices = os_types, .code = XMLCONF_ERROR_OS_TYPE},
+    {"os/type@arch", &xmlconf_value_fixed, .fallback = "x86_64", .code = XMLCONF_ERROR_OS_TYPE},
+    {"os/type@machine", &xmlconf_value_fixed, .fallback = "xenpvh", .code = XMLCONF_ERROR_OS_TYPE},
+    REFUSED("os/loader", "firmware is not supported: a PVH guest is booted from its kernel"),
+    REFUSED("os/boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
+    {"os/kernel", &xmlconf_value_path, DOMAIN(kernel)},
+    {"os/initrd", &xmlconf_value_path, DOMAIN(initrd)},
+    {"os/cmdline", &xmlconf_value_string, DOMAIN(cmdline)},
+
+    /* A PVH guest has all three, asked for or not. */
+    {.path = "features/acpi"},
+    {.path = "features/apic"},
+    {.path = "features/pae"},
+    REFUSED("cpu", "a guest CPU model cannot be chosen yet"),
+    {"clock@offset", &xmlconf_value_word, DOMAIN(clock_offset), .fallback = "utc", .choices = clock_offsets},
+
+    {"on_poweroff", &xmlconf_value_enum, DOMAIN(on_poweroff), .fallback = "destroy", .choices = off_actions},
+    {"on_reboot", &xmlconf_value_enum, DOMAIN(on_reboot), .fallback = "restart", .choices = off_actions},
+    {"on_crash", &xmlconf_value_enum, DOMAIN(on_crash), .fallback = "destroy", .choices = crash_actions},
+
+    {"devices/emulator", &xmlconf_value_path, DOMAIN(emulator)},
+    REFUSED("devices/disk", "disk devices are not supported yet"),
+    REFUSED("devices/filesystem", "filesystem devices are not supported yet"),
+    REFUSED("devices/interface", "network interfaces are not supported yet"),
+    REFUSED("devices/serial", "serial ports are not supported: a PVH guest has a Xen console"),
+    REFUSED("devices/parallel", "parallel ports are not supported"),
+    {"devices/console", .flags = XMLCONF_FIELD_LIST, DOMAIN(consoles), .record = &xmlconf_console_record, .max = 1},
+    REFUSED("devices/channel", "channel devices are not supported yet"),
+    REFUSED("devices/input", "input devices are not supported yet"),
+    REFUSED("devices/graphics", "graphics are not supported yet"),
+    REFUSED("devices/video", "video devices are not supported yet"),
+    REFUSED("devices/sound", "sound devices are not supported"),
+    REFUSED("devices/hostdev", "host devices are not supported"),
+    REFUSED("devices/controller", "device controllers are not supported"),
+    {"devices/memballoon@model", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "xen"},
+};
+
+const XmlconfRecord xmlconf_domain_record = {
+    .element = "domain",
+    .size = sizeof(XmlconfDomainConfig),
+    .fields = domain_fields,
+    .n_fields = G_N_ELEMENTS(domain_fields),
+};

@@ -1,0 +1,59 @@
+/* fields: the table of everything that a domain document may hold. */
+#pragma once
+
+#include "xmlconf/value.h"
+
+typedef enum {
+    XMLCONF_FIELD_REQUIRED = 1 << 0,
+    XMLCONF_FIELD_LIVE = 1 << 1,   /* only a running domain has it: skipped in definitions */
+    XMLCONF_FIELD_KEEP = 1 << 2,   /* checked where it stands, but not added or written */
+    XMLCONF_FIELD_OPAQUE = 1 << 3, /* what is below is the user's own */
+    XMLCONF_FIELD_ELIDE = 1 << 4,  /* not written where it equals same_as */
+    XMLCONF_FIELD_LIST = 1 << 5, /* may be repeated, max times: a GPtrArray of records */
+} XmlconfFieldFlags;
+
+/* One row: an element ("os/kernel"), an attribute ("vcpu@current"), or the attribute of the element that
+ * carries the rows ("@type"). A row without a type is an element that says something by being there. Containers need no row. The order of rows is the order of output. */
+struct _XmlconfField {
+    const char *path;
+    const XmlconfValueType *type;
+    gsize offset;
+    guint flags;
+    const char *fallback; /* text of the default; NULL: none */
+    const XmlconfChoice *choices;
+    guint64 min, max;
+    gsize same_as;       /* offset of the value that is the default; 0: none */
+    XmlconfError code;   /* of an unknown value; 0 is XMLCONF_ERROR_XML */
+    const XmlconfRecord *record; /* what a list holds */
+};
+
+/* A structure and the rows that fill it. */
+struct _XmlconfRecord {
+    const char *element; /* that carries it */
+    gsize size;
+    const XmlconfField *fields;
+    guint n_fields;
+};
+
+extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <domain> */
+extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
+
+/* record.c: rows applied to a tree and a structure. */
+
+/* Fills @base, which must be zeroed, from @element. On failure @base holds what was read so far: clear it.
+ * @live reads what only a running domain has, too. */
+gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpointer base, gboolean live,
+                             GError **error);
+/* Brings @element and all below it in line with @base. */
+void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstpointer base, gboolean live);
+/* Frees what @base owns and zeroes it. */
+void xmlconf_record_clear(const XmlconfRecord *record, gpointer base);
+/* Makes @to a deep copy of @from; @to owns nothing before. */
+void xmlconf_record_copy(const XmlconfRecord *record, gpointer to, gconstpointer from);
+/* An array for a list of records, which it clears and frees; and a new zeroed record at its end. */
+GPtrArray *xmlconf_record_list_new(void);
+gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
+
+/* check.c: what no single row can say. */
+/* Fills in what depends on other values (uuid, console) and refuses what does not fit together. */
+gboolean xmlconf_config_complete(XmlconfDomainConfig *config, GError **error);
