@@ -1,0 +1,248 @@
+/* The XSAVE family on plain buffers.
+ * Source: Intel SDM volume 1, chapter 13; volume 2, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR.
+ */
+#include "config.h"
+
+#include "hv/x86/native.h"
+
+#include "hv/x86/xstate.h"
+
+#include <errno.h>
+
+/* State components beyond the legacy region, as CPUID leaf 0xd describes them to the guest. */
+static const struct component {
+    uint8_t bit;
+    uint16_t offset, bytes;
+} components[] = {
+    {2, 576, 256},   /* AVX: upper halves of YMM0-15 */
+    {5, 1088, 64},   /* opmask */
+    {6, 1152, 512},  /* ZMM_Hi256 */
+    {7, 1664, 1024}, /* Hi16_ZMM */
+    {9, 2688, 8},    /* PKRU */
+};
+
+_Static_assert(2688 + 8 <= HV_XSAVE_BYTES, "room for every component");
+
+uint64_t hv_xstate_supported(void)
+{
+    return HV_XSTATE_X87 | HV_XSTATE_SSE;
+}
+
+unsigned hv_xstate_bytes(uint64_t xcr0)
+{
+    unsigned end = HV_FX_BYTES + HV_XS_HEADER_BYTES;
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
+        if (xcr0 & (1ull << components[i].bit))
+            end = components[i].offset + components[i].bytes;
+    return end;
+}
+
+/* Outside 64-bit mode XMM8-15 are neither saved nor loaded. */
+static unsigned xmm_bytes(const struct hv_cpu *cpu)
+{
+    return hv_cpu_64bit(cpu) ? 256 : 128;
+}
+
+/* XSAVE's x87 component: bytes 0 to 23 and the registers. */
+static void copy_x87(uint8_t *to, const uint8_t *from)
+{
+    memcpy(to, from, HV_FX_MXCSR);
+    memcpy(to + HV_FX_ST(0), from + HV_FX_ST(0), HV_FX_XMM(0) - HV_FX_ST(0));
+}
+
+/* Brings x87 state that software wrote into the form the processor keeps it in. */
+static void settle_x87(uint8_t *image)
+{
+    hv_fx_put_control(image, hv_fx_get16(image, HV_FX_FCW), hv_fx_get16(image, HV_FX_FSW));
+    image[HV_FX_FTW + 1] = 0;
+    hv_fx_put16(image, HV_FX_FOP, hv_fx_get16(image, HV_FX_FOP) & 0x7ff);
+    for (unsigned i = 0; i < 8; i++)
+        memset(image + HV_FX_ST(i) + 10, 0, 6);
+}
+
+static void reset_x87(uint8_t *image)
+{
+    memset(image, 0, HV_FX_MXCSR);
+    memset(image + HV_FX_ST(0), 0, HV_FX_XMM(0) - HV_FX_ST(0));
+    hv_fx_put16(image, HV_FX_FCW, HV_FCW_INIT);
+}
+
+void hv_xstate_reset(struct hv_cpu *cpu)
+{
+    memset(cpu->xsave, 0, sizeof(cpu->xsave));
+    reset_x87(cpu->xsave);
+    hv_fx_put32(cpu->xsave, HV_FX_MXCSR, HV_MXCSR_INIT);
+    hv_fx_put32(cpu->xsave, HV_FX_MXCSR_MASK, HV_MXCSR_MASK);
+}
+
+void hv_fxsave(const struct hv_cpu *cpu, uint8_t out[512], bool rex_w)
+{
+    copy_x87(out, cpu->xsave);
+    if (!rex_w) { /* 32-bit offsets; the selectors beside them are deprecated and read as 0 */
+        hv_fx_put32(out, HV_FX_FIP + 4, 0);
+        hv_fx_put32(out, HV_FX_FDP + 4, 0);
+    }
+    hv_fx_put32(out, HV_FX_MXCSR, hv_fx_get32(cpu->xsave, HV_FX_MXCSR));
+    hv_fx_put32(out, HV_FX_MXCSR_MASK, HV_MXCSR_MASK);
+    memcpy(out + HV_FX_XMM(0), cpu->xsave + HV_FX_XMM(0), xmm_bytes(cpu));
+}
+
+int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512], bool rex_w)
+{
+    uint32_t mxcsr = hv_fx_get32(in, HV_FX_MXCSR);
+
+    if (mxcsr & ~(uint32_t)HV_MXCSR_MASK)
+        return -EINVAL;
+    copy_x87(cpu->xsave, in);
+    if (!rex_w) {
+        hv_fx_put32(cpu->xsave, HV_FX_FIP + 4, 0);
+        hv_fx_put32(cpu->xsave, HV_FX_FDP + 4, 0);
+    }
+    settle_x87(cpu->xsave);
+    hv_fx_put32(cpu->xsave, HV_FX_MXCSR, mxcsr);
+    memcpy(cpu->xsave + HV_FX_XMM(0), in + HV_FX_XMM(0), xmm_bytes(cpu));
+    return 0;
+}
+
+static bool all_zero(const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+static bool x87_in_use(const uint8_t *image)
+{
+    return hv_fx_get16(image, HV_FX_FCW) != HV_FCW_INIT ||
+           !all_zero(image + HV_FX_FSW, HV_FX_MXCSR - HV_FX_FSW) ||
+           !all_zero(image + HV_FX_ST(0), HV_FX_XMM(0) - HV_FX_ST(0));
+}
+
+/* XINUSE: which components are not in their initial state. MXCSR does not count, except for the
+ * compacted format (13.10 "Operation of XSAVEC"). */
+static uint64_t in_use(const struct hv_cpu *cpu, bool compacted)
+{
+    const uint8_t *image = cpu->xsave;
+    uint64_t used = 0;
+
+    if (x87_in_use(image))
+        used |= HV_XSTATE_X87;
+    if (!all_zero(image + HV_FX_XMM(0), 256) ||
+        (compacted && hv_fx_get32(image, HV_FX_MXCSR) != HV_MXCSR_INIT))
+        used |= HV_XSTATE_SSE;
+    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
+        if (!all_zero(image + components[i].offset, components[i].bytes))
+            used |= 1ull << components[i].bit;
+    return used;
+}
+
+/* Where component @i lies in a compacted image that holds the components @held. */
+static unsigned compacted_offset(uint64_t held, size_t i)
+{
+    unsigned offset = HV_FX_BYTES + HV_XS_HEADER_BYTES;
+
+    for (size_t k = 0; k < i; k++)
+        if (held & (1ull << components[k].bit))
+            offset += components[k].bytes;
+    return offset;
+}
+
+static unsigned image_offset(uint64_t held, size_t i, bool compacted)
+{
+    return compacted ? compacted_offset(held, i) : components[i].offset;
+}
+
+void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, bool compacted)
+{
+    uint64_t used = in_use(cpu, compacted);
+    uint64_t write = compacted ? rfbm & used : rfbm;
+
+    if (write & HV_XSTATE_X87)
+        copy_x87(image, cpu->xsave);
+    if (compacted ? write & HV_XSTATE_SSE : write & (HV_XSTATE_SSE | HV_XSTATE_AVX)) {
+        hv_fx_put32(image, HV_FX_MXCSR, hv_fx_get32(cpu->xsave, HV_FX_MXCSR));
+        hv_fx_put32(image, HV_FX_MXCSR_MASK, HV_MXCSR_MASK);
+    }
+    if (write & HV_XSTATE_SSE)
+        memcpy(image + HV_FX_XMM(0), cpu->xsave + HV_FX_XMM(0), xmm_bytes(cpu));
+    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
+        if (write & (1ull << components[i].bit))
+            memcpy(image + image_offset(rfbm, i, compacted), cpu->xsave + components[i].offset,
+                   components[i].bytes);
+
+    if (compacted) {
+        hv_fx_put64(image, HV_XS_XSTATE_BV, rfbm & used);
+        hv_fx_put64(image, HV_XS_XCOMP_BV, rfbm | HV_XCOMP_COMPACTED);
+    } else {
+        uint64_t old = hv_fx_get64(image, HV_XS_XSTATE_BV);
+
+        hv_fx_put64(image, HV_XS_XSTATE_BV, (old & ~rfbm) | (rfbm & used));
+    }
+}
+
+/* The #GP conditions of XRSTOR on the header and MXCSR. */
+static int check_header(const struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm)
+{
+    uint64_t xstate_bv = hv_fx_get64(image, HV_XS_XSTATE_BV);
+    uint64_t xcomp_bv = hv_fx_get64(image, HV_XS_XCOMP_BV);
+    bool compacted = xcomp_bv & HV_XCOMP_COMPACTED;
+    uint64_t held = xcomp_bv & ~HV_XCOMP_COMPACTED;
+    uint32_t mxcsr = hv_fx_get32(image, HV_FX_MXCSR);
+    bool loads_mxcsr =
+        compacted ? rfbm & xstate_bv & HV_XSTATE_SSE : rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX);
+
+    if (compacted) {
+        if ((held & ~cpu->xcr0) || (xstate_bv & ~held) ||
+            !all_zero(image + HV_XS_XCOMP_BV + 8, HV_XS_HEADER_BYTES - 16))
+            return -EINVAL;
+    } else if ((xstate_bv & ~cpu->xcr0) || !all_zero(image + HV_XS_XCOMP_BV, 16)) {
+        return -EINVAL;
+    }
+    return loads_mxcsr && (mxcsr & ~(uint32_t)HV_MXCSR_MASK) ? -EINVAL : 0;
+}
+
+static void restore_sse(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm, bool load,
+                        bool compacted)
+{
+    if (compacted ? rfbm & HV_XSTATE_SSE : rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX))
+        hv_fx_put32(cpu->xsave, HV_FX_MXCSR,
+                    compacted && !load ? HV_MXCSR_INIT : hv_fx_get32(image, HV_FX_MXCSR));
+    if (!(rfbm & HV_XSTATE_SSE))
+        return;
+    if (load)
+        memcpy(cpu->xsave + HV_FX_XMM(0), image + HV_FX_XMM(0), xmm_bytes(cpu));
+    else
+        memset(cpu->xsave + HV_FX_XMM(0), 0, xmm_bytes(cpu));
+}
+
+int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm)
+{
+    uint64_t xstate_bv = hv_fx_get64(image, HV_XS_XSTATE_BV);
+    uint64_t xcomp_bv = hv_fx_get64(image, HV_XS_XCOMP_BV);
+    bool compacted = xcomp_bv & HV_XCOMP_COMPACTED;
+    int ret = check_header(cpu, image, rfbm);
+
+    if (ret < 0)
+        return ret;
+    if (rfbm & HV_XSTATE_X87) {
+        if (xstate_bv & HV_XSTATE_X87)
+            copy_x87(cpu->xsave, image);
+        else
+            reset_x87(cpu->xsave);
+        settle_x87(cpu->xsave);
+    }
+    restore_sse(cpu, image, rfbm, xstate_bv & HV_XSTATE_SSE, compacted);
+    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++) {
+        uint8_t *to = cpu->xsave + components[i].offset;
+
+        if (!(rfbm & (1ull << components[i].bit)))
+            continue;
+        if (xstate_bv & (1ull << components[i].bit))
+            memcpy(to, image + image_offset(xcomp_bv, i, compacted), components[i].bytes);
+        else
+            memset(to, 0, components[i].bytes);
+    }
+    return 0;
+}
