@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "hv/log.h"
 #include "hv/machine/memory.h"
 #include "hv/x86/cpu.h"
 
@@ -19,28 +20,32 @@
 
 struct hv_console;
 struct hv_control;
+struct hv_cpuid_policy;
 struct hv_domain;
 struct hv_engine_ops;
 struct hv_evtchn;
 struct hv_gnttab;
 struct hv_lapic;
 struct hv_loop;
+struct hv_msrs;
 struct hv_params;
 struct hv_physmap;
 struct hv_sched;
 struct hv_store_ring;
+struct hv_time;
 struct hv_vcpu_xen;
 
-/* Why a vCPU must leave engine run(); bits of vcpu->attention. Set by any thread, followed by
- * hv_vcpu_kick; cleared by the vCPU's thread. */
+/* Why a vCPU must leave engine run(); bits of vcpu->attention. Set by any thread with
+ * hv_vcpu_request; cleared by the vCPU's thread. */
 enum hv_attention {
     HV_ATTN_EVENT = 1u << 0, /* an interrupt may be pending: look at the local APIC */
-    HV_ATTN_TIMER = 1u << 1, /* a timer of this vCPU is due */
+    HV_ATTN_TIMER = 1u << 1, /* a timer of this vCPU is due, or its deadline changed */
     HV_ATTN_PAUSE = 1u << 2, /* stop until pause_count is 0 again */
     HV_ATTN_FLUSH = 1u << 3, /* forget all translations */
     HV_ATTN_INIT = 1u << 4,  /* INIT or SIPI arrived */
     HV_ATTN_NMI = 1u << 5,
     HV_ATTN_EXIT = 1u << 6, /* the domain is going away */
+    HV_ATTN_BLOCK = 1u << 7, /* the vCPU asked to wait: hv_vcpu_block */
 };
 
 struct hv_vcpu {
@@ -54,6 +59,7 @@ struct hv_vcpu {
     char error[160];    /* vCPU thread: what HV_RUN_UNSUPPORTED found */
 
     struct hv_lapic *lapic;    /* self-locking */
+    struct hv_msrs *msrs;      /* vCPU thread: what MSRs hold that is not in cpu: hv/machine/msr.c */
     struct hv_vcpu_xen *xen;   /* vcpu_info, runstate, timers: hv/hypercall/vcpu.c */
     struct hv_vcpu_run *run;   /* thread, pause and halt state: hv/machine/vcpu.c */
 };
@@ -82,6 +88,8 @@ struct hv_domain {
     struct hv_store_ring *store;
     struct hv_control *control;
     struct hv_time *time;
+    struct hv_cpuid_policy *cpuid; /* immutable once a vCPU runs */
+    struct hv_log_rate log_rate;   /* self-locking */
 
     struct shared_info *shared_info; /* lasting host address of the page */
     uint64_t shared_info_index;
@@ -89,7 +97,7 @@ struct hv_domain {
     _Atomic int shutdown_code; /* SHUTDOWN_* of xen/sched.h, or -1 while alive */
 };
 
-/* Creates a domain without memory or vCPUs. 0 or negative errno. */
+/* Creates a domain without memory (a limit of 0 pages) or vCPUs. 0 or negative errno. Loop thread. */
 int hv_domain_new(const struct hv_engine_ops *engine, struct hv_loop *loop,
                   struct hv_domain **out) HV_MUST_CHECK;
 /* Stops all vCPUs, joins their threads, frees everything. Main thread. */

@@ -8,6 +8,8 @@
 
 #define HV_E820_MAX 128
 
+struct e820entry;
+
 /* hv_domain_new and hv_domain_free call these. */
 int hv_physmap_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_physmap_fini(struct hv_domain *d);

@@ -5,6 +5,9 @@
  * RAM is anonymous memory in that range. Pages that the hypervisor shares with the guest (shared_info,
  * grant frames) live in a small memory file and are mapped into the range where the guest asks for
  * them, and a second time at an address that the hypervisor keeps.
+ *
+ * What changes the map (populate, release, alloc, map, unmap) is called with domain->lock held or before
+ * any vCPU runs; what only looks needs no lock.
  */
 #pragma once
 
@@ -13,6 +16,7 @@
 #define HV_GPA_BITS       40 /* what CPUID 0x80000008 reports, and the size of the reservation */
 #define HV_MMIO_HOLE_START 0xc0000000u /* RAM below, then at 4 GiB again */
 #define HV_MMIO_HOLE_END   0x100000000u
+#define HV_MEMORY_MAX_SHARED 4096u /* pages of the hypervisor that a domain can have */
 
 enum hv_page_type {
     HV_PAGE_HOLE = 0, /* nothing, or a device: accesses go to hv_mmio_read/write */
@@ -24,7 +28,9 @@ enum hv_page_type {
 struct hv_memory {
     uint8_t *base;  /* host address of gpa 0; immutable */
     uint8_t *types; /* enum hv_page_type by gfn; written under domain->lock, read atomically */
+    uint64_t nr_gfns; /* pages that the reservation holds, holes beyond; immutable */
     int shared_fd;  /* memory file of the shared pages */
+    uint8_t *shared_base; /* host address of shared page 0; immutable */
     uint64_t shared_pages; /* pages of it in use; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
@@ -45,11 +51,12 @@ void hv_memory_fini(struct hv_memory *mem);
  * -ENOMEM past max_pages, -EINVAL outside the address space or over a page of the hypervisor. */
 int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
 
-/* Gives @count RAM pages from @gfn back to the host. The caller flushes TLBs (hv_domain_flush). */
+/* Gives @count RAM pages from @gfn back to the host. The caller flushes TLBs (hv_domain_flush).
+ * -EINVAL when one of them is not RAM, nothing changed. */
 int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
 
 /* Allocates a zeroed page of the hypervisor that can be mapped into the guest: @index names it,
- * *@page is its lasting host address. */
+ * *@page is its lasting host address. -ENOSPC when there are HV_MEMORY_MAX_SHARED. */
 int hv_memory_alloc_shared(struct hv_memory *mem, uint64_t *index, void **page) HV_MUST_CHECK;
 
 /* Maps shared page @index at @gfn in place of what is there (RAM there is given back), or unmaps the
@@ -57,7 +64,7 @@ int hv_memory_alloc_shared(struct hv_memory *mem, uint64_t *index, void **page) 
 int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool writable) HV_MUST_CHECK;
 int hv_memory_unmap_shared(struct hv_memory *mem, hv_gfn gfn) HV_MUST_CHECK;
 
-/* The one place that turns guest physical addresses into host memory: @bytes from @gpa, all of it in
+/* The one place that turns guest physical addresses into host memory: @bytes (1 or more) from @gpa, all of it in
  * pages that the guest may access so (@write), or NULL. Contents may change at any moment: copy,
  * check the copy, use the copy. The pointer is good while the caller is inside one operation: pages are
  * only taken away with every vCPU stopped or flushed. */

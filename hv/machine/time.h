@@ -6,15 +6,27 @@
 
 int hv_time_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_time_fini(struct hv_domain *d);
+/* Ends the measurement of the TSC's frequency (after which it does not change any more). Before vCPUs run;
+ * blocks for up to 20 ms, less what has passed since hv_time_init. */
+void hv_time_settle(struct hv_domain *d);
 
 /* Xen's system time of the domain. Any thread. */
 uint64_t hv_time_system_ns(struct hv_domain *d);
 /* The CLOCK_MONOTONIC time that is system time @system_ns. */
 uint64_t hv_time_to_monotonic(struct hv_domain *d, uint64_t system_ns);
 uint64_t hv_time_tsc_khz(const struct hv_domain *d);
+/* Nanoseconds of @ticks of the TSC are ((ticks << shift) * mul) >> 32. */
+void hv_time_scale(const struct hv_domain *d, uint32_t *mul, int8_t *shift);
+/* The host's TSC is invariant. */
+bool hv_time_tsc_is_stable(const struct hv_domain *d);
+
+/* hv_cpu.tsc_offset of a vCPU after power-up: its TSC is 0 at system time 0. */
+uint64_t hv_time_initial_tsc_offset(const struct hv_domain *d);
+/* The system time at which the TSC of @v is @guest_tsc (0 if that was before the domain). */
+uint64_t hv_time_tsc_to_system_ns(struct hv_vcpu *v, uint64_t guest_tsc);
 
 /* Fills @info (a guest's page: version protocol included) so that the guest's TSC gives system time. The
- * host's TSC is invariant and common to all CPUs, so this is done once and after a resume only. */
+ * host's TSC is invariant and common to all CPUs, so this is done once, when the guest changes its TSC, and after a resume only. */
 void hv_time_fill_vcpu(struct hv_vcpu *v, struct vcpu_time_info *info);
 /* Fills the wall clock of shared_info. */
 void hv_time_fill_wallclock(struct hv_domain *d);

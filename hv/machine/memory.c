@@ -1,0 +1,254 @@
+/* Guest physical memory: one reservation of host addresses, one type byte per page.
+ *
+ * Whether a guest may touch a page is decided by its type byte alone. Host protections only ever go from
+ * "none" to "read and write": a page that was given back, or a shared page that was unmapped, stays
+ * readable and writable for the host (as fresh anonymous memory), so that a backend or an engine on
+ * another thread that looked at the type a moment ago never faults. This also keeps the number of host
+ * mappings independent of how the guest scatters its balloon.
+ */
+#include "config.h"
+
+#include "hv/machine/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NR_TYPES (1ull << (HV_GPA_BITS - HV_PAGE_SHIFT))
+
+/* The smallest reservation worth having: RAM below and above the MMIO hole. */
+#define MIN_GPA_BITS 33
+
+static size_t bytes_of(uint64_t pages)
+{
+    return (size_t)pages << HV_PAGE_SHIFT;
+}
+
+static void *reserve(size_t bytes, int prot)
+{
+    void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Takes all of the guest physical address space, or under a limit on address space the largest power of
+ * two that fits; what lies beyond is a hole that cannot be populated. */
+static int reserve_guest(struct hv_memory *mem)
+{
+    for (unsigned bits = HV_GPA_BITS; bits >= MIN_GPA_BITS; bits--) {
+        mem->base = reserve((size_t)1 << bits, PROT_NONE);
+        if (mem->base) {
+            mem->nr_gfns = 1ull << (bits - HV_PAGE_SHIFT);
+            return 0;
+        }
+    }
+    return -ENOMEM;
+}
+
+static int make_shared_file(struct hv_memory *mem)
+{
+    size_t bytes = bytes_of(HV_MEMORY_MAX_SHARED);
+    void *window;
+
+    mem->shared_fd = memfd_create("domus-shared", MFD_CLOEXEC);
+    if (mem->shared_fd < 0 || ftruncate(mem->shared_fd, (off_t)bytes) < 0)
+        return -errno;
+    window = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, mem->shared_fd, 0);
+    if (window == MAP_FAILED)
+        return -errno;
+    mem->shared_base = window;
+    return 0;
+}
+
+int hv_memory_init(struct hv_memory *mem)
+{
+    int rc;
+
+    memset(mem, 0, sizeof(*mem));
+    mem->shared_fd = -1;
+    mem->types = reserve(NR_TYPES, PROT_READ | PROT_WRITE);
+    rc = mem->types ? reserve_guest(mem) : -ENOMEM;
+    if (!rc)
+        rc = make_shared_file(mem);
+    if (rc)
+        hv_memory_fini(mem);
+    return rc;
+}
+
+void hv_memory_fini(struct hv_memory *mem)
+{
+    if (mem->shared_base)
+        munmap(mem->shared_base, bytes_of(HV_MEMORY_MAX_SHARED));
+    if (mem->shared_fd >= 0)
+        close(mem->shared_fd);
+    if (mem->base)
+        munmap(mem->base, bytes_of(mem->nr_gfns));
+    if (mem->types)
+        munmap(mem->types, NR_TYPES);
+    memset(mem, 0, sizeof(*mem));
+    mem->shared_fd = -1;
+}
+
+static bool in_range(const struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    return gfn.v < mem->nr_gfns && count <= mem->nr_gfns - gfn.v;
+}
+
+static void *host_of(const struct hv_memory *mem, hv_gfn gfn)
+{
+    return mem->base + (gfn.v << HV_PAGE_SHIFT);
+}
+
+static void set_types(struct hv_memory *mem, hv_gfn gfn, uint64_t count, enum hv_page_type type)
+{
+    for (uint64_t i = 0; i < count; i++)
+        __atomic_store_n(&mem->types[gfn.v + i], (uint8_t)type, __ATOMIC_RELAXED);
+}
+
+static uint64_t count_type(const struct hv_memory *mem, hv_gfn gfn, uint64_t count,
+                           enum hv_page_type type)
+{
+    uint64_t found = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        found += hv_memory_type(mem, hv_gfn_of(gfn.v + i)) == type;
+    return found;
+}
+
+int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    uint64_t ram, fresh;
+
+    if (!count)
+        return 0;
+    if (!in_range(mem, gfn, count))
+        return -EINVAL;
+    ram = count_type(mem, gfn, count, HV_PAGE_RAM);
+    fresh = count - ram;
+    if (count_type(mem, gfn, count, HV_PAGE_HOLE) != fresh)
+        return -EINVAL;
+    if (mem->ram_pages > mem->max_pages || fresh > mem->max_pages - mem->ram_pages)
+        return -ENOMEM;
+    /* A change of protection keeps the contents of what is RAM already. */
+    if (mprotect(host_of(mem, gfn), bytes_of(count), PROT_READ | PROT_WRITE) < 0)
+        return -ENOMEM;
+    (void)madvise(host_of(mem, gfn), bytes_of(count), MADV_HUGEPAGE); /* a wish: fewer faults */
+    set_types(mem, gfn, count, HV_PAGE_RAM);
+    mem->ram_pages += fresh;
+    return 0;
+}
+
+int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    if (!count)
+        return 0;
+    if (!in_range(mem, gfn, count) || count_type(mem, gfn, count, HV_PAGE_RAM) != count)
+        return -EINVAL;
+    set_types(mem, gfn, count, HV_PAGE_HOLE);
+    mem->ram_pages -= count;
+    if (madvise(host_of(mem, gfn), bytes_of(count), MADV_DONTNEED) < 0)
+        memset(host_of(mem, gfn), 0, bytes_of(count)); /* locked memory: at least no old contents */
+    return 0;
+}
+
+int hv_memory_alloc_shared(struct hv_memory *mem, uint64_t *index, void **page)
+{
+    if (mem->shared_pages >= HV_MEMORY_MAX_SHARED)
+        return -ENOSPC;
+    *index = mem->shared_pages++;
+    *page = mem->shared_base + bytes_of(*index);
+    return 0;
+}
+
+int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool writable)
+{
+    enum hv_page_type old;
+    void *p;
+
+    if (!in_range(mem, gfn, 1) || index >= mem->shared_pages)
+        return -EINVAL;
+    old = hv_memory_type(mem, gfn);
+    p = mmap(host_of(mem, gfn), HV_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             mem->shared_fd, (off_t)bytes_of(index));
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    if (old == HV_PAGE_RAM)
+        mem->ram_pages--;
+    set_types(mem, gfn, 1, writable ? HV_PAGE_SHARED : HV_PAGE_SHARED_RO);
+    return 0;
+}
+
+static bool is_shared(enum hv_page_type type)
+{
+    return type == HV_PAGE_SHARED || type == HV_PAGE_SHARED_RO;
+}
+
+int hv_memory_unmap_shared(struct hv_memory *mem, hv_gfn gfn)
+{
+    void *p;
+
+    if (!in_range(mem, gfn, 1) || !is_shared(hv_memory_type(mem, gfn)))
+        return -EINVAL;
+    p = mmap(host_of(mem, gfn), HV_PAGE_SIZE, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    set_types(mem, gfn, 1, HV_PAGE_HOLE);
+    return 0;
+}
+
+static bool allows(enum hv_page_type type, bool write)
+{
+    switch (type) {
+    case HV_PAGE_RAM:
+    case HV_PAGE_SHARED:
+        return true;
+    case HV_PAGE_SHARED_RO:
+        return !write;
+    case HV_PAGE_HOLE:
+        break;
+    }
+    return false;
+}
+
+void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write)
+{
+    uint64_t size = mem->nr_gfns << HV_PAGE_SHIFT;
+    uint64_t first, last;
+
+    if (!bytes || gpa.v >= size || bytes > size - gpa.v)
+        return NULL;
+    first = gpa.v >> HV_PAGE_SHIFT;
+    last = (gpa.v + (bytes - 1)) >> HV_PAGE_SHIFT;
+    for (uint64_t gfn = first; gfn <= last; gfn++)
+        if (!allows(hv_memory_type(mem, hv_gfn_of(gfn)), write))
+            return NULL;
+    return mem->base + gpa.v;
+}
+
+int hv_memory_read(struct hv_memory *mem, hv_gpa gpa, void *buf, size_t bytes)
+{
+    const void *p;
+
+    if (!bytes)
+        return 0;
+    p = hv_memory_at(mem, gpa, bytes, false);
+    if (!p)
+        return -EFAULT;
+    memcpy(buf, p, bytes);
+    return 0;
+}
+
+int hv_memory_write(struct hv_memory *mem, hv_gpa gpa, const void *buf, size_t bytes)
+{
+    void *p;
+
+    if (!bytes)
+        return 0;
+    p = hv_memory_at(mem, gpa, bytes, true);
+    if (!p)
+        return -EFAULT;
+    memcpy(p, buf, bytes);
+    return 0;
+}

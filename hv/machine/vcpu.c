@@ -1,0 +1,664 @@
+/* The vCPU thread.
+ *
+ * A thread is always in one of three places. STOPPED: it sleeps in wait_turn and touches nothing of the
+ * vCPU. RUNNING: it owns the vCPU. QUIESCENT: it waits inside hv_domain_flush for other vCPUs; it still
+ * owns the vCPU, but will not execute a guest instruction before it has looked at vcpu->attention. Who
+ * pauses a vCPU waits for STOPPED; who flushes is also content with QUIESCENT, so that two vCPUs that flush
+ * at once do not wait for each other.
+ *
+ * Waking up: hv_vcpu_request sets attention, then looks at run->sleeping; the thread sets sleeping, then
+ * looks at attention. Both are sequentially consistent, so one of the two sees the other.
+ *
+ * Timers: a thread that sleeps waits until the next deadline by itself. While it runs guest code, a timer of
+ * the event loop requests HV_ATTN_TIMER.
+ */
+#include "config.h"
+
+#include "hv/machine/vcpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <signal.h>
+#include <time.h>
+
+#include "hv/xen-abi.h"
+
+#include "hv/engine/engine.h"
+#include "hv/hypercall/params.h"
+#include "hv/hypercall/vcpu-xen.h"
+#include "hv/log.h"
+#include "hv/loop.h"
+#include "hv/machine/lapic.h"
+#include "hv/machine/msr.h"
+#include "hv/machine/time.h"
+
+enum place { STOPPED, RUNNING, QUIESCENT };
+
+struct hv_vcpu_run {
+    pthread_t thread;   /* main thread; immutable while started */
+    clockid_t cpu_clock;
+    _Atomic bool started;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;    /* for the vCPU thread; CLOCK_MONOTONIC */
+    pthread_cond_t changed; /* for others: place or flush_done changed */
+    enum place place;       /* lock */
+    unsigned pause_count;   /* lock */
+    bool init, sipi;        /* lock: signals that have arrived */
+    bool wait_sipi;         /* lock */
+    uint8_t sipi_vector;    /* lock */
+    uint64_t flush_wanted;  /* lock */
+    uint64_t flush_done;    /* lock */
+
+    _Atomic bool online;
+    _Atomic bool sleeping;
+    _Atomic bool idle; /* in HLT or blocked */
+
+    /* The vCPU thread's. */
+    bool halted, blocked, nmi_pending;
+    int runstate;
+    struct hv_loop_source *timer;
+    uint64_t armed_ns; /* what the timer is set to, 0 for not at all */
+};
+
+/* ---------------------------------------------------------------- requests from anywhere */
+
+void hv_vcpu_request(struct hv_vcpu *v, uint32_t attention)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    atomic_fetch_or(&v->attention, attention);
+    if (v->domain->engine->kick)
+        v->domain->engine->kick(v);
+    if (!atomic_load(&run->sleeping))
+        return;
+    pthread_mutex_lock(&run->lock);
+    pthread_cond_signal(&run->wake);
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* The thread of any vCPU of the domain, which must not wait for another one. */
+static struct hv_vcpu *current_vcpu(struct hv_domain *d)
+{
+    for (unsigned i = 0; i < d->nr_vcpus; i++) {
+        struct hv_vcpu_run *run = d->vcpus[i]->run;
+
+        if (atomic_load(&run->started) && pthread_equal(run->thread, pthread_self()))
+            return d->vcpus[i];
+    }
+    return NULL;
+}
+
+void hv_vcpu_pause_nosync(struct hv_vcpu *v)
+{
+    pthread_mutex_lock(&v->run->lock);
+    v->run->pause_count++;
+    pthread_mutex_unlock(&v->run->lock);
+    hv_vcpu_request(v, HV_ATTN_PAUSE);
+}
+
+static void wait_stopped(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    pthread_mutex_lock(&run->lock);
+    while (run->place != STOPPED)
+        pthread_cond_wait(&run->changed, &run->lock);
+    pthread_mutex_unlock(&run->lock);
+}
+
+void hv_vcpu_pause(struct hv_vcpu *v)
+{
+    hv_vcpu_pause_nosync(v);
+    if (!current_vcpu(v->domain))
+        wait_stopped(v);
+}
+
+void hv_vcpu_unpause(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    pthread_mutex_lock(&run->lock);
+    hv_assert(run->pause_count > 0);
+    run->pause_count--;
+    pthread_cond_signal(&run->wake);
+    pthread_mutex_unlock(&run->lock);
+}
+
+void hv_domain_pause(struct hv_domain *d)
+{
+    bool wait = !current_vcpu(d);
+
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        hv_vcpu_pause_nosync(d->vcpus[i]);
+    for (unsigned i = 0; wait && i < d->nr_vcpus; i++)
+        wait_stopped(d->vcpus[i]);
+}
+
+void hv_domain_unpause(struct hv_domain *d)
+{
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        hv_vcpu_unpause(d->vcpus[i]);
+}
+
+void hv_vcpu_set_online(struct hv_vcpu *v, bool online)
+{
+    pthread_mutex_lock(&v->run->lock);
+    if (online)
+        v->run->wait_sipi = false;
+    atomic_store(&v->run->online, online);
+    pthread_mutex_unlock(&v->run->lock);
+    hv_vcpu_request(v, HV_ATTN_EVENT);
+}
+
+bool hv_vcpu_is_online(const struct hv_vcpu *v)
+{
+    return atomic_load(&v->run->online);
+}
+
+void hv_vcpu_send_init(struct hv_vcpu *v)
+{
+    pthread_mutex_lock(&v->run->lock);
+    v->run->init = true;
+    v->run->sipi = false;
+    pthread_mutex_unlock(&v->run->lock);
+    hv_vcpu_request(v, HV_ATTN_INIT);
+}
+
+void hv_vcpu_send_sipi(struct hv_vcpu *v, uint8_t vector)
+{
+    pthread_mutex_lock(&v->run->lock);
+    v->run->sipi = true;
+    v->run->sipi_vector = vector;
+    pthread_mutex_unlock(&v->run->lock);
+    hv_vcpu_request(v, HV_ATTN_INIT);
+}
+
+void hv_vcpu_send_nmi(struct hv_vcpu *v)
+{
+    hv_vcpu_request(v, HV_ATTN_NMI);
+}
+
+void hv_vcpu_block(struct hv_vcpu *v)
+{
+    v->run->blocked = true;
+    hv_vcpu_request(v, HV_ATTN_BLOCK);
+}
+
+/* ---------------------------------------------------------------- flushing */
+
+static void set_place(struct hv_vcpu *v, enum place place)
+{
+    pthread_mutex_lock(&v->run->lock);
+    v->run->place = place;
+    pthread_cond_broadcast(&v->run->changed);
+    pthread_mutex_unlock(&v->run->lock);
+}
+
+static void request_flush(struct hv_vcpu *v, uint64_t *ticket)
+{
+    pthread_mutex_lock(&v->run->lock);
+    *ticket = ++v->run->flush_wanted;
+    pthread_mutex_unlock(&v->run->lock);
+    hv_vcpu_request(v, HV_ATTN_FLUSH);
+}
+
+static void wait_flush(struct hv_vcpu *v, uint64_t ticket)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    pthread_mutex_lock(&run->lock);
+    while (run->place == RUNNING && run->flush_done < ticket)
+        pthread_cond_wait(&run->changed, &run->lock);
+    pthread_mutex_unlock(&run->lock);
+}
+
+void hv_domain_flush(struct hv_domain *d)
+{
+    struct hv_vcpu *self = current_vcpu(d);
+    uint64_t tickets[HV_MAX_VCPUS];
+
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        request_flush(d->vcpus[i], &tickets[i]);
+    if (self)
+        set_place(self, QUIESCENT);
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        wait_flush(d->vcpus[i], tickets[i]);
+    if (self)
+        set_place(self, RUNNING);
+}
+
+static void flush_now(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+    uint64_t ticket;
+
+    pthread_mutex_lock(&run->lock);
+    ticket = run->flush_wanted;
+    pthread_mutex_unlock(&run->lock);
+    v->domain->engine->flush(v);
+    pthread_mutex_lock(&run->lock);
+    run->flush_done = ticket;
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* ---------------------------------------------------------------- time */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    return a < b ? a : b;
+}
+
+static uint64_t next_deadline_ns(struct hv_vcpu *v)
+{
+    return earlier(hv_lapic_deadline_ns(v), hv_vcpu_xen_deadline_ns(v));
+}
+
+static void arm_timer(struct hv_vcpu *v, uint64_t deadline_ns)
+{
+    if (v->run->armed_ns == deadline_ns)
+        return;
+    hv_loop_arm(v->run->timer, deadline_ns);
+    v->run->armed_ns = deadline_ns;
+}
+
+static void timer_due(void *opaque)
+{
+    hv_vcpu_request(opaque, HV_ATTN_TIMER);
+}
+
+static void run_timers(struct hv_vcpu *v)
+{
+    v->run->armed_ns = 0; /* it may have fired: set it again */
+    hv_lapic_run_timer(v);
+    hv_vcpu_xen_run_timers(v);
+}
+
+/* ---------------------------------------------------------------- the thread */
+
+static bool runnable(const struct hv_vcpu *v)
+{
+    return atomic_load(&v->run->online) && !v->run->halted && !v->run->blocked;
+}
+
+/* Whether a sleeping vCPU has something to do. run->lock held. */
+static bool must_wake_locked(struct hv_vcpu *v)
+{
+    uint32_t attention = atomic_load(&v->attention);
+
+    if (attention & HV_ATTN_EXIT)
+        return true;
+    if (v->run->pause_count)
+        return false;
+    return runnable(v) || (attention & ~(uint32_t)HV_ATTN_PAUSE);
+}
+
+/* Sleeps until woken or, for @deadline_ns not 0, until then: a timer is due. run->lock held. */
+static void sleep_locked(struct hv_vcpu *v, uint64_t deadline_ns)
+{
+    struct hv_vcpu_run *run = v->run;
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                             .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    int rc = 0;
+
+    if (run->place != STOPPED) {
+        run->place = STOPPED;
+        pthread_cond_broadcast(&run->changed);
+    }
+    atomic_store(&run->sleeping, true);
+    if (!must_wake_locked(v))
+        rc = deadline_ns ? pthread_cond_timedwait(&run->wake, &run->lock, &until)
+                         : pthread_cond_wait(&run->wake, &run->lock);
+    atomic_store(&run->sleeping, false);
+    if (rc == ETIMEDOUT)
+        atomic_fetch_or(&v->attention, HV_ATTN_TIMER);
+}
+
+static int resting_runstate(const struct hv_vcpu *v)
+{
+    return hv_vcpu_is_online(v) && !runnable(v) ? RUNSTATE_blocked : RUNSTATE_offline;
+}
+
+static void set_runstate(struct hv_vcpu *v, int runstate)
+{
+    if (v->run->runstate == runstate)
+        return;
+    v->run->runstate = runstate;
+    hv_vcpu_xen_set_runstate(v, runstate);
+}
+
+/* Waits until the vCPU may run or has something to attend to; it is then RUNNING. False at the end. */
+static bool wait_turn(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+    bool go_on;
+
+    pthread_mutex_lock(&run->lock);
+    while (!must_wake_locked(v)) {
+        bool paused = run->pause_count != 0;
+        uint64_t deadline_ns;
+
+        /* Parts with locks of their own are asked without ours; what changes now wakes us at once. */
+        pthread_mutex_unlock(&run->lock);
+        set_runstate(v, resting_runstate(v));
+        arm_timer(v, 0);
+        deadline_ns = next_deadline_ns(v);
+        pthread_mutex_lock(&run->lock);
+        if (paused == (run->pause_count != 0))
+            sleep_locked(v, paused ? 0 : deadline_ns);
+    }
+    go_on = !(atomic_load(&v->attention) & HV_ATTN_EXIT);
+    run->place = go_on ? RUNNING : STOPPED;
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+    return go_on;
+}
+
+static void start_at(struct hv_vcpu *v, uint8_t vector)
+{
+    struct hv_segment *cs = &v->cpu.seg[HV_CS];
+
+    cs->selector = (uint16_t)(vector << 8);
+    cs->base = (uint64_t)vector << 12;
+    v->cpu.rip = 0;
+    atomic_store(&v->run->online, true);
+}
+
+static void stop_for_sipi(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    hv_vcpu_reset_state(v, true);
+    v->domain->engine->flush(v);
+    run->halted = run->blocked = run->nmi_pending = false;
+    atomic_store(&run->online, false);
+}
+
+static void take_init_signals(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+    bool init, sipi;
+    uint8_t vector;
+
+    pthread_mutex_lock(&run->lock);
+    init = run->init;
+    sipi = run->sipi && (init || run->wait_sipi);
+    vector = run->sipi_vector;
+    run->init = run->sipi = false;
+    run->wait_sipi = (run->wait_sipi || init) && !sipi;
+    pthread_mutex_unlock(&run->lock);
+    if (init)
+        stop_for_sipi(v);
+    if (sipi)
+        start_at(v, vector);
+}
+
+static void attend(struct hv_vcpu *v, uint32_t attention)
+{
+    if (attention & HV_ATTN_FLUSH)
+        flush_now(v);
+    if (attention & HV_ATTN_INIT)
+        take_init_signals(v);
+    if (attention & HV_ATTN_NMI)
+        v->run->nmi_pending = true;
+    if (attention & HV_ATTN_TIMER)
+        run_timers(v);
+    if (attention & (HV_ATTN_EVENT | HV_ATTN_TIMER | HV_ATTN_NMI))
+        v->run->blocked = false;
+}
+
+static void inject(struct hv_vcpu *v, uint8_t vector)
+{
+    v->run->halted = v->run->blocked = false;
+    v->domain->engine->inject(v, vector);
+}
+
+static int pending_vector(struct hv_vcpu *v, bool *from_lapic)
+{
+    int vector = hv_vcpu_xen_callback_vector(v);
+
+    *from_lapic = vector < 0;
+    return vector < 0 ? hv_lapic_pending(v) : vector;
+}
+
+/* Gives the vCPU the interrupt it can take now; asks the engine to say when it can take the rest. */
+static void deliver(struct hv_vcpu *v)
+{
+    bool from_lapic;
+    int vector;
+
+    if (v->run->nmi_pending && !v->cpu.nmi_blocked && !v->cpu.int_shadow) {
+        v->run->nmi_pending = false;
+        inject(v, HV_VEC_NMI);
+    }
+    vector = pending_vector(v, &from_lapic);
+    if (vector >= 0 && hv_vcpu_can_take_interrupt(v)) {
+        if (from_lapic)
+            hv_lapic_accept(v, (uint8_t)vector);
+        inject(v, (uint8_t)vector);
+        vector = pending_vector(v, &from_lapic);
+    }
+    v->irq_window = vector >= 0;
+}
+
+static void triple_fault(struct hv_vcpu *v)
+{
+    struct hv_domain *d = v->domain;
+
+    hv_log_guest(d, HV_LOG_WARNING, "v%u: triple fault", v->id);
+    hv_vcpu_dump(v);
+    hv_domain_shutdown(d, (unsigned)hv_param_get(d, HVM_PARAM_TRIPLE_FAULT_REASON));
+}
+
+static void handle_run(struct hv_vcpu *v, enum hv_run why)
+{
+    switch (why) {
+    case HV_RUN_ATTENTION:
+    case HV_RUN_IRQ_WINDOW:
+        break;
+    case HV_RUN_HLT:
+        v->run->halted = true;
+        v->cpu.int_shadow = false;
+        deliver(v);
+        break;
+    case HV_RUN_TRIPLE_FAULT:
+        triple_fault(v);
+        break;
+    case HV_RUN_UNSUPPORTED:
+        hv_vcpu_dump(v);
+        hv_domain_crash(v->domain, "v%u: %.150s", v->id, v->error);
+        break;
+    }
+}
+
+static void run_guest(struct hv_vcpu *v)
+{
+    set_runstate(v, RUNSTATE_running);
+    arm_timer(v, next_deadline_ns(v));
+    handle_run(v, v->domain->engine->run(v));
+    atomic_store(&v->run->idle, !runnable(v));
+}
+
+static void *hv_vcpu_main(void *opaque)
+{
+    struct hv_vcpu *v = opaque;
+
+    while (wait_turn(v)) {
+        uint32_t attention = atomic_fetch_and(&v->attention, HV_ATTN_EXIT);
+
+        attend(v, attention);
+        if ((attention & HV_ATTN_PAUSE) || !hv_vcpu_is_online(v))
+            continue;
+        deliver(v);
+        atomic_store(&v->run->idle, !runnable(v));
+        if (runnable(v))
+            run_guest(v);
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- creation and end */
+
+static int run_new(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = calloc(1, sizeof(*run));
+    pthread_condattr_t monotonic;
+
+    if (!run)
+        return -ENOMEM;
+    run->timer = hv_loop_add_timer(v->domain->loop, timer_due, v);
+    if (!run->timer) {
+        free(run);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&run->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&run->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&run->changed, NULL);
+    run->pause_count = 1;
+    run->runstate = -1;
+    atomic_init(&run->online, v->id == 0);
+    run->wait_sipi = v->id != 0;
+    v->run = run;
+    return 0;
+}
+
+static void run_free(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+
+    if (!run)
+        return;
+    hv_loop_remove(run->timer);
+    pthread_cond_destroy(&run->changed);
+    pthread_cond_destroy(&run->wake);
+    pthread_mutex_destroy(&run->lock);
+    free(run);
+}
+
+static int vcpu_parts_new(struct hv_vcpu *v)
+{
+    int rc = run_new(v);
+
+    if (!rc)
+        rc = hv_msrs_new(v);
+    if (!rc)
+        rc = hv_lapic_new(v);
+    if (!rc)
+        rc = hv_vcpu_xen_new(v);
+    if (rc)
+        return rc;
+    hv_vcpu_reset_state(v, false);
+    return v->domain->engine->vcpu_init(v);
+}
+
+int hv_vcpu_new(struct hv_domain *d, struct hv_vcpu **out)
+{
+    struct hv_vcpu *v;
+    int rc;
+
+    if (d->nr_vcpus >= HV_MAX_VCPUS)
+        return -ENOSPC;
+    if (posix_memalign((void **)&v, _Alignof(struct hv_vcpu), sizeof(*v)))
+        return -ENOMEM;
+    memset(v, 0, sizeof(*v));
+    v->domain = d;
+    v->id = d->nr_vcpus;
+    rc = vcpu_parts_new(v);
+    if (rc) {
+        hv_vcpu_free(v);
+        return rc;
+    }
+    d->vcpus[d->nr_vcpus++] = v;
+    if (out)
+        *out = v;
+    return 0;
+}
+
+void hv_vcpu_free(struct hv_vcpu *v)
+{
+    if (!v)
+        return;
+    if (v->engine_state)
+        v->domain->engine->vcpu_fini(v);
+    if (v->xen)
+        hv_vcpu_xen_free(v);
+    if (v->lapic)
+        hv_lapic_free(v);
+    hv_msrs_free(v);
+    run_free(v);
+    free(v);
+}
+
+static int start_thread(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+    char name[16];
+    int rc = pthread_create(&run->thread, NULL, hv_vcpu_main, v);
+
+    if (rc)
+        return -rc;
+    snprintf(name, sizeof(name), "vcpu%u", v->id);
+    pthread_setname_np(run->thread, name);
+    if (pthread_getcpuclockid(run->thread, &run->cpu_clock))
+        run->cpu_clock = CLOCK_THREAD_CPUTIME_ID;
+    atomic_store(&run->started, true);
+    return 0;
+}
+
+int hv_vcpus_start(struct hv_domain *d)
+{
+    sigset_t all, old;
+    int rc = 0;
+
+    hv_time_settle(d);
+    hv_time_fill_wallclock(d);
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        hv_time_fill_vcpu(d->vcpus[i], &hv_vcpu_info(d->vcpus[i])->time);
+    sigfillset(&all); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    for (unsigned i = 0; !rc && i < d->nr_vcpus; i++)
+        rc = start_thread(d->vcpus[i]);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc)
+        hv_vcpus_join(d);
+    return rc;
+}
+
+void hv_vcpus_join(struct hv_domain *d)
+{
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        hv_vcpu_request(d->vcpus[i], HV_ATTN_EXIT);
+    for (unsigned i = 0; i < d->nr_vcpus; i++) {
+        struct hv_vcpu_run *run = d->vcpus[i]->run;
+
+        if (atomic_exchange(&run->started, false))
+            pthread_join(run->thread, NULL);
+    }
+}
+
+uint64_t hv_vcpu_cpu_time_ns(const struct hv_vcpu *v)
+{
+    struct timespec used;
+
+    if (!atomic_load(&v->run->started) || clock_gettime(v->run->cpu_clock, &used) < 0)
+        return 0;
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+bool hv_vcpu_is_blocked(const struct hv_vcpu *v)
+{
+    return atomic_load(&v->run->idle);
+}
+
+bool hv_vcpu_is_running(const struct hv_vcpu *v)
+{
+    return hv_vcpu_is_online(v) && !hv_vcpu_is_blocked(v) && !atomic_load(&v->run->sleeping);
+}
