@@ -1,0 +1,85 @@
+/* client: what the files of this folder know of a client.
+ *
+ * Everything but the marked fields belongs to the main loop; other threads post letters. */
+#pragma once
+
+#include "libxldrv/rpc/mailbox.h"
+#include "libxldrv/rpc/message.h"
+#include "libxldrv/rpc/transport.h"
+
+typedef enum {
+    XLDRV_AUTH_NONE = 0, /* numbers as on the wire */
+    XLDRV_AUTH_SASL = 1,
+    XLDRV_AUTH_POLKIT = 2,
+} XldrvAuth;
+
+typedef struct {
+    gboolean known;
+    guint uid, gid;
+    int pid;
+} XldrvPeer;
+
+typedef enum {
+    XLDRV_READ_HEADER,
+    XLDRV_READ_PAYLOAD,
+    XLDRV_READ_FDS,
+} XldrvReadState;
+
+struct _XldrvClient {
+    /* Immutable. */
+    guint64 id;
+    XldrvMailbox *mailbox;
+    XldrvPeer peer;
+    XldrvAuth auth; /* what it has to do to be authenticated */
+
+    /* Atomic. */
+    gatomicrefcount refs;
+    gint readonly, open, wants_keepalive;
+    gint queued_event_bytes; /* of events posted or queued */
+
+    GMutex lock;
+    gpointer data; /* under lock, with its free_fn */
+    GDestroyNotify data_free;
+
+    /* Main loop. */
+    XldrvServer *server; /* NULL once closed */
+    XldrvTransport *transport;
+    GSource *source;
+    gpointer watch;
+    gboolean authenticated, closing;
+    gint64 since_us; /* connected, then authenticated */
+
+    XldrvReadState read_state;
+    guint8 header_bytes[XLDRV_HEADER_SIZE];
+    XldrvHeader header;
+    GByteArray *payload;
+    gsize n_read;    /* of the header or payload */
+    GArray *fds;     /* int */
+    guint n_fds;     /* expected */
+    gint64 read_us;  /* last byte read */
+    gint64 heard_us; /* last whole message, or when reading was paused */
+
+    GQueue out; /* XldrvMessage */
+    gboolean flushing;
+    gint64 written_us; /* last progress of the queue */
+
+    guint n_requests;        /* calls unanswered, or answered and not sent */
+    gsize stream_bytes;      /* received for streams and not consumed */
+    GHashTable *streams;     /* by serial */
+    guint pings;             /* unanswered */
+    guint keepalives_queued; /* PING and PONG in the queue: 1 and 2 */
+};
+
+/* Takes @fd. The server keeps the reference. */
+XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly);
+
+/* Queues a message (taken) and sends what the socket accepts. It is dropped if the client is closed. */
+void xldrv_client_queue(XldrvClient *client, XldrvMessage *message);
+/* Polls for what is wanted now, and finishes closing when nothing is left to do. */
+void xldrv_client_update(XldrvClient *client);
+/* Ends the connection now. Does nothing if it is closed. @reason is for the log. */
+void xldrv_client_drop(XldrvClient *client, const char *reason);
+/* The client has proved who it is. */
+void xldrv_client_set_authenticated(XldrvClient *client);
+/* Time-outs: called every second. */
+void xldrv_client_tick(XldrvClient *client, gint64 now_us);
