@@ -1,0 +1,161 @@
+/* Guest physical memory: which pages are there, who may touch them, what limits hold. */
+#include "config.h"
+
+#include "hv/machine/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "hv/tap.h"
+
+#define TOP (1ull << HV_GPA_BITS)
+
+static void test_populate(struct hv_memory *mem)
+{
+    uint32_t word = 0x12345678;
+
+    mem->max_pages = 10;
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(4), 2) == 0, "two pages become RAM");
+    TAP_OK(mem->ram_pages == 2 && hv_memory_type(mem, hv_gfn_of(5)) == HV_PAGE_RAM, "and are counted");
+    TAP_OK(hv_memory_write(mem, hv_gpa_of(0x5000), &word, 4) == 0, "RAM is written");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(2), 8) == 0 && mem->ram_pages == 8,
+           "a range around them becomes RAM");
+    word = 0;
+    TAP_OK(hv_memory_read(mem, hv_gpa_of(0x5000), &word, 4) == 0 && word == 0x12345678,
+           "what was RAM keeps its contents");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(100), 3) == -ENOMEM && mem->ram_pages == 8,
+           "not past max_pages");
+    TAP_OK(hv_memory_type(mem, hv_gfn_of(100)) == HV_PAGE_HOLE, "and then nothing changes");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(mem->nr_gfns - 1), 2) == -EINVAL &&
+               hv_memory_populate(mem, hv_gfn_of(UINT64_MAX), 2) == -EINVAL &&
+               hv_memory_populate(mem, hv_gfn_of(1), UINT64_MAX) == -EINVAL,
+           "not outside the address space");
+}
+
+static void test_release(struct hv_memory *mem)
+{
+    uint32_t word = 1;
+
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(5), 1) == 0 && mem->ram_pages == 7, "a page is given back");
+    TAP_OK(hv_memory_read(mem, hv_gpa_of(0x5000), &word, 4) == -EFAULT && word == 1,
+           "and is not readable, the buffer unchanged");
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(4), 2) == -EINVAL && mem->ram_pages == 7,
+           "a range with a hole in it is refused as a whole");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(5), 1) == 0 &&
+               hv_memory_read(mem, hv_gpa_of(0x5000), &word, 4) == 0 && word == 0,
+           "populated again it is zero");
+}
+
+/* One row: an access to RAM in pages 2 to 9, a read-only shared page 10 and a shared page 11. */
+static void test_at(struct hv_memory *mem)
+{
+    static const struct {
+        uint64_t gpa;
+        size_t bytes;
+        bool write, ok;
+        const char *what;
+    } rows[] = {
+        {0x2000, 0x8000, true, true, "all of the RAM"},
+        {0x1fff, 2, false, false, "from the hole before it"},
+        {0x2000, 0xa000, false, true, "RAM and both shared pages, reading"},
+        {0x2000, 0xa000, true, false, "the same, writing"},
+        {0x2000, 0xa001, false, false, "one byte further"},
+        {0xafff, 1, true, false, "writing the read-only page"},
+        {0xb000, 1, true, true, "writing the shared page"},
+        {0x2000, 0, false, false, "nothing"},
+        {0x2000, SIZE_MAX, false, false, "a length that wraps"},
+        {UINT64_MAX, 2, false, false, "an address that wraps"},
+        {TOP, 1, false, false, "past the address space"},
+        {TOP - 1, 2, false, false, "across its end"},
+    };
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        void *p = hv_memory_at(mem, hv_gpa_of(rows[i].gpa), rows[i].bytes, rows[i].write);
+
+        TAP_OK(rows[i].ok ? p == mem->base + rows[i].gpa : !p, "access: %s", rows[i].what);
+    }
+}
+
+static void test_shared(struct hv_memory *mem)
+{
+    uint64_t first, second;
+    char *page, *other;
+    char byte = 0;
+
+    TAP_OK(hv_memory_alloc_shared(mem, &first, (void **)&page) == 0 &&
+               hv_memory_alloc_shared(mem, &second, (void **)&other) == 0 && first != second,
+           "shared pages");
+    TAP_OK(hv_memory_map_shared(mem, hv_gfn_of(10), first, false) == 0 &&
+               hv_memory_map_shared(mem, hv_gfn_of(11), second, true) == 0,
+           "are mapped");
+    page[17] = 'x';
+    TAP_OK(hv_memory_read(mem, hv_gpa_of(0xa011), &byte, 1) == 0 && byte == 'x', "the guest sees ours");
+    byte = 'y';
+    TAP_OK(hv_memory_write(mem, hv_gpa_of(0xb003), &byte, 1) == 0 && other[3] == 'y', "we see the guest's");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(10), 1) == -EINVAL, "RAM does not replace a shared page");
+    TAP_OK(hv_memory_map_shared(mem, hv_gfn_of(20), 99, true) == -EINVAL, "no such shared page");
+    test_at(mem);
+    TAP_OK(hv_memory_map_shared(mem, hv_gfn_of(9), first, true) == 0 && mem->ram_pages == 7,
+           "a shared page replaces RAM");
+    TAP_OK(hv_memory_unmap_shared(mem, hv_gfn_of(9)) == 0 &&
+               hv_memory_type(mem, hv_gfn_of(9)) == HV_PAGE_HOLE,
+           "unmapped, a hole stays");
+    TAP_OK(hv_memory_unmap_shared(mem, hv_gfn_of(9)) == -EINVAL &&
+               hv_memory_unmap_shared(mem, hv_gfn_of(2)) == -EINVAL,
+           "only shared pages are unmapped");
+    TAP_OK(page[17] == 'x' && other[3] == 'y', "shared pages last");
+}
+
+static void test_shared_limit(struct hv_memory *mem)
+{
+    uint64_t index;
+    void *page;
+    unsigned count = 0;
+
+    while (count <= HV_MEMORY_MAX_SHARED && hv_memory_alloc_shared(mem, &index, &page) == 0)
+        count++;
+    TAP_OK(count == HV_MEMORY_MAX_SHARED - 2, "there is a last shared page");
+    memset(page, 1, HV_PAGE_SIZE);
+}
+
+/* Under a limit on address space (which AddressSanitizer cannot live with) the reservation shrinks. */
+static void test_limited(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    TAP_OK(true, "limited address space # SKIP under AddressSanitizer");
+#else
+    struct rlimit old, limit;
+    struct hv_memory mem;
+
+    getrlimit(RLIMIT_AS, &old);
+    limit = (struct rlimit){.rlim_cur = 20ull << 30, .rlim_max = old.rlim_max};
+    setrlimit(RLIMIT_AS, &limit);
+    if (TAP_OK(hv_memory_init(&mem) == 0 && mem.nr_gfns < TOP >> HV_PAGE_SHIFT, "a small reservation")) {
+        mem.max_pages = 1;
+        TAP_OK(hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns), 1) == -EINVAL &&
+                   hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns - 1), 1) == 0,
+               "has its own end");
+        hv_memory_fini(&mem);
+    }
+    limit.rlim_cur = 1ull << 30;
+    setrlimit(RLIMIT_AS, &limit);
+    TAP_OK(hv_memory_init(&mem) == -ENOMEM, "too small a limit is an error");
+    setrlimit(RLIMIT_AS, &old);
+#endif
+}
+
+int main(void)
+{
+    struct hv_memory mem;
+
+    TAP_OK(hv_memory_init(&mem) == 0, "the address space is reserved");
+    test_populate(&mem);
+    test_release(&mem);
+    test_shared(&mem);
+    test_shared_limit(&mem);
+    hv_memory_fini(&mem);
+    hv_memory_fini(&mem);
+    test_limited();
+    return tap_done();
+}
