@@ -183,6 +183,7 @@ static int load_segment(struct elf *elf, const struct segment *s, struct hv_memo
 int hv_elf_load(struct hv_image *image, struct hv_memory *mem, uint64_t low_end, struct hv_elf_kernel *out)
 {
     struct elf elf = {.image = image};
+    uint64_t room = low_end; /* for all segments together: they do not overlap in a sane file */
     bool entry_loaded = false;
     int err;
 
@@ -198,6 +199,9 @@ int hv_elf_load(struct hv_image *image, struct hv_memory *mem, uint64_t low_end,
             continue;
         if ((err = load_segment(&elf, s, mem, low_end)) < 0)
             return err;
+        if (s->mem_bytes > room)
+            return hv_image_fail(image, -EINVAL, "damaged: its segments overlap");
+        room -= s->mem_bytes;
         if (out->end < s->paddr + s->mem_bytes)
             out->end = s->paddr + s->mem_bytes;
         entry_loaded |= out->entry >= s->paddr && out->entry - s->paddr < s->mem_bytes;

@@ -1,0 +1,25 @@
+/* The store, for domus-hv: one for a domain alone, when there is no domus-xenstored. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "hv/types.h"
+
+/* What the toolstack's nodes of a domain say. */
+struct hv_store_domain {
+    uint16_t domid;
+    const char *name;
+    uint8_t uuid[16];
+    uint64_t memory_kib;
+    unsigned nr_vcpus;
+    uint64_t store_gfn, console_gfn;
+    uint32_t store_port, console_port; /* event channels */
+    const char *console_tty;           /* NULL: none */
+};
+
+/* Starts a process that serves a store in memory with the nodes of one domain, to one connection which speaks for
+ * that domain: give *@connection_fd to hv_store_ring_attach. The process ends when the connection is closed, or
+ * with its parent; *@pid is to be waited for. 0 or negative errno.
+ *
+ * Call it before there are other threads. */
+int hv_store_spawn(const struct hv_store_domain *domain, int *connection_fd, pid_t *pid) HV_MUST_CHECK;
