@@ -12,7 +12,8 @@
 /* Called by the loader's caller once the ring page and port exist. */
 int hv_console_new(struct hv_domain *d, hv_gfn ring, uint32_t port) HV_MUST_CHECK;
 void hv_console_free(struct hv_domain *d);
-/* Attaches a terminal (taken; replaces the one before) and a log (taken, or -1). Loop thread. */
+/* Attaches a terminal (taken, or -1; replaces the one before) and a log (taken, or -1). On failure nothing is
+ * taken or changed. Loop thread. */
 int hv_console_attach(struct hv_domain *d, int tty_fd, int log_fd) HV_MUST_CHECK;
-/* Output that does not come through the ring: the emergency console of console_io and of port 0xe9. */
+/* Output that does not come through the ring: the emergency console of console_io and of port 0xe9. Any thread. */
 void hv_console_write(struct hv_domain *d, const void *bytes, size_t count);

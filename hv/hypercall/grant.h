@@ -14,11 +14,14 @@ void hv_gnttab_fini(struct hv_domain *d);
 int hv_gnttab_set_max_frames(struct hv_domain *d, uint32_t frames) HV_MUST_CHECK;
 
 /* Shared page @index of hv_memory_map_shared for frame @frame of the table (@status: of the version 2
- * status array). The table grows to have it. 0 or negative XEN_E*. */
+ * status array). The table grows to have it. 0 or negative XEN_E*. Caller holds domain->lock. */
 int hv_gnttab_frame(struct hv_domain *d, uint32_t frame, bool status, uint64_t *index) HV_MUST_CHECK;
 
 /* Notes where a frame is mapped now; *@old is where it was, ~0 for nowhere. Caller holds domain->lock. */
 void hv_gnttab_frame_mapped(struct hv_domain *d, uint32_t frame, bool status, hv_gfn gfn, hv_gfn *old);
+
+/* The frame at @gfn, if any, is mapped nowhere now. Caller holds domain->lock. */
+void hv_gnttab_frame_unmapped(struct hv_domain *d, hv_gfn gfn);
 
 /* A grant in use: what a backend or a copy may touch while it holds it. */
 struct hv_grant {

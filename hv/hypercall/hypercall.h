@@ -46,13 +46,16 @@ static inline bool hv_caller_is_guest(const struct hv_caller *c)
 int hv_caller_read(struct hv_caller *c, uint64_t address, void *buf, size_t bytes) HV_MUST_CHECK;
 int hv_caller_write(struct hv_caller *c, uint64_t address, const void *buf, size_t bytes) HV_MUST_CHECK;
 
+/* In a row's set of callers: may be called before there is a domain. */
+#define HV_CALL_EARLY (1u << 7)
+
 /* Returns what the caller finds in RAX: 0 or a result, or a negative XEN_E* of xen/errno.h. */
 typedef long hv_hypercall_fn(struct hv_caller *c, const uint64_t args[5]);
 
 struct hv_hypercall_entry {
     const char *name;
     hv_hypercall_fn *handler;
-    unsigned callers; /* set of enum hv_caller_kind */
+    unsigned callers; /* set of enum hv_caller_kind, HV_CALL_EARLY */
 };
 
 /* Runs hypercall @number; numbers that are absent or not for this caller give -XEN_ENOSYS/-XEN_EPERM. */

@@ -9,3 +9,6 @@ void hv_params_fini(struct hv_domain *d);
 uint64_t hv_param_get(struct hv_domain *d, unsigned index);
 /* Sets it without the checks that HVMOP_set_param makes. */
 void hv_param_set(struct hv_domain *d, unsigned index, uint64_t value);
+
+/* Set of VMASST_TYPE_* bits that the guest has on. Any thread. */
+uint64_t hv_vm_assist_get(struct hv_domain *d);

@@ -1,22 +1,41 @@
-/* What memory_op keeps of a domain: where shared_info is mapped, the memory map that the builder announced,
- * the pages that must not be taken away.
+/* The guest's physical memory map as hypercalls change it: where shared_info and grant frames appear, which
+ * RAM is there, which pages must stay, and the map that the builder announced.
  */
 #pragma once
 
 #include "hv/domain.h"
 #include "hv/xen-abi.h"
 
-#define HV_E820_MAX 128
+#define HV_MEMORY_MAP_MAX 128
 
-struct e820entry;
+/* An entry as INT 0x15, EAX 0xe820 gives it, which is the format of XENMEM_memory_map. */
+struct hv_bios_e820 {
+    uint64_t start, bytes;
+    uint32_t type;
+} __attribute__((packed));
+
+struct hv_bios_e820;
 
 /* hv_domain_new and hv_domain_free call these. */
 int hv_physmap_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_physmap_fini(struct hv_domain *d);
 
-/* What XENMEM_memory_map tells the guest. -EINVAL for more than HV_E820_MAX entries. */
-int hv_physmap_set_e820(struct hv_domain *d, const struct e820entry *entries, size_t count) HV_MUST_CHECK;
+/* What XENMEM_memory_map tells the guest. -EINVAL for more than HV_MEMORY_MAP_MAX entries. */
+int hv_physmap_set_e820(struct hv_domain *d, const struct hv_bios_e820 *entries, size_t count) HV_MUST_CHECK;
+/* Copies at most @room entries; how many it copied. */
+size_t hv_physmap_get_e820(struct hv_domain *d, struct hv_bios_e820 *entries, size_t room);
 
 /* True when @gfn must stay what it is: a ring page, or memory that the guest registered with us. Caller
  * holds domain->lock. */
 bool hv_physmap_pinned(struct hv_domain *d, hv_gfn gfn);
+
+/* Each of these changes the map whole or not at all: 0 or negative XEN_E*. The caller calls hv_domain_flush
+ * after the last change that takes something away. */
+long hv_physmap_populate(struct hv_domain *d, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
+long hv_physmap_release(struct hv_domain *d, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
+/* Makes element @idx of XENMAPSPACE_* @space appear at @gfn, and nowhere else. */
+long hv_physmap_add(struct hv_domain *d, unsigned space, uint64_t idx, hv_gfn gfn) HV_MUST_CHECK;
+long hv_physmap_remove(struct hv_domain *d, hv_gfn gfn) HV_MUST_CHECK;
+
+/* The highest gfn that was RAM. */
+uint64_t hv_physmap_max_gfn(struct hv_domain *d);

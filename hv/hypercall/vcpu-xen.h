@@ -28,12 +28,16 @@ int hv_vcpu_xen_callback_vector(struct hv_vcpu *v);
 /* An event is pending and unmasked: a vCPU that polls or blocks wakes. */
 bool hv_vcpu_xen_event_pending(struct hv_vcpu *v);
 
-/* SCHEDOP_poll: from now until its runstate is running again, the vCPU also wakes when @port (or any port, for
- * 0) becomes pending, or at system time @timeout_ns if that is not 0. vCPU thread. */
+/* SCHEDOP_poll: a vCPU that is about to block also wakes when @port (or any port, for 0) becomes pending, or at
+ * system time @timeout_ns if that is not 0. It ends with the first such event. vCPU thread. */
 void hv_vcpu_xen_poll(struct hv_vcpu *v, uint32_t port, uint64_t timeout_ns);
+void hv_vcpu_xen_poll_end(struct hv_vcpu *v);
 
 /* An event became pending on the vCPU: sets evtchn_upcall_pending and raises the upcall. Any thread. */
 void hv_vcpu_xen_mark_pending(struct hv_vcpu *v);
 
 /* True when vcpu_info of some vCPU lives in page @gfn. Caller holds domain->lock. */
 bool hv_vcpu_xen_uses_gfn(struct hv_domain *d, hv_gfn gfn);
+
+/* @port became pending: ends the poll of a vCPU that waits for it. Event channel lock held. */
+void hv_vcpu_xen_poll_event(struct hv_vcpu *v, uint32_t port);

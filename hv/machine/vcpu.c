@@ -17,6 +17,7 @@
 #include "hv/machine/vcpu.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,7 @@ struct hv_vcpu_run {
     _Atomic bool online;
     _Atomic bool sleeping;
     _Atomic bool idle; /* in HLT or blocked */
+    _Atomic unsigned last_cpu; /* host CPU on which guest code ran last */
 
     /* The vCPU thread's. */
     bool halted, blocked, nmi_pending;
@@ -480,6 +482,7 @@ static void run_guest(struct hv_vcpu *v)
 {
     set_runstate(v, RUNSTATE_running);
     arm_timer(v, next_deadline_ns(v));
+    atomic_store_explicit(&v->run->last_cpu, (unsigned)sched_getcpu(), memory_order_relaxed);
     handle_run(v, v->domain->engine->run(v));
     atomic_store(&v->run->idle, !runnable(v));
 }
@@ -661,4 +664,9 @@ bool hv_vcpu_is_blocked(const struct hv_vcpu *v)
 bool hv_vcpu_is_running(const struct hv_vcpu *v)
 {
     return hv_vcpu_is_online(v) && !hv_vcpu_is_blocked(v) && !atomic_load(&v->run->sleeping);
+}
+
+unsigned hv_vcpu_last_cpu(const struct hv_vcpu *v)
+{
+    return atomic_load(&v->run->last_cpu);
 }

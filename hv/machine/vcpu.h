@@ -53,6 +53,7 @@ static inline bool hv_vcpu_can_take_interrupt(const struct hv_vcpu *v)
 uint64_t hv_vcpu_cpu_time_ns(const struct hv_vcpu *v);
 bool hv_vcpu_is_blocked(const struct hv_vcpu *v);
 bool hv_vcpu_is_running(const struct hv_vcpu *v);
+unsigned hv_vcpu_last_cpu(const struct hv_vcpu *v); /* host CPU on which it ran last */
 
 /* Writes the registers to the log. The vCPU's thread, or any while it is paused. */
 void hv_vcpu_dump(const struct hv_vcpu *v);

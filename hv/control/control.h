@@ -1,0 +1,30 @@
+/* Inside the control channel: what handlers of control hypercalls (hv/hypercall/domctl.c, domus.c) see of it. */
+#pragma once
+
+#include "hv/control/server.h"
+
+struct hv_control {
+    struct hv_loop *loop;
+    const struct hv_engine_ops *engine;
+    char name[64];
+    struct hv_domain *domain; /* NULL until createdomain */
+    unsigned max_vcpus;       /* of createdomain; max_vcpus must say the same */
+    unsigned pause_count;     /* by the toolstack: pausedomain nests */
+    bool built, started;      /* a kernel is loaded; vCPU threads run */
+    bool destroyed;           /* the loop ends when the reply is out */
+    int statm_fd;             /* /proc/self/statm, opened before paths are out of reach; -1: none */
+
+    struct hv_loop_source *wakeup; /* an event was noted */
+    _Atomic uint32_t noted;        /* set of 1 << enum hv_event */
+    _Atomic uint64_t noted_arg[3]; /* by enum hv_event */
+    hv_control_event_fn *observer;
+    void *observer_opaque;
+
+    struct hv_control_listener *listeners;
+    struct hv_control_connection *connections;
+    unsigned nr_connections;
+    uint8_t *buffer; /* one message */
+};
+
+/* The connection gets events from now on; those that happened before are told at once. */
+void hv_control_subscribe(struct hv_control *control, struct hv_control_connection *connection);
