@@ -54,7 +54,8 @@ static void on_parse_error(void *data, xmlErrorPtr problem)
     xmlParserCtxt *ctxt = data;
     ParseState *state = ctxt->_private;
 
-    if (state->error || !problem || problem->level < XML_ERR_ERROR)
+    /* A namespace is a name, whether or not it is a URI as well: applications use both. */
+    if (state->error || !problem || problem->level < XML_ERR_ERROR || problem->code == XML_WAR_NS_URI)
         return;
 
     g_autofree char *text = g_strdup(problem->message ? problem->message : "not well-formed");
@@ -76,6 +77,53 @@ static void on_doctype(void *data, const xmlChar *name G_GNUC_UNUSED, const xmlC
                                    "%s:%d: a document type declaration is not accepted", state->origin,
                                    xmlSAX2GetLineNumber(ctxt));
     xmlStopParser(ctxt);
+}
+
+/* libxml2 leaves an ampersand in the name of a namespace as "&#38;", and only there: without this, such a name
+ * would grow with each reading and match nothing. */
+static void fix_namespaces(const xmlNode *node)
+{
+    for (xmlNs *ns = node->nsDef; ns; ns = ns->next) {
+        if (!ns->href || !strstr((const char *)ns->href, "&#38;"))
+            continue;
+        g_auto(GStrv) parts = g_strsplit((const char *)ns->href, "&#38;", -1);
+        g_autofree char *name = g_strjoinv("&", parts);
+        xmlFree((xmlChar *)ns->href);
+        ns->href = xmlStrdup(BAD_CAST name);
+    }
+}
+
+/* Whether @node has elements in it and only spaces between them. */
+static gboolean is_indented(const xmlNode *node)
+{
+    gboolean elements = FALSE;
+
+    for (xmlNode *child = node->children; child; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE)
+            elements = TRUE;
+        else if (!xmlIsBlankNode(child))
+            return FALSE;
+    }
+    return elements;
+}
+
+/* Drops indentation. libxml2's own rule for that depends on comments that are no longer there, so that a document
+ * would change when it is read again. */
+static void normalize(xmlNode *node)
+{
+    gboolean indented = is_indented(node);
+    xmlNode *next;
+
+    fix_namespaces(node);
+    for (xmlNode *child = node->children; child; child = next) {
+        next = child->next;
+        if (child->type == XML_ELEMENT_NODE) {
+            normalize(child);
+        } else if (indented) {
+            xmlUnlinkNode(child);
+            xmlFreeNode(child);
+        }
+    }
 }
 
 static gpointer init_parser(gpointer data G_GNUC_UNUSED)
@@ -122,8 +170,7 @@ xmlDoc *xmlconf_document_parse(const char *xml, const char *origin, GError **err
     ctxt->sax->processingInstruction = NULL;
     /* No dictionary: trees of different threads then share nothing. */
     doc = xmlCtxtReadMemory(ctxt, xml, (int)strlen(xml), NULL, NULL,
-                            XML_PARSE_NONET | XML_PARSE_NOBLANKS | XML_PARSE_NOCDATA | XML_PARSE_NODICT |
-                                XML_PARSE_NOWARNING);
+                            XML_PARSE_NONET | XML_PARSE_NOCDATA | XML_PARSE_NODICT | XML_PARSE_NOWARNING);
     xmlFreeParserCtxt(ctxt);
 
     if (state.error) {
@@ -134,5 +181,6 @@ xmlDoc *xmlconf_document_parse(const char *xml, const char *origin, GError **err
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX, "%s: not an XML document", origin);
         return NULL;
     }
+    normalize(xmlDocGetRootElement(doc));
     return g_steal_pointer(&doc);
 }

@@ -16,6 +16,9 @@ xmlDoc *xmlconf_document_parse(const char *xml, const char *origin, GError **err
  * attributes in apostrophes, and in quotation marks inside <metadata>. @in_metadata says that @node is there. */
 char *xmlconf_document_format(const xmlNode *node, unsigned level, gboolean in_metadata);
 
+/* Whether @text can stand in a document: UTF-8, and no characters that XML has no way to write. */
+gboolean xmlconf_document_can_hold(const char *text);
+
 /* Validates against libvirt's schema @name ("domain"). Parsed once and kept. Any thread. */
 gboolean xmlconf_schema_validate(xmlDoc *doc, const char *name, GError **error);
 

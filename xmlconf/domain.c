@@ -84,14 +84,6 @@ XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain)
     return &domain->config;
 }
 
-char *xmlconf_domain_render(XmlconfDomain *domain, xmlDoc *doc, gboolean live)
-{
-    xmlNode *root = xmlDocGetRootElement(doc);
-
-    xmlconf_record_write(&xmlconf_domain_record, root, &domain->config, live);
-    return xmlconf_document_format(root, 0, FALSE);
-}
-
 char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error)
 {
     gboolean live = (flags & XMLCONF_FORMAT_STATUS) || !(flags & XMLCONF_FORMAT_INACTIVE);
@@ -102,5 +94,8 @@ char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GEr
                     domain->config.name);
         return NULL;
     }
-    return xmlconf_domain_render(domain, doc, live);
+
+    xmlNode *root = xmlDocGetRootElement(doc);
+    xmlconf_record_write(&xmlconf_domain_record, root, &domain->config, live);
+    return xmlconf_document_format(root, 0, FALSE);
 }

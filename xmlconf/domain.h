@@ -10,6 +10,3 @@ struct _XmlconfDomain {
     xmlDoc *doc; /* what the user wrote; the values in it are config's */
     XmlconfDomainConfig config;
 };
-
-/* Writes config into @doc, domain->doc or a copy of it, and gives its text. */
-char *xmlconf_domain_render(XmlconfDomain *domain, xmlDoc *doc, gboolean live);

@@ -149,3 +149,15 @@ char *xmlconf_document_format(const xmlNode *node, unsigned level, gboolean in_m
     format_node(out, node, level, in_metadata ? '"' : '\'');
     return g_string_free(out, FALSE);
 }
+
+gboolean xmlconf_document_can_hold(const char *text)
+{
+    if (!g_utf8_validate(text, -1, NULL))
+        return FALSE;
+    for (const char *p = text; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        if (c < 0x20 ? c != '\t' && c != '\n' && c != '\r' : c == 0xfffe || c == 0xffff)
+            return FALSE;
+    }
+    return TRUE;
+}

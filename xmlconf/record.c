@@ -256,7 +256,7 @@ static xmlNode *get_path(xmlNode *element, const char *path, gsize length, gbool
     return element;
 }
 
-static void set_text(xmlNode *element, const char *text)
+static void drop_text(xmlNode *element)
 {
     xmlNode *next;
 
@@ -267,6 +267,11 @@ static void set_text(xmlNode *element, const char *text)
             xmlFreeNode(child);
         }
     }
+}
+
+static void set_text(xmlNode *element, const char *text)
+{
+    drop_text(element);
     xmlNodeAddContent(element, BAD_CAST text);
 }
 
@@ -403,8 +408,13 @@ static void sort_attributes(const XmlconfRecord *record, xmlNode *element, const
     }
 }
 
-static void sort_element(const XmlconfRecord *record, xmlNode *element, const char *path)
+/* Spaces in a container would make it an element with text, which is not indented. */
+static void tidy_element(const XmlconfRecord *record, xmlNode *element, const char *path)
 {
+    guint own_row = find_row(record, path);
+
+    if (own_row == record->n_fields || !record->fields[own_row].type)
+        drop_text(element);
     sort_attributes(record, element, path);
     sort_children(record, element, path);
     for (xmlNode *child = element->children; child; child = child->next) {
@@ -414,7 +424,7 @@ static void sort_element(const XmlconfRecord *record, xmlNode *element, const ch
         guint row = find_row(record, own);
         guint flags = row < record->n_fields ? record->fields[row].flags : 0;
         if (!(flags & (XMLCONF_FIELD_OPAQUE | XMLCONF_FIELD_LIST)))
-            sort_element(record, child, own);
+            tidy_element(record, child, own);
     }
 }
 
@@ -422,7 +432,7 @@ void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstp
 {
     for (guint i = 0; i < record->n_fields; i++)
         write_field(record, element, &record->fields[i], base, live);
-    sort_element(record, element, "");
+    tidy_element(record, element, "");
 }
 
 void xmlconf_record_clear(const XmlconfRecord *record, gpointer base)

@@ -94,8 +94,10 @@ const XmlconfValueType xmlconf_value_line = {read_line, write_string, TRUE};
 static gboolean read_path(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
                           GError **error)
 {
-    if (*text && *text != '/')
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not an absolute path", error);
+    if (*text && (*text != '/' || !text[1]))
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not the absolute path of a file", error);
+    if (strpbrk(text, "\r\n"))
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "has a line end in it", error);
     return read_string(field, element, text, value, error);
 }
 

@@ -102,6 +102,18 @@ gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type
 
 /* The host's and the hypervisor's side: capabilities and domain capabilities XML. */
 typedef struct {
+    guint id, socket, die, core;
+    char *siblings; /* "0-1"; or NULL: the three before are not known */
+} XmlconfHostCpu;
+
+typedef struct {
+    guint id;
+    guint64 memory_kib;
+    XmlconfHostCpu *cpus;
+    guint n_cpus;
+} XmlconfHostCell; /* a NUMA node */
+
+typedef struct {
     char *host_uuid;
     char *cpu_model, *cpu_vendor;
     guint nodes, sockets, cores, threads, cpus;
@@ -109,7 +121,9 @@ typedef struct {
     guint64 page_kib;
     const char *emulator; /* path of domus-hv */
     guint max_vcpus;
-    guint64 hugepages_kib; /* 0: none */
+    guint64 hugepages_kib; /* size of one; 0: none */
+    XmlconfHostCell *cells;
+    guint n_cells; /* 0: the topology is not known and not told */
 } XmlconfHost;
 char *xmlconf_capabilities_format(const XmlconfHost *host);
 /* NULL arguments mean the default; an unknown one is an error. */

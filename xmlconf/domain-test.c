@@ -1,0 +1,390 @@
+/* Domain XML, both ways.
+ *
+ * testdata/NAME.in.xml is what a user may write, NAME.out.xml what dumpxml --inactive shows for it, and
+ * NAME.live.xml what it shows when the domain runs as id 42 on /dev/pts/7. All of it must satisfy libvirt's schema
+ * where that is installed. */
+#include "config.h"
+
+#include "xmlconf/xmlconf.h"
+
+#include <string.h>
+
+#define SCHEMA "/usr/share/libvirt/schemas/domain.rng"
+
+static char *read_testdata(const char *name, const char *suffix)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.%s.xml", XMLCONF_TESTDATA, name, suffix);
+    g_autoptr(GError) error = NULL;
+    char *text = NULL;
+
+    g_file_get_contents(path, &text, NULL, &error);
+    g_assert_no_error(error);
+    return text;
+}
+
+static XmlconfDomain *parse(const char *xml, XmlconfParseFlags flags)
+{
+    g_autoptr(GError) error = NULL;
+    XmlconfDomain *domain = xmlconf_domain_parse(xml, flags, &error);
+
+    g_assert_no_error(error);
+    g_assert_nonnull(domain);
+    return domain;
+}
+
+static char *format(XmlconfDomain *domain, XmlconfFormatFlags flags)
+{
+    g_autoptr(GError) error = NULL;
+    char *xml = xmlconf_domain_format(domain, flags, &error);
+
+    g_assert_no_error(error);
+    return xml;
+}
+
+static XmlconfParseFlags validate_if_installed(void)
+{
+    return g_file_test(SCHEMA, G_FILE_TEST_EXISTS) ? XMLCONF_VALIDATE : 0;
+}
+
+/* In becomes out; out is a fixed point and valid. console-null has what libvirt takes but the schema does not: a
+ * UUID with dashes elsewhere, an empty title. */
+static void test_golden(gconstpointer name)
+{
+    g_autofree char *in = read_testdata(name, "in");
+    g_autofree char *expected = read_testdata(name, "out");
+    g_autoptr(XmlconfDomain) first = parse(in, strcmp(name, "console-null") ? validate_if_installed() : 0);
+    g_autofree char *once = format(first, XMLCONF_FORMAT_INACTIVE);
+    g_autoptr(XmlconfDomain) second = parse(once, validate_if_installed());
+    g_autofree char *twice = format(second, XMLCONF_FORMAT_INACTIVE);
+
+    g_assert_cmpstr(once, ==, expected);
+    g_assert_cmpstr(twice, ==, expected);
+}
+
+static void make_live(XmlconfDomain *domain)
+{
+    XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
+
+    config->id = 42;
+    console->tty = g_strdup("/dev/pts/7");
+    console->alias = g_strdup("console0");
+}
+
+static void test_live(void)
+{
+    g_autofree char *in = read_testdata("minimal", "in");
+    g_autofree char *expected = read_testdata("minimal", "live");
+    g_autofree char *inactive = read_testdata("minimal", "out");
+    g_autoptr(XmlconfDomain) domain = parse(in, 0);
+    make_live(domain);
+    g_autoptr(XmlconfDomain) copy = xmlconf_domain_copy(domain);
+    g_autofree char *live = format(copy, 0);
+    g_autofree char *hidden = format(copy, XMLCONF_FORMAT_INACTIVE);
+
+    g_assert_cmpstr(live, ==, expected);
+    g_assert_cmpstr(hidden, ==, inactive);
+
+    /* A definition cannot set what belongs to a running domain; the driver's own file can. */
+    g_autoptr(XmlconfDomain) defined = parse(live, validate_if_installed());
+    g_autoptr(XmlconfDomain) status = parse(live, XMLCONF_PARSE_LIVE);
+    g_autofree char *again = format(status, XMLCONF_FORMAT_STATUS);
+    g_assert_cmpint(xmlconf_domain_config(defined)->id, ==, -1);
+    g_assert_cmpint(xmlconf_domain_config(status)->id, ==, 42);
+    g_assert_cmpstr(again, ==, expected);
+}
+
+static void test_values(void)
+{
+    g_autofree char *in = read_testdata("full", "in");
+    g_autoptr(XmlconfDomain) domain = parse(in, 0);
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    const XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
+
+    g_assert_cmpstr(config->name, ==, "full");
+    g_assert_cmpstr(config->uuid, ==, "4dea22b3-1d52-d8f3-2516-782e98ab3fa0");
+    g_assert_cmpint(config->os_type, ==, XMLCONF_OS_PVH);
+    g_assert_cmpuint(config->memory_kib, ==, 1048576);
+    g_assert_cmpuint(config->current_memory_kib, ==, 97657); /* 100 MB rounded up */
+    g_assert_cmpuint(config->max_vcpus, ==, 4);
+    g_assert_cmpuint(config->current_vcpus, ==, 2);
+    g_assert_cmpint(config->on_poweroff, ==, XMLCONF_ACTION_RENAME_RESTART);
+    g_assert_cmpint(config->on_crash, ==, XMLCONF_ACTION_COREDUMP_RESTART);
+    g_assert_cmpuint(config->consoles->len, ==, 1);
+    g_assert_cmpint(console->type, ==, XMLCONF_CHAR_FILE);
+    g_assert_cmpstr(console->path, ==, "/var/log/full.out");
+    g_assert_true(console->append && console->log_append);
+    g_assert_null(console->tty);
+    g_assert_null(console->alias);
+}
+
+static void test_defaults(void)
+{
+    g_autoptr(XmlconfDomain) domain =
+        parse("<domain type='xen'><name>d</name><memory unit='MiB'>64</memory>"
+              "<os><type>xenpvh</type><kernel>/k</kernel></os></domain>", validate_if_installed());
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+
+    g_assert_true(g_uuid_string_is_valid(config->uuid));
+    g_assert_cmpuint(config->current_memory_kib, ==, 65536);
+    g_assert_cmpuint(config->current_vcpus, ==, 1);
+    g_assert_cmpstr(config->clock_offset, ==, "utc");
+    g_assert_cmpint(config->on_reboot, ==, XMLCONF_ACTION_RESTART);
+    g_assert_cmpuint(config->consoles->len, ==, 1);
+}
+
+/* Bad input: the good document with one piece replaced. */
+#define MEMORY "<memory unit='MiB'>64</memory>"
+#define OS "<os><type>xenpvh</type><kernel>/k</kernel></os>"
+static const char good[] = "<domain type='xen'><name>bad</name>" MEMORY OS "<devices/></domain>";
+
+static const struct {
+    const char *from, *to;
+    XmlconfError code;
+    const char *message; /* part of it */
+} bad_input[] = {
+    {good, "", XMLCONF_ERROR_SYNTAX, "(domain_definition):1: the document is empty"},
+    {good, "  \n", XMLCONF_ERROR_SYNTAX, "empty"},
+    {good, "hello", XMLCONF_ERROR_SYNTAX, "(domain_definition):1: "},
+    {good, "<domain>\n<name>x</nam>\n</domain>", XMLCONF_ERROR_SYNTAX,
+     "(domain_definition):2: Opening and ending tag mismatch: name line 2 and nam\n<name>x</nam>\n-------------^"},
+    {good, "<!DOCTYPE domain [<!ENTITY a 'aaaa'>]><domain/>", XMLCONF_ERROR_SYNTAX, "document type declaration"},
+    {good, "<!DOCTYPE domain SYSTEM '/etc/passwd'><domain/>", XMLCONF_ERROR_SYNTAX, "document type declaration"},
+    {"bad", "&undefined;", XMLCONF_ERROR_SYNTAX, "undefined"},
+    {"bad", "\xff\xfe", XMLCONF_ERROR_SYNTAX, "(domain_definition):1: "},
+    {good, "<network/>", XMLCONF_ERROR_XML, "unexpected root element <network>"},
+    {good, "<domain xmlns='urn:x' type='xen'/>", XMLCONF_ERROR_XML, "unexpected root element"},
+    {" type='xen'", "", XMLCONF_ERROR_XML, "attribute 'type' is missing"},
+    {"'xen'", "'kvm'", XMLCONF_ERROR_UNSUPPORTED, "value 'kvm' of attribute 'type' is not supported"},
+    {"<name>bad</name>", "", XMLCONF_ERROR_XML, "element <name> is missing"},
+    {"bad", "", XMLCONF_ERROR_XML, "value '' of element <name> is empty"},
+    {"bad", "a/b", XMLCONF_ERROR_XML, "contains '/'"},
+    {"bad", "a\nb", XMLCONF_ERROR_XML, "control character"},
+    {"<name>bad</name>", "<name>a</name><name>b</name>", XMLCONF_ERROR_XML, "<name> is there more than once"},
+    {"<name>", "text<name>", XMLCONF_ERROR_XML, "<domain> must not contain text"},
+    {"<name>", "<uuid>1234</uuid><name>", XMLCONF_ERROR_XML, "value '1234' of element <uuid> is not a UUID"},
+    {"<name>", "<title>a\nb</title><name>", XMLCONF_ERROR_XML, "<title> must not contain a newline"},
+    {"<name>", "<genid/><name>", XMLCONF_ERROR_UNSUPPORTED, "element <genid> is not supported"},
+    {"<name>", "<iothreads>2</iothreads><name>", XMLCONF_ERROR_UNSUPPORTED, "element <iothreads> is not supported"},
+    {"<name>", "<name x='1'>", XMLCONF_ERROR_UNSUPPORTED, "attribute 'x' of element <name> is not supported"},
+    {"<name>", "<x:commandline xmlns:x='http://libvirt.org/schemas/domain/xen/1.0'/><name>",
+     XMLCONF_ERROR_UNSUPPORTED, "element <commandline> is not supported"},
+    {MEMORY, "", XMLCONF_ERROR_XML, "element <memory> is missing"},
+    {"64", "3", XMLCONF_ERROR_XML, "value '3' of element <memory> is not an amount from 4 MiB"},
+    {"64", "-64", XMLCONF_ERROR_XML, "value '-64' of element <memory>"},
+    {"64", "18446744073709551615", XMLCONF_ERROR_XML, "is not an amount"},
+    {"64", "64 MiB", XMLCONF_ERROR_XML, "is not an amount"},
+    {"MiB", "furlongs", XMLCONF_ERROR_XML, "value 'furlongs' of element <memory> is not a unit of memory"},
+    {OS, OS "<currentMemory>131072</currentMemory>", XMLCONF_ERROR_XML, "is more than memory 65536 KiB"},
+    {OS, OS "<vcpu>0</vcpu>", XMLCONF_ERROR_XML, "value '0' of element <vcpu> is not a number from 1 to 64"},
+    {OS, OS "<vcpu>65</vcpu>", XMLCONF_ERROR_XML, "from 1 to 64"},
+    {OS, OS "<vcpu current='3'>2</vcpu>", XMLCONF_ERROR_XML, "current vCPUs 3 are more than vCPUs 2"},
+    {OS, OS "<vcpu cpuset='0-'>2</vcpu>", XMLCONF_ERROR_XML, "is not a list of CPUs"},
+    {OS, OS "<vcpu placement='auto'>2</vcpu>", XMLCONF_ERROR_UNSUPPORTED, "value 'auto' of attribute 'placement'"},
+    {OS, "", XMLCONF_ERROR_OS_TYPE, "element <type> is missing"},
+    {"xenpvh", "amiga", XMLCONF_ERROR_OS_TYPE, "value 'amiga' of element <type> is not known"},
+    {"xenpvh", "hvm", XMLCONF_ERROR_UNSUPPORTED, "HVM guests are not supported yet"},
+    {"xenpvh", "linux", XMLCONF_ERROR_UNSUPPORTED, "paravirtual guests are not supported yet"},
+    {"<type>", "<type arch='sparc'>", XMLCONF_ERROR_OS_TYPE, "value 'sparc' of attribute 'arch'"},
+    {"<type>", "<type machine='pc'>", XMLCONF_ERROR_OS_TYPE, "value 'pc' of attribute 'machine'"},
+    {"<kernel>/k</kernel>", "", XMLCONF_ERROR_XML, "element <kernel> is missing"},
+    {"/k<", "k<", XMLCONF_ERROR_XML, "value 'k' of element <kernel> is not the absolute path"},
+    {"<kernel>", "<loader>/l</loader><kernel>", XMLCONF_ERROR_UNSUPPORTED, "firmware is not supported"},
+    {"<kernel>", "<dtb>/l</dtb><kernel>", XMLCONF_ERROR_UNSUPPORTED, "element <dtb> in <os> is not supported"},
+    {OS, OS "<bootloader/>", XMLCONF_ERROR_UNSUPPORTED, "boot loaders"},
+    {OS, OS "<features><hap/></features>", XMLCONF_ERROR_UNSUPPORTED, "element <hap> in <features>"},
+    {OS, OS "<clock offset='localtime'/>", XMLCONF_ERROR_UNSUPPORTED, "value 'localtime' of attribute 'offset'"},
+    {OS, OS "<clock offset='moon'/>", XMLCONF_ERROR_XML, "value 'moon'"},
+    {OS, OS "<on_crash>explode</on_crash>", XMLCONF_ERROR_XML, "value 'explode' of element <on_crash> is not known"},
+    {OS, OS "<on_reboot>coredump-restart</on_reboot>", XMLCONF_ERROR_XML, "of element <on_reboot>"},
+    {"<devices/>", "<devices><disk type='file'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "disk devices are not supported yet"},
+    {"<devices/>", "<devices><interface type='bridge'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "network interfaces"},
+    {"<devices/>", "<devices><watchdog/></devices>", XMLCONF_ERROR_UNSUPPORTED, "element <watchdog> in <devices>"},
+    {"<devices/>", "<devices><console/><console/></devices>", XMLCONF_ERROR_UNSUPPORTED, "more than 1 element <console>"},
+    {"<devices/>", "<devices><console type='tcp'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "value 'tcp'"},
+    {"<devices/>", "<devices><console type='file'/></devices>", XMLCONF_ERROR_XML, "needs a <source path"},
+    {"<devices/>", "<devices><console type='file'><source path='x'/></console></devices>", XMLCONF_ERROR_XML,
+     "console path 'x' is not absolute"},
+    {"<devices/>", "<devices><console><log append='on'/></console></devices>", XMLCONF_ERROR_XML, "needs a 'file'"},
+    {"<devices/>", "<devices><console><target type='serial'/></console></devices>", XMLCONF_ERROR_UNSUPPORTED,
+     "value 'serial'"},
+    {"<devices/>", "<devices><memballoon model='virtio'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "'virtio'"},
+};
+
+static char *replace(const char *text, const char *from, const char *to)
+{
+    const char *at = strstr(text, from);
+
+    g_assert_nonnull(at);
+    return g_strdup_printf("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+}
+
+static void test_bad_input(void)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(bad_input); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *xml = replace(good, bad_input[i].from, bad_input[i].to);
+        g_autoptr(XmlconfDomain) domain = xmlconf_domain_parse(xml, 0, &error);
+
+        g_assert_null(domain);
+        g_test_message("%s", error->message);
+        g_assert_error(error, XMLCONF_ERROR, (int)bad_input[i].code);
+        g_assert_nonnull(strstr(error->message, bad_input[i].message));
+    }
+}
+
+static void test_limits(void)
+{
+    g_autofree char *deep = g_strnfill(4000 * 3, ' ');
+    g_autofree char *large = g_strnfill(11 * 1024 * 1024, ' ');
+    g_autoptr(GError) error = NULL;
+
+    for (guint i = 0; i < 4000; i++)
+        memcpy(deep + 3 * i, "<a>", 3);
+    g_assert_null(xmlconf_domain_parse(deep, 0, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX);
+    g_clear_error(&error);
+    g_assert_null(xmlconf_domain_parse(large, 0, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX);
+}
+
+static void test_schema(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = replace(good, "<devices/>", "<devices/><nonsense/>");
+
+    if (!validate_if_installed()) {
+        g_test_skip(SCHEMA " is not installed");
+        return;
+    }
+    g_assert_null(xmlconf_domain_parse(xml, XMLCONF_VALIDATE, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SCHEMA);
+    g_assert_true(g_str_has_prefix(error->message, "Unable to validate doc against " SCHEMA "\n"));
+}
+
+static char *random_text(GRand *rand, const char *first)
+{
+    static const char *const pieces[] = {"a", "Z9", " ", "&", "<", ">", "'", "\"", "]]>", "ä", "\xf0\x9f\x90\xa7",
+                                         "\t", "=", "%s", "--"};
+    GString *text = g_string_new(first);
+
+    for (int n = g_rand_int_range(rand, 1, 12); n > 0; n--)
+        g_string_append(text, pieces[g_rand_int_range(rand, 0, G_N_ELEMENTS(pieces))]);
+    g_string_append_c(text, '.');
+    return g_string_free(text, FALSE);
+}
+
+static void set_random(char **text, GRand *rand, const char *first)
+{
+    g_free(*text);
+    *text = g_rand_boolean(rand) ? random_text(rand, first) : NULL;
+}
+
+static void randomize(XmlconfDomainConfig *config, GRand *rand)
+{
+    XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
+
+    set_random(&config->title, rand, "t");
+    set_random(&config->description, rand, "\n d");
+    set_random(&config->initrd, rand, "/");
+    set_random(&config->cmdline, rand, " ");
+    set_random(&config->emulator, rand, "/");
+    set_random(&console->log_path, rand, "/");
+    config->memory_kib = (guint64)g_rand_int_range(rand, 4096, 1 << 30) << g_rand_int_range(rand, 0, 4);
+    config->current_memory_kib = 4096 + g_rand_int(rand) % (config->memory_kib - 4095);
+    config->max_vcpus = (guint)g_rand_int_range(rand, 1, 65);
+    config->current_vcpus = 1 + g_rand_int(rand) % config->max_vcpus;
+    config->on_poweroff = g_rand_int_range(rand, 0, 4);
+    config->on_reboot = g_rand_int_range(rand, 0, 4);
+    config->on_crash = g_rand_int_range(rand, 0, 6);
+    console->type = g_rand_int_range(rand, 0, 3);
+    if (console->type == XMLCONF_CHAR_FILE)
+        console->path = random_text(rand, "/");
+    console->append = console->type == XMLCONF_CHAR_FILE && g_rand_boolean(rand);
+    console->log_append = console->log_path && g_rand_boolean(rand);
+}
+
+static void assert_same(const XmlconfDomainConfig *a, const XmlconfDomainConfig *b)
+{
+    const XmlconfConsole *ca = g_ptr_array_index(a->consoles, 0), *cb = g_ptr_array_index(b->consoles, 0);
+
+    g_assert_cmpstr(a->title, ==, b->title);
+    g_assert_cmpstr(a->description, ==, b->description);
+    g_assert_cmpstr(a->initrd, ==, b->initrd);
+    g_assert_cmpstr(a->cmdline, ==, b->cmdline);
+    g_assert_cmpstr(a->emulator, ==, b->emulator);
+    g_assert_cmpuint(a->memory_kib, ==, b->memory_kib);
+    g_assert_cmpuint(a->current_memory_kib, ==, b->current_memory_kib);
+    g_assert_cmpuint(a->max_vcpus, ==, b->max_vcpus);
+    g_assert_cmpuint(a->current_vcpus, ==, b->current_vcpus);
+    g_assert_cmpint(a->on_poweroff, ==, b->on_poweroff);
+    g_assert_cmpint(a->on_reboot, ==, b->on_reboot);
+    g_assert_cmpint(a->on_crash, ==, b->on_crash);
+    g_assert_cmpint(ca->type, ==, cb->type);
+    g_assert_cmpstr(ca->path, ==, cb->path);
+    g_assert_cmpstr(ca->log_path, ==, cb->log_path);
+    g_assert_cmpint(ca->append, ==, cb->append);
+    g_assert_cmpint(ca->log_append, ==, cb->log_append);
+}
+
+static void test_round_trip(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(42);
+
+    for (int i = 0; i < 500; i++) {
+        g_autoptr(XmlconfDomain) first = parse(good, 0);
+        randomize(xmlconf_domain_config(first), rand);
+        g_autofree char *xml = format(first, XMLCONF_FORMAT_INACTIVE);
+        g_autoptr(XmlconfDomain) second = parse(xml, validate_if_installed());
+        g_autofree char *again = format(second, XMLCONF_FORMAT_INACTIVE);
+
+        assert_same(xmlconf_domain_config(first), xmlconf_domain_config(second));
+        g_assert_cmpstr(xml, ==, again);
+    }
+}
+
+static gpointer thread_main(gpointer data)
+{
+    XmlconfDomain *shared = data;
+
+    for (int i = 0; i < 50; i++) {
+        g_autofree char *shared_xml = format(shared, XMLCONF_FORMAT_INACTIVE);
+        g_autoptr(XmlconfDomain) own = parse(shared_xml, validate_if_installed());
+        g_autoptr(XmlconfDomain) ref = xmlconf_domain_ref(shared);
+        g_autoptr(GError) error = NULL;
+
+        g_assert_cmpstr(xmlconf_domain_config(own)->name, ==, "bad");
+        g_assert_null(xmlconf_domain_parse("<domain>\n<a>", 0, &error));
+        g_assert_true(g_str_has_prefix(error->message, "(domain_definition):2: "));
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    g_autoptr(XmlconfDomain) shared = parse(good, 0);
+    GThread *threads[4];
+
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("parse", thread_main, shared);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_data_func("/domain/golden/minimal", "minimal", test_golden);
+    g_test_add_data_func("/domain/golden/full", "full", test_golden);
+    g_test_add_data_func("/domain/golden/console-null", "console-null", test_golden);
+    g_test_add_data_func("/domain/golden/console-pty", "console-pty", test_golden);
+    g_test_add_func("/domain/live", test_live);
+    g_test_add_func("/domain/values", test_values);
+    g_test_add_func("/domain/defaults", test_defaults);
+    g_test_add_func("/domain/bad-input", test_bad_input);
+    g_test_add_func("/domain/limits", test_limits);
+    g_test_add_func("/domain/schema", test_schema);
+    g_test_add_func("/domain/round-trip", test_round_trip);
+    g_test_add_func("/domain/threads", test_threads);
+    return g_test_run();
+}
