@@ -1,0 +1,260 @@
+/* domusd: the libvirt daemon for Xen domains under Domus. Arguments, configuration, signals, sockets. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/procedures.h"
+#include "libxldrv/host/daemon.h"
+#include "libxldrv/host/log.h"
+#include "libxldrv/rpc/activation.h"
+#include "libxldrv/rpc/rpc.h"
+#include "libxldrv/settings.h"
+
+#define SERVER_NAME "virtxend"
+
+typedef struct {
+    char *root, *config_file, *hypervisor, *store_daemon, *engine, *user;
+    gboolean daemon, version;
+    int verbose;
+} Arguments;
+
+static gboolean count_verbose(const char *name G_GNUC_UNUSED, const char *value G_GNUC_UNUSED,
+                              gpointer data, GError **error G_GNUC_UNUSED)
+{
+    ((Arguments *)data)->verbose++;
+    return TRUE;
+}
+
+static gboolean parse_arguments(Arguments *arguments, int argc, char **argv, GError **error)
+{
+    const GOptionEntry entries[] = {
+        {"root", 0, 0, G_OPTION_ARG_FILENAME, &arguments->root, "Keep everything below DIR", "DIR"},
+        {"daemon", 'd', 0, G_OPTION_ARG_NONE, &arguments->daemon,
+         "Run in the background; return when ready", NULL},
+        {"config", 'f', 0, G_OPTION_ARG_FILENAME, &arguments->config_file,
+         "Read settings from FILE (default: etc/domus/domusd.conf)", "FILE"},
+        {"verbose", 'v', G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK, count_verbose,
+         "Tell more; twice: everything", NULL},
+        {"hypervisor", 0, 0, G_OPTION_ARG_FILENAME, &arguments->hypervisor, "Path of domus-hv", "PATH"},
+        {"xenstored", 0, 0, G_OPTION_ARG_FILENAME, &arguments->store_daemon, "Path of domus-xenstored",
+         "PATH"},
+        {"engine", 0, 0, G_OPTION_ARG_STRING, &arguments->engine, "Engine of new domains", "NAME"},
+        {"user", 0, 0, G_OPTION_ARG_STRING, &arguments->user, "User whom hypervisors run as", "NAME"},
+        {"version", 'V', 0, G_OPTION_ARG_NONE, &arguments->version, "Show the version", NULL},
+        {NULL},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    GOptionGroup *group = g_option_group_new("main", "", "", arguments, NULL);
+
+    g_option_group_add_entries(group, entries);
+    g_option_context_set_main_group(context, group);
+    g_option_context_set_summary(context, "Serves xen:///system to libvirt clients.");
+    if (!g_option_context_parse(context, &argc, &argv, error))
+        return FALSE;
+    return argc == 1 || xldrv_set_error(error, VIR_ERR_INVALID_ARG, "unexpected argument '%s'", argv[1]);
+}
+
+static void arguments_clear(Arguments *arguments)
+{
+    g_free(arguments->root);
+    g_free(arguments->config_file);
+    g_free(arguments->hypervisor);
+    g_free(arguments->store_daemon);
+    g_free(arguments->engine);
+    g_free(arguments->user);
+}
+
+/* ---- the daemon */
+
+typedef struct {
+    const Arguments *arguments;
+    XldrvPaths *paths;
+    char *config_path;
+    XldrvSettings settings;
+    GMainLoop *loop;
+    XldrvDriver *driver;
+    XldrvServer *server;
+    GArray *passed_fds; /* sockets from the service manager */
+    int pid_fd;
+} Daemon;
+
+static gboolean listen_one(Daemon *d, const char *name, guint mode, gboolean readonly, GError **error)
+{
+    g_autofree char *path = g_build_filename(d->paths->socket_dir, name, NULL);
+
+    return xldrv_server_listen_unix(d->server, path, mode, readonly, error);
+}
+
+/* Sockets that the service manager opened, which it may name otherwise than we do. */
+static gboolean take_sockets(Daemon *d, GArray *fds, GError **error)
+{
+    for (guint i = 0; i < fds->len; i++) {
+        int fd = g_array_index(fds, int, i);
+        if (!xldrv_server_listen_fd(d->server, fd, xldrv_activation_is_readonly(fd), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean start_server(Daemon *d, GError **error)
+{
+    d->server = xldrv_server_new(SERVER_NAME, &d->settings.limits);
+    xldrv_server_add_program(d->server, &xldrv_remote_program);
+    xldrv_server_set_client_closed(d->server, xldrv_driver_client_closed, d->driver);
+    if (d->passed_fds->len)
+        return take_sockets(d, d->passed_fds, error);
+    return listen_one(d, SERVER_NAME "-sock", d->settings.socket_mode, FALSE, error) &&
+           listen_one(d, SERVER_NAME "-sock-ro", d->settings.socket_ro_mode, TRUE, error);
+}
+
+static gboolean load_settings(Daemon *d, XldrvSettings *settings, GError **error)
+{
+    gboolean must_exist = d->arguments->config_file != NULL;
+
+    if (!xldrv_settings_load(settings, d->config_path, must_exist, error))
+        return FALSE;
+    xldrv_log_set_verbosity(MAX(settings->verbosity, d->arguments->verbose));
+    return TRUE;
+}
+
+static gboolean start_driver(Daemon *d, GError **error)
+{
+    const Arguments *a = d->arguments;
+    const XldrvSettings *s = &d->settings;
+    const XldrvDriverOptions options = {
+        .root = a->root,
+        .hypervisor = a->hypervisor ? a->hypervisor : s->hypervisor,
+        .store_daemon = a->store_daemon ? a->store_daemon : s->store_daemon,
+        .engine = a->engine ? a->engine : s->engine,
+        .user = a->user ? a->user : s->user,
+    };
+
+    d->driver = xldrv_driver_new(&options, error);
+    return d->driver != NULL;
+}
+
+static gboolean on_terminate(gpointer data)
+{
+    Daemon *d = data;
+
+    g_info("asked to end; domains go on");
+    g_main_loop_quit(d->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+/* What can change while clients are there is how much is told. */
+static gboolean on_reload(gpointer data)
+{
+    Daemon *d = data;
+    XldrvSettings settings = {0};
+    g_autoptr(GError) why = NULL;
+
+    if (load_settings(d, &settings, &why))
+        g_message("read the settings again");
+    else
+        g_warning("keeping the old settings: %s", why->message);
+    xldrv_settings_clear(&settings);
+    return G_SOURCE_CONTINUE;
+}
+
+static void watch_signals(Daemon *d)
+{
+    signal(SIGPIPE, SIG_IGN);
+    g_unix_signal_add(SIGTERM, on_terminate, d);
+    g_unix_signal_add(SIGINT, on_terminate, d);
+    g_unix_signal_add(SIGHUP, on_reload, d);
+}
+
+static gboolean start(Daemon *d, GError **error)
+{
+    g_autofree char *pid_path = xldrv_paths_pid_file(d->paths);
+
+    if (!xldrv_paths_create(d->paths, error))
+        return FALSE;
+    d->pid_fd = xldrv_daemon_lock(pid_path, error);
+    if (d->pid_fd < 0 || !load_settings(d, &d->settings, error))
+        return FALSE;
+    watch_signals(d);
+    d->passed_fds = xldrv_activation_take_fds(); /* before there are threads */
+    return start_driver(d, error) && start_server(d, error);
+}
+
+static void notify(const char *state)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!xldrv_activation_notify(state, &why))
+        g_warning("%s", why->message);
+}
+
+/* Serves until a signal ends it; @ready_fd (taken; or -1) is told when clients can come. */
+static int run(Daemon *d, int ready_fd)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean ok;
+
+    d->loop = g_main_loop_new(NULL, FALSE);
+    ok = start(d, &why);
+    if (!ok)
+        g_printerr("domusd: %s\n", why->message);
+    xldrv_daemon_tell_parent(ready_fd, ok);
+    if (ok) {
+        notify("READY=1");
+        xldrv_driver_autostart(d->driver);
+        g_main_loop_run(d->loop);
+        notify("STOPPING=1");
+    }
+    xldrv_server_free(d->server);
+    xldrv_driver_free(d->driver);
+    g_main_loop_unref(d->loop);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int serve(const Arguments *arguments)
+{
+    Daemon d = {.arguments = arguments, .pid_fd = -1};
+    int ready_fd = -1, status;
+
+    d.paths = xldrv_paths_new(arguments->root);
+    d.config_path = arguments->config_file
+                        ? g_canonicalize_filename(arguments->config_file, NULL)
+                        : g_build_filename(d.paths->config_dir, "domusd.conf", NULL);
+    if (!arguments->daemon || xldrv_daemon_fork(&ready_fd, &status))
+        status = run(&d, ready_fd);
+    if (d.pid_fd >= 0)
+        close(d.pid_fd);
+    g_clear_pointer(&d.passed_fds, g_array_unref);
+    xldrv_settings_clear(&d.settings);
+    xldrv_paths_free(d.paths);
+    g_free(d.config_path);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    Arguments arguments = {0};
+    g_autoptr(GError) why = NULL;
+    int status = EXIT_SUCCESS;
+
+    xldrv_log_init();
+    if (!parse_arguments(&arguments, argc, argv, &why)) {
+        g_printerr("domusd: %s\n", why->message);
+        status = 2;
+    } else if (arguments.version) {
+        printf("domusd " DOMUS_VERSION "\n");
+    } else {
+        xldrv_log_set_verbosity(arguments.verbose);
+        status = serve(&arguments);
+    }
+    arguments_clear(&arguments);
+    return status;
+}

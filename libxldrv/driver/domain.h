@@ -1,0 +1,68 @@
+/* A domain as the driver knows it: its configurations, its state, and what runs of it.
+ *
+ * Locking: fields are under lock unless marked otherwise; documents (XmlconfDomain) are never changed once
+ * they are here, only replaced, so a reader takes a reference under the lock and works without it. Whoever
+ * changes a domain holds its job, which may be held over slow steps; queries never need it. Lock order:
+ * the job, the list's lock (domains.c), the domain's lock. Nothing slow happens under the two locks.
+ */
+#pragma once
+
+#include <glib.h>
+
+#include "libxldrv/driver/instance.h"
+#include "libxldrv/rpc/rpc.h"
+#include "libxldrv/state/uuid.h"
+#include "xmlconf/xmlconf.h"
+
+typedef struct {
+    gint refs;                             /* atomic */
+    guint8 uuid[XLDRV_UUID_BYTES];         /* immutable */
+    char uuid_text[XLDRV_UUID_CHARS + 1];  /* immutable */
+
+    GMutex lock;
+    char *name;             /* written under the list's lock as well */
+    gboolean visible;       /* under the list's lock: lookups find it */
+    gboolean removed;       /* no longer in the list */
+    XmlconfDomain *config;  /* persistent definition; NULL: transient */
+    XmlconfDomain *live;    /* as it runs; NULL: inactive */
+    XldrvInstance *instance; /* what runs; NULL: inactive */
+    int id;                 /* -1: inactive */
+    int state, reason;      /* virDomainState and its reason */
+    gboolean autostart;
+    gboolean updated;        /* the definition changed since it was started */
+    guint64 owner;           /* client whose end destroys it (auto-destroy); 0: none */
+    XldrvStream *console;    /* whoever uses the console */
+
+    GCond job_ended;
+    const char *job; /* what is being done; NULL: nothing */
+} XldrvDomain;
+
+XldrvDomain *xldrv_domain_new(const guint8 uuid[XLDRV_UUID_BYTES], const char *name);
+XldrvDomain *xldrv_domain_ref(XldrvDomain *domain);
+void xldrv_domain_unref(XldrvDomain *domain);
+
+/* The running configuration, or the persistent one where it does not run; @inactive: the other way round.
+ * A reference, never NULL for a domain that lookups find. */
+XmlconfDomain *xldrv_domain_get_config(XldrvDomain *domain, gboolean inactive);
+
+/* What runs of the domain, or NULL with the error "domain is not running". A reference. */
+XldrvInstance *xldrv_domain_get_instance(XldrvDomain *domain, GError **error);
+
+/* A copy of the name. */
+char *xldrv_domain_get_name(XldrvDomain *domain);
+
+gboolean xldrv_domain_is_active(XldrvDomain *domain);
+void xldrv_domain_set_state(XldrvDomain *domain, int state, int reason);
+
+/* Waits for the right to change the domain. NULL with an error: it did not become free in time, or is gone.
+ * @what names the operation for the error of those who wait. The job holds a reference to its domain. */
+typedef XldrvDomain XldrvJob;
+XldrvJob *xldrv_job_begin(XldrvDomain *domain, const char *what, GError **error);
+/* As above, without limit of time: for what must happen. NULL: the domain is gone. */
+XldrvJob *xldrv_job_begin_waiting(XldrvDomain *domain, const char *what);
+void xldrv_job_end(XldrvJob *job);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvDomain, xldrv_domain_unref)
+
+typedef XldrvJob XldrvJobGuard; /* g_autoptr(XldrvJobGuard) ends the job */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvJobGuard, xldrv_job_end)

@@ -1,0 +1,186 @@
+/* The driver as a whole: its parts, their order at start, the reactor. */
+#include "config.h"
+
+#include "libxldrv/driver/driver.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include "libxldrv/driver/run.h"
+#include "libxldrv/host/host.h"
+#include "libxldrv/host/process.h"
+
+/* Reactions wait for jobs and for processes to end; more than a few at once are rare. */
+#define REACTOR_THREADS 8
+/* Xen's limit of a PVH guest. */
+#define MAX_VCPUS 128
+#define DEFAULT_USER "domus"
+
+static XldrvDriver *the_driver;
+
+XldrvDriver *xldrv_driver_get(void)
+{
+    return the_driver;
+}
+
+/* ---- the reactor */
+
+static void run_reaction(gpointer data, gpointer driver)
+{
+    XldrvReaction *reaction = data;
+
+    reaction->fn(driver, reaction);
+    xldrv_domain_unref(reaction->domain);
+    xldrv_instance_unref(reaction->instance);
+    g_free(reaction);
+}
+
+void xldrv_driver_react(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    XldrvReaction *copy = g_memdup2(reaction, sizeof(*reaction));
+
+    xldrv_domain_ref(copy->domain);
+    if (copy->instance)
+        xldrv_instance_ref(copy->instance);
+    g_thread_pool_push(driver->reactor, copy, NULL);
+}
+
+/* ---- start */
+
+static gboolean find_programs(XldrvDriver *driver, const XldrvDriverOptions *options, GError **error)
+{
+    driver->hypervisor = xldrv_program_find(options->hypervisor, "../hv/domus-hv",
+                                            DOMUS_LIBEXECDIR, "domus-hv", error);
+    if (!driver->hypervisor)
+        return FALSE;
+    driver->store_daemon = xldrv_program_find(options->store_daemon, "../hv/domus-xenstored",
+                                              DOMUS_LIBEXECDIR, "domus-xenstored", error);
+    return driver->store_daemon != NULL;
+}
+
+static char *choose_user(const XldrvDriverOptions *options)
+{
+    if (options->user)
+        return g_strdup(options->user);
+    return geteuid() == 0 && getpwnam(DEFAULT_USER) ? g_strdup(DEFAULT_USER) : NULL;
+}
+
+static XldrvDriver *driver_new(const XldrvDriverOptions *options)
+{
+    XldrvDriver *driver = g_new0(XldrvDriver, 1);
+
+    driver->paths = xldrv_paths_new(options->root);
+    driver->engine = g_strdup(options->engine);
+    driver->hypervisor_user = choose_user(options);
+    driver->domains = xldrv_domains_new();
+    driver->events = xldrv_events_new();
+    driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
+    g_mutex_init(&driver->id_lock);
+    g_mutex_init(&driver->owned_lock);
+    return driver;
+}
+
+XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
+{
+    g_autoptr(XldrvDriver) driver = driver_new(options);
+
+    if (!find_programs(driver, options, error) || !xldrv_paths_create(driver->paths, error))
+        return NULL;
+    xldrv_host_fill(&driver->host);
+    driver->host.emulator = driver->hypervisor;
+    driver->host.max_vcpus = MAX_VCPUS;
+    driver->store = xldrv_store_new(driver->paths, driver->store_daemon, error);
+    if (!driver->store)
+        return NULL;
+    /* The first threads: what reads or sets the environment has been done. */
+    driver->reactor = g_thread_pool_new(run_reaction, driver, REACTOR_THREADS, FALSE, NULL);
+    the_driver = driver;
+    xldrv_recover(driver);
+    return g_steal_pointer(&driver);
+}
+
+static void stop_watching(XldrvDriver *driver)
+{
+    g_autoptr(GPtrArray) all = xldrv_domains_all(driver->domains);
+
+    for (guint i = 0; i < all->len; i++) {
+        g_autoptr(XldrvInstance) instance = xldrv_domain_get_instance(all->pdata[i], NULL);
+        if (instance)
+            xldrv_instance_unwatch(instance);
+    }
+}
+
+void xldrv_driver_free(XldrvDriver *driver)
+{
+    if (!driver)
+        return;
+    stop_watching(driver);
+    if (driver->reactor)
+        g_thread_pool_free(driver->reactor, FALSE, TRUE);
+    /* What the watches held is let go by the main loop. */
+    while (g_main_context_iteration(NULL, FALSE))
+        continue;
+    the_driver = NULL;
+    g_ptr_array_unref(driver->owned);
+    xldrv_domains_free(driver->domains);
+    xldrv_events_free(driver->events);
+    xldrv_store_free(driver->store);
+    xldrv_host_clear(&driver->host);
+    xldrv_paths_free(driver->paths);
+    g_mutex_clear(&driver->id_lock);
+    g_mutex_clear(&driver->owned_lock);
+    g_free(driver->hypervisor);
+    g_free(driver->engine);
+    g_free(driver->store_daemon);
+    g_free(driver->hypervisor_user);
+    g_free(driver);
+}
+
+/* ---- autostart */
+
+static void autostart(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "autostart");
+    const XldrvStartOptions options = {0};
+    g_autoptr(GError) why = NULL;
+
+    if (!job || job->instance || !job->config)
+        return;
+    if (!xldrv_start(driver, job, job->config, &options, &why))
+        g_warning("domain '%s' cannot be started automatically: %s", job->name, why->message);
+}
+
+void xldrv_driver_autostart(XldrvDriver *driver)
+{
+    g_autoptr(GPtrArray) all = xldrv_domains_all(driver->domains);
+
+    for (guint i = 0; i < all->len; i++) {
+        const XldrvReaction reaction = {.fn = autostart, .domain = all->pdata[i]};
+        if (reaction.domain->autostart)
+            xldrv_driver_react(driver, &reaction);
+    }
+}
+
+/* ---- clients that go */
+
+static void destroy_owned(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "auto-destroy");
+
+    if (job && job->instance && job->owner == reaction->arg)
+        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, FALSE);
+}
+
+void xldrv_driver_client_closed(XldrvClient *client, gpointer data)
+{
+    XldrvDriver *driver = data;
+
+    xldrv_events_forget_client(driver->events, client);
+    g_mutex_lock(&driver->owned_lock);
+    for (guint i = 0; i < driver->owned->len; i++) {
+        const XldrvReaction reaction = {
+            .fn = destroy_owned, .domain = driver->owned->pdata[i], .arg = xldrv_client_id(client)};
+        xldrv_driver_react(driver, &reaction);
+    }
+    g_mutex_unlock(&driver->owned_lock);
+}

@@ -1,0 +1,30 @@
+/* Events for clients: who asked for which, and sending them. */
+#pragma once
+
+#include "libxldrv/driver/domain.h"
+#include "libxldrv/rpc/rpc.h"
+
+typedef struct _XldrvEvents XldrvEvents;
+
+XldrvEvents *xldrv_events_new(void);
+void xldrv_events_free(XldrvEvents *events);
+
+/* Registers for event @id, of all domains (@uuid NULL) or one. Counts once the reply to @call is on its way, so
+ * that no event overtakes it. The callback id, or -1 with an error. */
+int xldrv_events_register(XldrvEvents *events, XldrvCall *call, int id, const guint8 *uuid,
+                          GError **error);
+gboolean xldrv_events_deregister(XldrvEvents *events, XldrvClient *client, int callback, GError **error);
+
+/* The older interface: one registration per event and client, without callback id. */
+gboolean xldrv_events_register_legacy(XldrvEvents *events, XldrvCall *call, int id, GError **error);
+gboolean xldrv_events_deregister_legacy(XldrvEvents *events, XldrvClient *client, int id, GError **error);
+
+/* Ends all registrations of a client that is gone. */
+void xldrv_events_forget_client(XldrvEvents *events, XldrvClient *client);
+
+/* @event and @detail are of virDomainEventType. Any thread; a client gets the events in the order of the
+ * calls, so whoever changes a domain sends under its job. */
+void xldrv_event_lifecycle(XldrvEvents *events, XldrvDomain *domain, int event, int detail);
+void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
+void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
+void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);

@@ -1,0 +1,109 @@
+/* Handlers of procedures, by the file they are in: each has the name of its procedure in procedures.c. */
+#pragma once
+
+#include "libxldrv/rpc/rpc.h"
+
+#define XLDRV_HANDLER(name)                                                                        \
+    GVariant *xldrv_handle_##name(XldrvCall *call, GVariant *args, GError **error)
+
+/* connection.c */
+XLDRV_HANDLER(connect_open);
+XLDRV_HANDLER(connect_close);
+XLDRV_HANDLER(connect_get_type);
+XLDRV_HANDLER(connect_get_version);
+XLDRV_HANDLER(connect_get_lib_version);
+XLDRV_HANDLER(connect_get_uri);
+XLDRV_HANDLER(connect_get_hostname);
+XLDRV_HANDLER(connect_supports_feature);
+XLDRV_HANDLER(connect_is_secure);
+XLDRV_HANDLER(connect_register_close_callback);
+XLDRV_HANDLER(connect_unregister_close_callback);
+XLDRV_HANDLER(connect_get_capabilities);
+XLDRV_HANDLER(connect_get_domain_capabilities);
+XLDRV_HANDLER(connect_get_max_vcpus);
+XLDRV_HANDLER(connect_get_sysinfo);
+XLDRV_HANDLER(connect_domain_event_callback_register_any);
+XLDRV_HANDLER(connect_domain_event_callback_deregister_any);
+XLDRV_HANDLER(connect_domain_event_register);
+XLDRV_HANDLER(connect_domain_event_deregister);
+XLDRV_HANDLER(connect_domain_event_register_any);
+XLDRV_HANDLER(connect_domain_event_deregister_any);
+
+/* console.c */
+XLDRV_HANDLER(domain_open_console);
+
+/* define.c */
+XLDRV_HANDLER(domain_define_xml);
+XLDRV_HANDLER(domain_define_xml_flags);
+XLDRV_HANDLER(domain_undefine);
+XLDRV_HANDLER(domain_undefine_flags);
+XLDRV_HANDLER(domain_rename);
+XLDRV_HANDLER(domain_get_autostart);
+XLDRV_HANDLER(domain_set_autostart);
+
+/* info.c */
+XLDRV_HANDLER(domain_get_xml_desc);
+XLDRV_HANDLER(domain_get_info);
+XLDRV_HANDLER(domain_get_state);
+XLDRV_HANDLER(domain_get_control_info);
+XLDRV_HANDLER(domain_get_os_type);
+XLDRV_HANDLER(domain_get_max_memory);
+XLDRV_HANDLER(domain_is_active);
+XLDRV_HANDLER(domain_is_persistent);
+XLDRV_HANDLER(domain_is_updated);
+XLDRV_HANDLER(domain_has_managed_save_image);
+XLDRV_HANDLER(domain_snapshot_num);
+XLDRV_HANDLER(domain_list_all_snapshots);
+XLDRV_HANDLER(domain_list_all_checkpoints);
+XLDRV_HANDLER(domain_has_current_snapshot);
+XLDRV_HANDLER(domain_get_messages);
+XLDRV_HANDLER(domain_get_security_label);
+XLDRV_HANDLER(node_get_security_model);
+XLDRV_HANDLER(domain_get_scheduler_type);
+XLDRV_HANDLER(domain_get_job_info);
+XLDRV_HANDLER(domain_get_job_stats);
+
+/* lifecycle.c */
+XLDRV_HANDLER(domain_create);
+XLDRV_HANDLER(domain_create_with_flags);
+XLDRV_HANDLER(domain_create_xml);
+XLDRV_HANDLER(domain_destroy);
+XLDRV_HANDLER(domain_destroy_flags);
+XLDRV_HANDLER(domain_shutdown);
+XLDRV_HANDLER(domain_shutdown_flags);
+XLDRV_HANDLER(domain_reboot);
+XLDRV_HANDLER(domain_suspend);
+XLDRV_HANDLER(domain_resume);
+
+/* lookup.c */
+XLDRV_HANDLER(domain_lookup_by_id);
+XLDRV_HANDLER(domain_lookup_by_name);
+XLDRV_HANDLER(domain_lookup_by_uuid);
+XLDRV_HANDLER(connect_list_all_domains);
+XLDRV_HANDLER(connect_num_of_domains);
+XLDRV_HANDLER(connect_num_of_defined_domains);
+XLDRV_HANDLER(connect_list_domains);
+XLDRV_HANDLER(connect_list_defined_domains);
+
+/* metadata.c */
+XLDRV_HANDLER(domain_get_metadata);
+XLDRV_HANDLER(domain_set_metadata);
+
+/* node.c */
+XLDRV_HANDLER(node_get_info);
+XLDRV_HANDLER(node_get_cpu_map);
+XLDRV_HANDLER(node_get_cpu_stats);
+XLDRV_HANDLER(node_get_memory_stats);
+XLDRV_HANDLER(node_get_free_memory);
+XLDRV_HANDLER(node_get_cells_free_memory);
+XLDRV_HANDLER(node_get_free_pages);
+
+/* stats.c */
+XLDRV_HANDLER(domain_memory_stats);
+XLDRV_HANDLER(connect_get_all_domain_stats);
+
+/* vcpus.c */
+XLDRV_HANDLER(domain_get_vcpus_flags);
+XLDRV_HANDLER(domain_get_max_vcpus);
+XLDRV_HANDLER(domain_get_vcpu_pin_info);
+XLDRV_HANDLER(domain_get_vcpus);

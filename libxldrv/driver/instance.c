@@ -1,0 +1,348 @@
+/* What runs of a domain: control calls, events, the end. */
+#include "config.h"
+
+#include "libxldrv/driver/instance.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include "libxldrv/host/socket.h"
+#include "libxldrv/rpc/rpc.h"
+
+/* Without a reply for so long a hypervisor counts as stuck. */
+#define CALL_TIMEOUT_MS    15000
+#define DESTROY_TIMEOUT_MS 3000
+
+struct _XldrvInstance {
+    gint refs;              /* atomic */
+    int id;                 /* immutable */
+    char *name;             /* immutable: for messages */
+    char *control_path;     /* immutable */
+    XldrvProcess *process;  /* immutable */
+
+    GMutex call_lock;
+    struct domctl *ctl; /* under call_lock; NULL: not connected */
+
+    GMutex watch_lock;
+    struct domctl *events;                 /* what follows is under watch_lock */
+    GSource *events_source, *process_source;
+    XldrvInstanceEventFn fn;
+    gpointer fn_data;
+    GDestroyNotify fn_free;
+};
+
+XldrvInstance *xldrv_instance_new(const char *name, int id, const char *control_path,
+                                  XldrvProcess *process)
+{
+    XldrvInstance *instance = g_new0(XldrvInstance, 1);
+
+    instance->refs = 1;
+    instance->id = id;
+    instance->name = g_strdup(name);
+    instance->control_path = g_strdup(control_path);
+    instance->process = process;
+    g_mutex_init(&instance->call_lock);
+    g_mutex_init(&instance->watch_lock);
+    return instance;
+}
+
+XldrvInstance *xldrv_instance_ref(XldrvInstance *instance)
+{
+    g_atomic_int_inc(&instance->refs);
+    return instance;
+}
+
+void xldrv_instance_unref(XldrvInstance *instance)
+{
+    if (!instance || !g_atomic_int_dec_and_test(&instance->refs))
+        return;
+    domctl_free(instance->ctl);
+    domctl_free(instance->events);
+    xldrv_process_free(instance->process);
+    g_mutex_clear(&instance->call_lock);
+    g_mutex_clear(&instance->watch_lock);
+    g_free(instance->control_path);
+    g_free(instance->name);
+    g_free(instance);
+}
+
+int xldrv_instance_id(XldrvInstance *instance)
+{
+    return instance->id;
+}
+
+XldrvProcess *xldrv_instance_process(XldrvInstance *instance)
+{
+    return instance->process;
+}
+
+const char *xldrv_instance_control_path(XldrvInstance *instance)
+{
+    return instance->control_path;
+}
+
+static void log_call(void *opaque, const char *name, long result)
+{
+    XldrvInstance *instance = opaque;
+
+    g_debug("domain '%s' (%d): %s = %ld", instance->name, instance->id, name, result);
+}
+
+static struct domctl *connect_to(XldrvInstance *instance, int timeout_ms, GError **error)
+{
+    int fd = xldrv_socket_connect(instance->control_path, SOCK_SEQPACKET, timeout_ms, error);
+    struct domctl *ctl = NULL;
+    int rc;
+
+    if (fd < 0)
+        return NULL;
+    rc = domctl_connect_fd(fd, timeout_ms, &ctl);
+    if (rc < 0) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot reach the hypervisor of domain '%s': %s",
+                        instance->name, g_strerror(-rc));
+        return NULL;
+    }
+    domctl_set_log(ctl, log_call, instance);
+    return ctl;
+}
+
+static gboolean fail(XldrvInstance *instance, const char *what, int rc, GError **error)
+{
+    if (rc == -EPIPE)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                               "cannot %s domain '%s': its hypervisor is gone", what, instance->name);
+    if (rc == -ETIMEDOUT)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT,
+                               "cannot %s domain '%s': its hypervisor does not answer", what,
+                               instance->name);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s domain '%s': %s", what,
+                           instance->name, g_strerror(-rc));
+}
+
+gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, XldrvControlFn fn,
+                                gpointer arg, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&instance->call_lock);
+    int rc;
+
+    if (!instance->ctl)
+        instance->ctl = connect_to(instance, CALL_TIMEOUT_MS, error);
+    if (!instance->ctl)
+        return FALSE;
+    rc = fn(instance->ctl, arg);
+    if (rc >= 0)
+        return TRUE;
+    if (rc == -EPIPE || rc == -ETIMEDOUT)
+        g_clear_pointer(&instance->ctl, domctl_free); /* useless; the next call makes another */
+    return fail(instance, what, rc, error);
+}
+
+static int get_info(struct domctl *ctl, gpointer info)
+{
+    return domctl_get_info(ctl, info);
+}
+
+static int pause_domain(struct domctl *ctl, gpointer unused G_GNUC_UNUSED)
+{
+    return domctl_pause(ctl);
+}
+
+static int unpause_domain(struct domctl *ctl, gpointer unused G_GNUC_UNUSED)
+{
+    return domctl_unpause(ctl);
+}
+
+gboolean xldrv_instance_get_info(XldrvInstance *instance, struct domctl_info *info, GError **error)
+{
+    return xldrv_instance_control(instance, "get information about", get_info, info, error);
+}
+
+gboolean xldrv_instance_pause(XldrvInstance *instance, GError **error)
+{
+    return xldrv_instance_control(instance, "pause", pause_domain, NULL, error);
+}
+
+gboolean xldrv_instance_unpause(XldrvInstance *instance, GError **error)
+{
+    return xldrv_instance_control(instance, "unpause", unpause_domain, NULL, error);
+}
+
+/* ---- events, on the main loop */
+
+static void drop_source(GSource **source)
+{
+    if (!*source)
+        return;
+    g_source_destroy(*source);
+    g_clear_pointer(source, g_source_unref);
+}
+
+static void drop_events_locked(XldrvInstance *instance)
+{
+    drop_source(&instance->events_source);
+    g_clear_pointer(&instance->events, domctl_free);
+}
+
+/* What the connection has next; XLDRV_INSTANCE_LOST when it broke. FALSE: nothing for now. */
+static gboolean next_event(XldrvInstance *instance, guint *event, guint64 *arg)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&instance->watch_lock);
+    enum hv_event type = 0;
+    int rc;
+
+    *arg = 0;
+    if (!instance->events)
+        return FALSE;
+    rc = domctl_next_event(instance->events, &type, arg);
+    *event = type;
+    if (rc < 0) {
+        drop_events_locked(instance);
+        *event = XLDRV_INSTANCE_LOST;
+    }
+    return rc != 0;
+}
+
+static void report(XldrvInstance *instance, guint event, guint64 arg)
+{
+    XldrvInstanceEventFn fn;
+    gpointer data;
+
+    g_mutex_lock(&instance->watch_lock);
+    fn = instance->fn;
+    data = instance->fn_data;
+    g_mutex_unlock(&instance->watch_lock);
+    if (fn)
+        fn(instance, event, arg, data);
+}
+
+static gboolean events_readable(int fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
+                                gpointer data)
+{
+    g_autoptr(XldrvInstance) instance = xldrv_instance_ref(data);
+    guint event;
+    guint64 arg;
+
+    while (next_event(instance, &event, &arg))
+        report(instance, event, arg);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean process_ended(int fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
+                              gpointer data)
+{
+    g_autoptr(XldrvInstance) instance = xldrv_instance_ref(data);
+
+    /* What it said last comes first. */
+    events_readable(-1, 0, instance);
+    xldrv_process_wait(instance->process, 0);
+    report(instance, XLDRV_INSTANCE_ENDED, 0);
+    xldrv_instance_unwatch(instance);
+    return G_SOURCE_REMOVE;
+}
+
+static GSource *watch_fd(XldrvInstance *instance, int fd, GUnixFDSourceFunc fn)
+{
+    GSource *source = g_unix_fd_source_new(fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
+
+    /* The reference is the source's, so that the instance is there while it is called. */
+    g_source_set_callback(source, G_SOURCE_FUNC(fn), xldrv_instance_ref(instance),
+                          (GDestroyNotify)xldrv_instance_unref);
+    g_source_attach(source, NULL);
+    return source;
+}
+
+static struct domctl *subscribe(XldrvInstance *instance, GError **error)
+{
+    struct domctl *events = connect_to(instance, CALL_TIMEOUT_MS, error);
+    int rc = events ? domctl_subscribe(events) : 0;
+
+    if (rc < 0) {
+        fail(instance, "get events of", rc, error);
+        g_clear_pointer(&events, domctl_free);
+    }
+    return events;
+}
+
+gboolean xldrv_instance_rewatch(XldrvInstance *instance, GError **error)
+{
+    struct domctl *events = subscribe(instance, error);
+
+    if (!events)
+        return FALSE;
+    g_mutex_lock(&instance->watch_lock);
+    drop_events_locked(instance);
+    if (instance->fn) {
+        instance->events = events;
+        instance->events_source = watch_fd(instance, domctl_fd(events), events_readable);
+    } else {
+        domctl_free(events); /* no longer watched */
+    }
+    g_mutex_unlock(&instance->watch_lock);
+    return TRUE;
+}
+
+gboolean xldrv_instance_watch(XldrvInstance *instance, XldrvInstanceEventFn fn, gpointer user_data,
+                              GDestroyNotify free_fn, GError **error)
+{
+    g_mutex_lock(&instance->watch_lock);
+    instance->fn = fn;
+    instance->fn_data = user_data;
+    instance->fn_free = free_fn;
+    instance->process_source = watch_fd(instance, instance->process->pidfd, process_ended);
+    g_mutex_unlock(&instance->watch_lock);
+    return xldrv_instance_rewatch(instance, error);
+}
+
+static gboolean drop_data(gpointer data G_GNUC_UNUSED)
+{
+    return G_SOURCE_REMOVE;
+}
+
+void xldrv_instance_unwatch(XldrvInstance *instance)
+{
+    GDestroyNotify free_fn;
+    gpointer data;
+
+    g_mutex_lock(&instance->watch_lock);
+    drop_events_locked(instance);
+    drop_source(&instance->process_source);
+    free_fn = instance->fn_free;
+    data = instance->fn_data;
+    instance->fn = NULL;
+    instance->fn_free = NULL;
+    instance->fn_data = NULL;
+    g_mutex_unlock(&instance->watch_lock);
+    /* On the main loop, where a callback may be using it right now. */
+    if (free_fn)
+        g_idle_add_full(G_PRIORITY_DEFAULT, drop_data, data, free_fn);
+}
+
+/* ---- the end */
+
+/* On a connection of its own: the usual one may be waiting for an answer. */
+static void ask_to_end(XldrvInstance *instance)
+{
+    g_autoptr(GError) why = NULL;
+    struct domctl *ctl = connect_to(instance, DESTROY_TIMEOUT_MS, &why);
+
+    if (!ctl) {
+        g_debug("%s", why->message);
+        return;
+    }
+    domctl_destroy(ctl);
+    domctl_free(ctl);
+}
+
+void xldrv_instance_destroy(XldrvInstance *instance)
+{
+    xldrv_instance_unwatch(instance);
+    if (!xldrv_process_is_alive(instance->process))
+        return;
+    ask_to_end(instance);
+    while (!xldrv_process_wait(instance->process, DESTROY_TIMEOUT_MS)) {
+        g_warning("domain '%s': its hypervisor does not end by itself, killing it", instance->name);
+        xldrv_process_kill(instance->process, SIGKILL);
+    }
+}

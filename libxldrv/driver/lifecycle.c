@@ -1,0 +1,221 @@
+/* Procedures that start, stop, pause and wake domains. */
+#include "config.h"
+
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/run.h"
+#include "libxldrv/driver/wire.h"
+
+#define START_FLAGS (VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY)
+
+/* ---- start */
+
+static gboolean start(XldrvCall *call, XldrvJob *job, XmlconfDomain *config, guint flags, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    const XldrvStartOptions options = {
+        .paused = (flags & VIR_DOMAIN_START_PAUSED) != 0,
+        .owner = flags & VIR_DOMAIN_START_AUTODESTROY ? xldrv_client_id(xldrv_call_client(call)) : 0,
+    };
+
+    return xldrv_start(driver, job, config, &options, error);
+}
+
+static XldrvJob *start_defined(XldrvCall *call, GVariant *args, guint flags, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "start", error) : NULL;
+
+    if (!job)
+        return NULL;
+    if (job->instance) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
+        return NULL;
+    }
+    return start(call, job, job->config, flags, error) ? g_steal_pointer(&job) : NULL;
+}
+
+GVariant *xldrv_handle_domain_create(XldrvCall *call, GVariant *args, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = start_defined(call, args, 0, error);
+
+    return job ? xldrv_reply_void() : NULL;
+}
+
+GVariant *xldrv_handle_domain_create_with_flags(XldrvCall *call, GVariant *args, GError **error)
+{
+    guint flags = xldrv_args_u32(args, 1);
+    g_autoptr(XldrvJobGuard) job = NULL;
+
+    if (!xldrv_check_flags(flags, START_FLAGS, G_STRFUNC, error))
+        return NULL;
+    job = start_defined(call, args, flags, error);
+    return job ? xldrv_reply_domain(job) : NULL;
+}
+
+GVariant *xldrv_handle_domain_create_xml(XldrvCall *call, GVariant *args, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    guint flags = xldrv_args_u32(args, 1);
+    g_autoptr(XmlconfDomain) config = NULL;
+    g_autoptr(XldrvJobGuard) job = NULL;
+    const XmlconfDomainConfig *typed;
+
+    if (!xldrv_check_flags(flags, START_FLAGS | VIR_DOMAIN_START_VALIDATE, G_STRFUNC, error))
+        return NULL;
+    config = xldrv_parse_xml(xldrv_args_string(args, 0), flags & VIR_DOMAIN_START_VALIDATE, error);
+    if (!config)
+        return NULL;
+    typed = xmlconf_domain_config(config);
+    job = xldrv_domains_claim(driver->domains, typed->uuid, typed->name, "create", error);
+    if (!job)
+        return NULL;
+    if (job->instance) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already active as '%s'", job->name);
+        return NULL;
+    }
+    if (start(call, job, config, flags, error))
+        return xldrv_reply_domain(job);
+    if (!job->config)
+        xldrv_domains_remove(driver->domains, job);
+    return NULL;
+}
+
+/* ---- the domain of a call, running, with its job */
+
+static XldrvJob *begin_running(GVariant *args, const char *what, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, what, error) : NULL;
+
+    if (!job)
+        return NULL;
+    if (job->instance)
+        return g_steal_pointer(&job);
+    xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
+    return NULL;
+}
+
+/* As above, and the guest has not ended: a preserved domain is only good for destroy. */
+static XldrvJob *begin_alive(GVariant *args, const char *what, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = begin_running(args, what, error);
+
+    if (!job || job->state == VIR_DOMAIN_RUNNING || job->state == VIR_DOMAIN_PAUSED)
+        return g_steal_pointer(&job);
+    xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running: its guest has %s",
+                    job->state == VIR_DOMAIN_CRASHED ? "crashed" : "shut down");
+    return NULL;
+}
+
+/* ---- destroy */
+
+static GVariant *destroy(GVariant *args, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = begin_running(args, "destroy", error);
+
+    if (!job)
+        return NULL;
+    xldrv_stop(xldrv_driver_get(), job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+               FALSE);
+    return xldrv_reply_void();
+}
+
+GVariant *xldrv_handle_domain_destroy(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return destroy(args, error);
+}
+
+/* Graceful means: not by force while the hypervisor flushes what it has; destroy always asks it first. */
+GVariant *xldrv_handle_domain_destroy_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    if (!xldrv_check_flags(xldrv_args_u32(args, 1), VIR_DOMAIN_DESTROY_GRACEFUL, G_STRFUNC, error))
+        return NULL;
+    return destroy(args, error);
+}
+
+/* ---- what the guest is asked to do */
+
+static GVariant *request(GVariant *args, const char *what, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = begin_alive(args, what, error);
+
+    if (!job || !xldrv_store_request_shutdown(xldrv_driver_get()->store,
+                                              xldrv_instance_id(job->instance), what, error))
+        return NULL;
+    return xldrv_reply_void();
+}
+
+/* The guest hears of it through xenstore alone: what the other ways are for, it does not have. */
+static gboolean check_way(guint flags, guint all, guint paravirt, const char *function, GError **error)
+{
+    if (!xldrv_check_flags(flags, all, function, error))
+        return FALSE;
+    if (!flags || flags & paravirt)
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                           "the guest can be asked by mode 'paravirt' only: it has no ACPI power button "
+                           "and no guest agent");
+}
+
+GVariant *xldrv_handle_domain_shutdown(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return request(args, "poweroff", error);
+}
+
+GVariant *xldrv_handle_domain_shutdown_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    const guint all = VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN | VIR_DOMAIN_SHUTDOWN_GUEST_AGENT |
+                      VIR_DOMAIN_SHUTDOWN_INITCTL | VIR_DOMAIN_SHUTDOWN_SIGNAL |
+                      VIR_DOMAIN_SHUTDOWN_PARAVIRT;
+
+    if (!check_way(xldrv_args_u32(args, 1), all, VIR_DOMAIN_SHUTDOWN_PARAVIRT, G_STRFUNC, error))
+        return NULL;
+    return request(args, "poweroff", error);
+}
+
+GVariant *xldrv_handle_domain_reboot(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    const guint all = VIR_DOMAIN_REBOOT_ACPI_POWER_BTN | VIR_DOMAIN_REBOOT_GUEST_AGENT |
+                      VIR_DOMAIN_REBOOT_INITCTL | VIR_DOMAIN_REBOOT_SIGNAL | VIR_DOMAIN_REBOOT_PARAVIRT;
+
+    if (!check_way(xldrv_args_u32(args, 1), all, VIR_DOMAIN_REBOOT_PARAVIRT, G_STRFUNC, error))
+        return NULL;
+    return request(args, "reboot", error);
+}
+
+/* ---- suspend and resume */
+
+GVariant *xldrv_handle_domain_suspend(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    g_autoptr(XldrvJobGuard) job = begin_alive(args, "suspend", error);
+
+    if (!job)
+        return NULL;
+    if (job->state == VIR_DOMAIN_PAUSED)
+        return xldrv_reply_void();
+    if (!xldrv_instance_pause(job->instance, error))
+        return NULL;
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED,
+                          VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    return xldrv_reply_void();
+}
+
+GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    g_autoptr(XldrvJobGuard) job = begin_alive(args, "resume", error);
+
+    if (!job)
+        return NULL;
+    if (job->state == VIR_DOMAIN_RUNNING)
+        return xldrv_reply_void();
+    if (!xldrv_instance_unpause(job->instance, error))
+        return NULL;
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED,
+                          VIR_DOMAIN_EVENT_RESUMED_UNPAUSED);
+    return xldrv_reply_void();
+}

@@ -1,0 +1,204 @@
+/* What a guest's end, a dead process or a lost connection asks for: on the reactor, with the domain's job. */
+#include "config.h"
+
+#include <unistd.h>
+
+#include "hv/xen-abi.h"
+#include "libxldrv/driver/run.h"
+
+/* A process that is ending closes its connections first. */
+#define END_WAIT_MS   1000
+#define RETRY_SECONDS 10
+
+/* ---- the guest shut itself down */
+
+typedef struct {
+    XmlconfAction action;
+    int reason, detail;           /* of the end: virDomainShutoffReason, virDomainEventStoppedDetailType */
+    int kept_state, kept_reason;  /* if it is preserved */
+    int kept_event, kept_detail;
+    gboolean reboot;
+} Ending;
+
+static const Ending ended_by_itself = {
+    .reason = VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+    .detail = VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN,
+    .kept_state = VIR_DOMAIN_SHUTDOWN,
+    .kept_reason = VIR_DOMAIN_SHUTDOWN_UNKNOWN,
+    .kept_event = VIR_DOMAIN_EVENT_SHUTDOWN,
+    .kept_detail = VIR_DOMAIN_EVENT_SHUTDOWN_GUEST,
+};
+
+static const Ending crashed = {
+    .reason = VIR_DOMAIN_SHUTOFF_CRASHED,
+    .detail = VIR_DOMAIN_EVENT_STOPPED_CRASHED,
+    .kept_state = VIR_DOMAIN_CRASHED,
+    .kept_reason = VIR_DOMAIN_CRASHED_PANICKED,
+    .kept_event = VIR_DOMAIN_EVENT_CRASHED,
+    .kept_detail = VIR_DOMAIN_EVENT_CRASHED_PANICKED,
+};
+
+static Ending classify(guint64 code, const XmlconfDomainConfig *config)
+{
+    Ending ending = ended_by_itself;
+
+    switch (code) {
+    case SHUTDOWN_poweroff:
+        ending.action = config->on_poweroff;
+        break;
+    case SHUTDOWN_reboot:
+    case SHUTDOWN_soft_reset:
+        ending.action = config->on_reboot;
+        ending.reboot = TRUE;
+        break;
+    default: /* crash, watchdog, and a suspend that nobody asked for */
+        ending = crashed;
+        ending.action = config->on_crash;
+    }
+    return ending;
+}
+
+static void preserve(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
+{
+    if (job->state == ending->kept_state)
+        return;
+    xldrv_set_running_state(driver, job, ending->kept_state, ending->kept_reason);
+    xldrv_event_lifecycle(driver->events, job, ending->kept_event, ending->kept_detail);
+}
+
+static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
+{
+    g_autoptr(XmlconfDomain) config = xmlconf_domain_ref(job->config ? job->config : job->live);
+    const XldrvStartOptions options = {.owner = job->owner};
+    g_autoptr(GError) why = NULL;
+
+    if (ending->reboot)
+        xldrv_event_reboot(driver->events, job);
+    xldrv_stop(driver, job, ending->reason, ending->detail, TRUE);
+    if (xldrv_start(driver, job, config, &options, &why))
+        return;
+    g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
+    xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_FAILED);
+    if (!job->config)
+        xldrv_domains_remove(driver->domains, job);
+}
+
+static void handle_shutdown(XldrvDriver *driver, XldrvJob *job, guint64 code)
+{
+    const Ending ending = classify(code, xmlconf_domain_config(job->live));
+
+    g_info("domain '%s' shut down, code %" G_GUINT64_FORMAT, job->name, code);
+    switch (ending.action) {
+    case XMLCONF_ACTION_RESTART:
+        restart(driver, job, &ending);
+        break;
+    case XMLCONF_ACTION_PRESERVE:
+        preserve(driver, job, &ending);
+        break;
+    default: /* the others are refused when a domain is defined */
+        xldrv_stop(driver, job, ending.reason, ending.detail, FALSE);
+    }
+}
+
+/* ---- something broke */
+
+static void handle_store_lost(XldrvDriver *driver, XldrvJob *job)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_reattach_store(driver, job->instance, &why))
+        return;
+    g_warning("domain '%s' has no store: %s", job->name, why->message);
+    xldrv_event_control_error(driver->events, job);
+}
+
+static gboolean try_again(gpointer data)
+{
+    XldrvReaction *reaction = data;
+
+    xldrv_driver_react(xldrv_driver_get(), reaction);
+    xldrv_domain_unref(reaction->domain);
+    xldrv_instance_unref(reaction->instance);
+    g_free(reaction);
+    return G_SOURCE_REMOVE;
+}
+
+static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
+{
+    XldrvReaction *later;
+    g_autoptr(GError) why = NULL;
+    struct domctl_info info;
+
+    if (xldrv_process_wait(xldrv_instance_process(job->instance), END_WAIT_MS))
+        return; /* its end is reported by itself */
+    if (xldrv_instance_rewatch(job->instance, &why)) {
+        /* What happened in between was told to nobody. */
+        if (xldrv_instance_get_info(job->instance, &info, NULL) && info.shutdown)
+            handle_shutdown(driver, job, info.shutdown_code);
+        return;
+    }
+    g_warning("domain '%s': %s", job->name, why->message);
+    xldrv_event_control_error(driver->events, job);
+    later = g_memdup2(reaction, sizeof(*reaction));
+    xldrv_domain_ref(later->domain);
+    xldrv_instance_ref(later->instance);
+    g_timeout_add_seconds(RETRY_SECONDS, try_again, later);
+}
+
+static void react(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "react");
+
+    /* Whoever had the job before may have ended, or replaced, what this is about. */
+    if (!job || job->instance != reaction->instance)
+        return;
+    switch (reaction->event) {
+    case XLDRV_INSTANCE_ENDED:
+        g_warning("domain '%s': its hypervisor process ended", job->name);
+        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
+        break;
+    case HV_EVENT_SHUTDOWN:
+        handle_shutdown(driver, job, reaction->arg);
+        break;
+    case HV_EVENT_STORE_LOST:
+        handle_store_lost(driver, job);
+        break;
+    case XLDRV_INSTANCE_LOST:
+        handle_lost(driver, job, reaction);
+        break;
+    }
+}
+
+void xldrv_react_to_instance(XldrvInstance *instance, guint event, guint64 arg, gpointer domain)
+{
+    const XldrvReaction reaction = {react, domain, instance, event, arg};
+
+    xldrv_driver_react(xldrv_driver_get(), &reaction);
+}
+
+gboolean xldrv_watch(XldrvDomain *domain, XldrvInstance *instance, GError **error)
+{
+    return xldrv_instance_watch(instance, xldrv_react_to_instance, xldrv_domain_ref(domain),
+                                (GDestroyNotify)xldrv_domain_unref, error);
+}
+
+static int attach_store_fd(struct domctl *ctl, gpointer fd)
+{
+    return domctl_store_attach(ctl, *(int *)fd);
+}
+
+gboolean xldrv_reattach_store(XldrvDriver *driver, XldrvInstance *instance, GError **error)
+{
+    int id = xldrv_instance_id(instance);
+    gboolean ok;
+    int fd;
+
+    if (!xldrv_store_introduce_again(driver->store, id, error))
+        return FALSE;
+    fd = xldrv_store_domain_connection(driver->store, id, error);
+    if (fd < 0)
+        return FALSE;
+    ok = xldrv_instance_control(instance, "attach the store to", attach_store_fd, &fd, error);
+    close(fd);
+    return ok;
+}

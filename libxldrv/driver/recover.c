@@ -1,0 +1,116 @@
+/* What a new daemon finds: definitions, running domains, and the remains of starts that were cut short. */
+#include "config.h"
+
+#include "libxldrv/driver/run.h"
+#include "libxldrv/state/definitions.h"
+
+/* ---- definitions */
+
+static void add_definition(XmlconfDomain *config, gboolean autostart, gpointer data)
+{
+    XldrvDriver *driver = data;
+    const XmlconfDomainConfig *typed = xmlconf_domain_config(config);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(XldrvJobGuard) job =
+        xldrv_domains_claim(driver->domains, typed->uuid, typed->name, "load", &why);
+
+    if (!job) {
+        g_warning("ignoring the definition of '%s': %s", typed->name, why->message);
+        return;
+    }
+    g_mutex_lock(&job->lock);
+    job->config = xmlconf_domain_ref(config);
+    job->autostart = autostart;
+    g_mutex_unlock(&job->lock);
+    xldrv_domains_publish(driver->domains, job);
+}
+
+/* ---- running domains */
+
+static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status, XldrvInstance *instance)
+{
+    g_mutex_lock(&job->lock);
+    job->live = xmlconf_domain_ref(status->domain);
+    job->instance = xldrv_instance_ref(instance);
+    job->state = status->state;
+    job->reason = status->reason;
+    g_mutex_unlock(&job->lock);
+    xldrv_domains_publish(driver->domains, job);
+    xldrv_domains_set_id(driver->domains, job, status->id);
+}
+
+/* Asks what happened meanwhile. For the rest what was last asked for holds: a daemon killed between telling the disk and
+ * the hypervisor that a domain runs is completed here. */
+static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
+{
+    g_autoptr(GError) why = NULL;
+    struct domctl_info info;
+
+    if (!xldrv_watch(job, instance, &why) || !xldrv_instance_get_info(instance, &info, &why)) {
+        g_warning("domain '%s' runs but cannot be reached: %s", job->name, why->message);
+        xldrv_react_to_instance(instance, XLDRV_INSTANCE_LOST, 0, job);
+    } else if (info.shutdown) {
+        xldrv_react_to_instance(instance, HV_EVENT_SHUTDOWN, info.shutdown_code, job);
+    } else if (info.paused && job->state == VIR_DOMAIN_RUNNING) {
+        xldrv_instance_unpause(instance, NULL);
+    } else if (!info.paused && job->state == VIR_DOMAIN_PAUSED) {
+        xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
+    }
+}
+
+/* Nothing of it may stay: its process, if it has one, its nodes, its files. */
+static void sweep(XldrvDriver *driver, const XldrvStatus *status, XldrvInstance *instance)
+{
+    xldrv_instance_destroy(instance);
+    xldrv_clean_up(driver, status);
+}
+
+static XldrvInstance *find_instance(XldrvDriver *driver, const XldrvStatus *status)
+{
+    g_autofree char *control = xldrv_run_path(driver, status->control);
+    g_autofree char *written = xldrv_run_path(driver, status->process);
+    XldrvProcess *process = xldrv_process_find_written(written);
+
+    return process ? xldrv_instance_new(xmlconf_domain_config(status->domain)->name, status->id, control,
+                                        process)
+                   : NULL;
+}
+
+static void find_again(const XldrvStatus *status, gpointer data)
+{
+    XldrvDriver *driver = data;
+    const XmlconfDomainConfig *config = xmlconf_domain_config(status->domain);
+    g_autoptr(XldrvInstance) instance = find_instance(driver, status);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(XldrvJobGuard) job =
+        xldrv_domains_claim(driver->domains, config->uuid, config->name, "recover", &why);
+
+    if (!job) {
+        g_warning("ignoring the status of '%s': %s", config->name, why->message);
+        return;
+    }
+    if (instance && status->complete && !status->autodestroy) {
+        adopt(driver, job, status, instance);
+        catch_up(driver, job, instance);
+        g_info("domain '%s' found again, id %d", config->name, status->id);
+        return;
+    }
+    g_message("domain '%s' (id %d) %s, removing what is left of it", config->name, status->id,
+              status->complete ? "ended while no daemon ran" : "was never started completely");
+    if (instance)
+        sweep(driver, status, instance);
+    else
+        xldrv_clean_up(driver, status);
+    if (!job->config)
+        xldrv_domains_remove(driver->domains, job);
+    else if (status->complete)
+        xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF,
+                               status->autodestroy ? VIR_DOMAIN_SHUTOFF_DESTROYED
+                                                   : VIR_DOMAIN_SHUTOFF_CRASHED);
+}
+
+void xldrv_recover(XldrvDriver *driver)
+{
+    xldrv_definitions_load(driver->paths, add_definition, driver);
+    xldrv_status_load(driver->paths, find_again, driver);
+}

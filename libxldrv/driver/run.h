@@ -1,0 +1,41 @@
+/* From a definition to a running domain and back. All of these are called with the domain's job. */
+#pragma once
+
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/state/status.h"
+
+typedef struct {
+    gboolean paused;
+    guint64 owner; /* client whose end destroys it; 0: none */
+} XldrvStartOptions;
+
+/* Starts the claimed or published domain as @config says (which is copied) and publishes it. When a step
+ * fails everything before it is undone, and the error names what was wrong. */
+gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
+                     const XldrvStartOptions *options, GError **error);
+
+/* Ends a running domain: shut off for @reason (virDomainShutoffReason), event stopped with @detail. A
+ * transient domain is gone afterwards unless @keep. */
+void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep);
+
+/* Removes what a domain has on the host beside its process: store, sockets, status. */
+void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status);
+
+/* Sets the state, here and in the status file. */
+void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason);
+
+/* Files in the run directory, by UUID: names never get too long for what has to hold them. */
+char *xldrv_control_name(const XldrvDomain *domain);
+char *xldrv_process_name(const XldrvDomain *domain);
+char *xldrv_run_path(const XldrvDriver *driver, const char *name);
+
+/* For xldrv_instance_watch, with a domain as its data: queues what has to be done. */
+void xldrv_react_to_instance(XldrvInstance *instance, guint event, guint64 arg, gpointer domain);
+/* Watches the instance for the domain. */
+gboolean xldrv_watch(XldrvDomain *domain, XldrvInstance *instance, GError **error);
+
+/* Connects a running domain to the store daemon anew. */
+gboolean xldrv_reattach_store(XldrvDriver *driver, XldrvInstance *instance, GError **error);
+
+/* At daemon start: what is on disk. */
+void xldrv_recover(XldrvDriver *driver);

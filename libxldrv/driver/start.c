@@ -1,0 +1,382 @@
+/* Starting a domain: a row of steps, and one function that undoes what was done.
+ *
+ * A status file of phase "starting" is written before anything is there that could be left over, and the
+ * process writes who it is before it becomes the hypervisor; so a daemon that was killed half-way leaves
+ * nothing that the next one does not find and remove.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hv/xen-abi.h"
+#include "libxldrv/driver/run.h"
+#include "libxldrv/host/process.h"
+#include "libxldrv/host/pty.h"
+#include "libxldrv/host/socket.h"
+#include "libxldrv/state/files.h"
+
+#define CONTROL_FD      "3" /* the first passed descriptor */
+#define FIRST_CONSOLE   0
+#define COUNTER_FILE    "last-domid"
+
+typedef struct {
+    XldrvDriver *driver;
+    XldrvJob *job;
+    const XldrvStartOptions *options;
+    XmlconfDomainConfig *config; /* of status.domain */
+    XldrvStatus status;
+    char *control_path, *process_path, *log_path;
+    int kernel_fd, ramdisk_fd, listen_fd, tty_fd, log_fd, store_fd;
+    XldrvInstance *instance;
+    struct domus_build build;
+    gboolean status_saved;
+} Start;
+
+typedef gboolean (*Step)(Start *s, GError **error);
+
+char *xldrv_control_name(const XldrvDomain *domain)
+{
+    return g_strconcat(domain->uuid_text, ".ctl", NULL);
+}
+
+char *xldrv_process_name(const XldrvDomain *domain)
+{
+    return g_strconcat(domain->uuid_text, ".process", NULL);
+}
+
+char *xldrv_run_path(const XldrvDriver *driver, const char *name)
+{
+    return g_build_filename(driver->paths->run_dir, name, NULL);
+}
+
+/* ---- domain ids: never one again soon, also across restarts of the daemon */
+
+static guint read_counter(const char *path)
+{
+    g_autofree char *text = xldrv_file_read(path, 64, NULL);
+    guint64 last;
+
+    if (!text || !g_ascii_string_to_unsigned(g_strchomp(text), 10, 0, DOMID_FIRST_RESERVED - 1, &last,
+                                             NULL))
+        return 0;
+    return last;
+}
+
+static gboolean allocate_id(XldrvDriver *driver, int *id, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->id_lock);
+    g_autofree char *path = xldrv_run_path(driver, COUNTER_FILE);
+    g_autofree char *text = NULL;
+    guint last = read_counter(path);
+
+    for (guint tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
+        last = last + 1 < DOMID_FIRST_RESERVED ? last + 1 : 1;
+        if (xldrv_domains_id_in_use(driver->domains, last))
+            continue;
+        *id = last;
+        text = g_strdup_printf("%u\n", last);
+        return xldrv_file_replace(path, text, error);
+    }
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "all domain ids are in use");
+}
+
+/* ---- steps */
+
+static gboolean open_file(const char *path, const char *what, int *fd, GError **error)
+{
+    if (!path)
+        return TRUE;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    return *fd >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open %s '%s': %s", what,
+                                       path, g_strerror(errno));
+}
+
+static gboolean open_files(Start *s, GError **error)
+{
+    return open_file(s->config->kernel, "kernel", &s->kernel_fd, error) &&
+           open_file(s->config->initrd, "ramdisk", &s->ramdisk_fd, error);
+}
+
+static gboolean write_status(Start *s, GError **error)
+{
+    if (!allocate_id(s->driver, &s->status.id, error))
+        return FALSE;
+    s->config->id = s->status.id;
+    s->status_saved = TRUE;
+    return xldrv_status_save(s->driver->paths, &s->status, error);
+}
+
+static gboolean start_process(Start *s, GError **error)
+{
+    const char *argv[] = {s->driver->hypervisor, "--control-fd", CONTROL_FD, NULL, NULL, NULL};
+    XldrvSpawn spawn = {.argv = argv,
+                        .n_fds = 1,
+                        .log_path = s->log_path,
+                        .pid_path = s->process_path,
+                        .user = s->driver->hypervisor_user};
+    XldrvProcess *process;
+
+    if (s->driver->engine) {
+        argv[3] = "--engine";
+        argv[4] = s->driver->engine;
+    }
+    s->listen_fd = xldrv_socket_listen(s->control_path, SOCK_SEQPACKET, error);
+    if (s->listen_fd < 0)
+        return FALSE;
+    spawn.fds = &s->listen_fd;
+    process = xldrv_process_spawn(&spawn, error);
+    if (!process)
+        return FALSE;
+    s->instance = xldrv_instance_new(s->config->name, s->status.id, s->control_path, process);
+    close(s->listen_fd); /* so that connections end when the process does */
+    s->listen_fd = -1;
+    return TRUE;
+}
+
+static int create_domain(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_create(ctl, s->status.id, s->job->uuid, s->config->max_vcpus);
+}
+
+static int set_vcpus(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_max_vcpus(ctl, s->config->max_vcpus);
+}
+
+static int set_memory(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_max_mem(ctl, s->config->memory_kib);
+}
+
+static int load_kernel(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_build(ctl, s->kernel_fd, s->ramdisk_fd, s->config->cmdline, &s->build);
+}
+
+static int attach_console_fds(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_console_attach(ctl, FIRST_CONSOLE, s->tty_fd, s->log_fd);
+}
+
+static int attach_store_fd(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_store_attach(ctl, s->store_fd);
+}
+
+static gboolean create(Start *s, GError **error)
+{
+    return xldrv_instance_control(s->instance, "create", create_domain, s, error) &&
+           xldrv_instance_control(s->instance, "make the vCPUs of", set_vcpus, s, error) &&
+           xldrv_instance_control(s->instance, "make the memory of", set_memory, s, error);
+}
+
+static gboolean build(Start *s, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_instance_control(s->instance, "build", load_kernel, s, &why))
+        return TRUE;
+    s->build.error[sizeof(s->build.error) - 1] = '\0';
+    if (!s->build.error[0]) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    /* The hypervisor knows descriptors, we know what they are. */
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot load kernel '%s'%s%s%s: %s",
+                           s->config->kernel, s->config->initrd ? " with ramdisk '" : "",
+                           s->config->initrd ? s->config->initrd : "", s->config->initrd ? "'" : "",
+                           s->build.error);
+}
+
+/* A console of type file is its file: what the terminal would be is a pair that nobody knows. */
+static gboolean open_console_file(Start *s, const XmlconfConsole *console, GError **error)
+{
+    const char *path = console->type == XMLCONF_CHAR_FILE ? console->path : console->log_path;
+    gboolean append = console->type == XMLCONF_CHAR_FILE ? console->append : console->log_append;
+
+    if (console->type == XMLCONF_CHAR_FILE && console->log_path)
+        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                               "a console of type 'file' cannot have a log file '%s' as well",
+                               console->log_path);
+    if (!path)
+        return TRUE;
+    s->log_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_APPEND | (append ? 0 : O_TRUNC),
+                     0600);
+    return s->log_fd >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                                             "cannot open '%s' for the console: %s", path,
+                                             g_strerror(errno));
+}
+
+static gboolean attach_console(Start *s, GError **error)
+{
+    XmlconfConsole *console = s->config->consoles->len ? s->config->consoles->pdata[0] : NULL;
+    g_autofree char *tty = NULL;
+
+    if (!console)
+        return TRUE;
+    if (!open_console_file(s, console, error) || !xldrv_pty_new(&s->tty_fd, &tty, error))
+        return FALSE;
+    if (console->type == XMLCONF_CHAR_PTY) {
+        g_free(console->tty);
+        console->tty = g_steal_pointer(&tty);
+    }
+    return xldrv_instance_control(s->instance, "attach the console of", attach_console_fds, s, error);
+}
+
+static gboolean attach_store(Start *s, GError **error)
+{
+    const XmlconfConsole *console = s->config->consoles->len ? s->config->consoles->pdata[0] : NULL;
+    const XldrvStoreDomain what = {
+        .id = s->status.id,
+        .domain = s->status.domain,
+        .ring_gfn = s->build.store_gfn,
+        .ring_port = s->build.store_evtchn,
+        .console_gfn = s->build.console_gfn,
+        .console_port = s->build.console_evtchn,
+        .tty = console ? console->tty : NULL,
+    };
+
+    if (!xldrv_store_add_domain(s->driver->store, &what, error))
+        return FALSE;
+    s->store_fd = xldrv_store_domain_connection(s->driver->store, s->status.id, error);
+    return s->store_fd >= 0 &&
+           xldrv_instance_control(s->instance, "attach the store to", attach_store_fd, s, error);
+}
+
+static gboolean watch(Start *s, GError **error)
+{
+    return xldrv_watch(s->job, s->instance, error);
+}
+
+/* From here on a new daemon takes it for a running domain; what it says of the state, it makes true. */
+static gboolean complete_status(Start *s, GError **error)
+{
+    s->status.complete = TRUE;
+    s->status.state = s->options->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
+    s->status.reason = s->options->paused ? VIR_DOMAIN_PAUSED_USER : VIR_DOMAIN_RUNNING_BOOTED;
+    return xldrv_status_save(s->driver->paths, &s->status, error);
+}
+
+static gboolean let_run(Start *s, GError **error)
+{
+    return s->options->paused || xldrv_instance_unpause(s->instance, error);
+}
+
+static const Step steps[] = {open_files,   write_status, start_process,   create, build,
+                             attach_console, attach_store, watch, complete_status, let_run};
+
+/* ---- all or nothing */
+
+static void undo(Start *s)
+{
+    if (s->instance)
+        xldrv_instance_destroy(s->instance);
+    if (s->status_saved)
+        xldrv_clean_up(s->driver, &s->status);
+}
+
+static void note_owner(XldrvDriver *driver, XldrvJob *job)
+{
+    g_mutex_lock(&driver->owned_lock);
+    g_ptr_array_add(driver->owned, xldrv_domain_ref(job));
+    g_mutex_unlock(&driver->owned_lock);
+}
+
+static void publish(Start *s)
+{
+    XldrvJob *job = s->job;
+
+    g_mutex_lock(&job->lock);
+    g_clear_pointer(&job->live, xmlconf_domain_unref);
+    job->live = xmlconf_domain_ref(s->status.domain);
+    job->instance = xldrv_instance_ref(s->instance);
+    job->state = s->status.state;
+    job->reason = s->status.reason;
+    job->updated = FALSE;
+    job->owner = s->options->owner;
+    g_mutex_unlock(&job->lock);
+    if (s->options->owner)
+        note_owner(s->driver, job);
+    xldrv_domains_publish(s->driver->domains, job);
+    xldrv_domains_set_id(s->driver->domains, job, s->status.id);
+    xldrv_event_lifecycle(s->driver->events, job, VIR_DOMAIN_EVENT_STARTED,
+                          VIR_DOMAIN_EVENT_STARTED_BOOTED);
+    if (s->options->paused)
+        xldrv_event_lifecycle(s->driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED,
+                              VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    g_info("domain '%s' started, id %d, process %d", s->config->name, s->status.id,
+           (int)xldrv_instance_process(s->instance)->pid);
+}
+
+static void fini(Start *s)
+{
+    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd, s->tty_fd, s->log_fd, s->store_fd};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    xldrv_instance_unref(s->instance);
+    xldrv_status_clear(&s->status);
+    g_free(s->control_path);
+    g_free(s->process_path);
+    g_free(s->log_path);
+}
+
+static gboolean run_steps(Start *s, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(steps); i++) {
+        if (!steps[i](s, error)) {
+            undo(s);
+            return FALSE;
+        }
+    }
+    publish(s);
+    return TRUE;
+}
+
+gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
+                     const XldrvStartOptions *options, GError **error)
+{
+    Start s = {
+        .driver = driver,
+        .job = job,
+        .options = options,
+        .status = {.domain = xmlconf_domain_copy(config),
+                   .autodestroy = options->owner != 0,
+                   .control = xldrv_control_name(job),
+                   .process = xldrv_process_name(job)},
+        .kernel_fd = -1,
+        .ramdisk_fd = -1,
+        .listen_fd = -1,
+        .tty_fd = -1,
+        .log_fd = -1,
+        .store_fd = -1,
+    };
+    gboolean ok = FALSE;
+
+    s.config = xmlconf_domain_config(s.status.domain);
+    s.control_path = xldrv_run_path(driver, s.status.control);
+    s.process_path = xldrv_run_path(driver, s.status.process);
+    s.log_path = xldrv_file_path(driver->paths->log_dir, s.config->name, ".log", error);
+    if (s.log_path)
+        ok = run_steps(&s, error);
+    fini(&s);
+    return ok;
+}

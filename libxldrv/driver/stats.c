@@ -1,0 +1,202 @@
+/* Statistics: of memory, and of everything in one call. */
+#include "config.h"
+
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/lookup.h"
+#include "libxldrv/driver/vcpus.h"
+#include "libxldrv/driver/wire.h"
+#include "libxldrv/host/host.h"
+
+#define PAGE_KIB 4
+
+/* ---- memory */
+
+GVariant *xldrv_handle_domain_memory_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint room = xldrv_args_u32(args, 1);
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XldrvInstance) instance = NULL;
+    struct domctl_info info;
+    GVariantBuilder list;
+    guint64 rss_kib;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
+    if (!instance || !xldrv_instance_get_info(instance, &info, error))
+        return NULL;
+    g_variant_builder_init(&list, G_VARIANT_TYPE("a(it)"));
+    if (room > 0)
+        g_variant_builder_add(&list, "(it)", VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON,
+                              (guint64)info.memory_pages * PAGE_KIB);
+    if (room > 1 && xldrv_host_process_rss(xldrv_instance_process(instance)->pid, &rss_kib))
+        g_variant_builder_add(&list, "(it)", VIR_DOMAIN_MEMORY_STAT_RSS, rss_kib);
+    return g_variant_new("(a(it))", &list);
+}
+
+/* ---- bulk statistics */
+
+typedef struct {
+    XldrvDomain *domain;
+    const XmlconfDomainConfig *config;
+    XldrvInstance *instance;  /* NULL: does not run */
+    struct domctl_info *info; /* NULL: does not run, or does not answer */
+    GVariantBuilder *params;
+} Subject;
+
+static void add_state(const Subject *s)
+{
+    int state, reason;
+
+    g_mutex_lock(&s->domain->lock);
+    state = s->domain->state;
+    reason = s->domain->reason;
+    g_mutex_unlock(&s->domain->lock);
+    xldrv_params_add(s->params, "state.state", g_variant_new_int32(state));
+    xldrv_params_add(s->params, "state.reason", g_variant_new_int32(reason));
+}
+
+static void add_cpu(const Subject *s)
+{
+    guint64 user, kernel;
+
+    if (!s->info)
+        return;
+    xldrv_params_add(s->params, "cpu.time", g_variant_new_uint64(s->info->cpu_time_ns));
+    if (!xldrv_host_process_times(xldrv_instance_process(s->instance)->pid, &user, &kernel))
+        return;
+    xldrv_params_add(s->params, "cpu.user", g_variant_new_uint64(user));
+    xldrv_params_add(s->params, "cpu.system", g_variant_new_uint64(kernel));
+}
+
+static void add_balloon(const Subject *s)
+{
+    guint64 rss_kib;
+
+    xldrv_params_add(s->params, "balloon.current",
+                     g_variant_new_uint64(s->info ? (guint64)s->info->memory_pages * PAGE_KIB
+                                                  : s->config->current_memory_kib));
+    xldrv_params_add(s->params, "balloon.maximum", g_variant_new_uint64(s->config->memory_kib));
+    if (s->info && xldrv_host_process_rss(xldrv_instance_process(s->instance)->pid, &rss_kib))
+        xldrv_params_add(s->params, "balloon.rss", g_variant_new_uint64(rss_kib));
+}
+
+static void add_one_vcpu(const Subject *s, guint vcpu)
+{
+    g_autofree char *state = g_strdup_printf("vcpu.%u.state", vcpu);
+    g_autofree char *time = g_strdup_printf("vcpu.%u.time", vcpu);
+    struct domctl_vcpu_info info;
+
+    if (!xldrv_vcpu_info(s->instance, vcpu, &info, NULL))
+        return;
+    xldrv_params_add(s->params, state, g_variant_new_int32(xldrv_vcpu_state(&info)));
+    xldrv_params_add(s->params, time, g_variant_new_uint64(info.cpu_time_ns));
+}
+
+static void add_vcpus(const Subject *s)
+{
+    xldrv_params_add(s->params, "vcpu.current",
+                     g_variant_new_uint32(s->info ? s->info->online_vcpus : s->config->current_vcpus));
+    xldrv_params_add(s->params, "vcpu.maximum", g_variant_new_uint32(s->config->max_vcpus));
+    for (guint i = 0; s->info && i < s->info->max_vcpus; i++)
+        add_one_vcpu(s, i);
+}
+
+static const struct {
+    guint group;
+    void (*add)(const Subject *s);
+    gboolean asks; /* the running domain */
+} groups[] = {
+    {VIR_DOMAIN_STATS_STATE, add_state, FALSE},
+    {VIR_DOMAIN_STATS_CPU_TOTAL, add_cpu, TRUE},
+    {VIR_DOMAIN_STATS_BALLOON, add_balloon, TRUE},
+    {VIR_DOMAIN_STATS_VCPU, add_vcpus, TRUE},
+};
+
+/* Asked for by name, a group of which there is nothing to tell is left out unless the client insists. */
+static guint known_groups(void)
+{
+    guint all = 0;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(groups); i++)
+        all |= groups[i].group;
+    return all;
+}
+
+static gboolean asks_domain(guint wanted)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(groups); i++) {
+        if (groups[i].asks && wanted & groups[i].group)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void add_domain(GVariantBuilder *list, XldrvDomain *domain, guint wanted)
+{
+    g_autoptr(XmlconfDomain) config = xldrv_domain_get_config(domain, FALSE);
+    g_autoptr(XldrvInstance) instance = xldrv_domain_get_instance(domain, NULL);
+    struct domctl_info info;
+    GVariantBuilder params;
+    Subject s = {.domain = domain,
+                 .config = xmlconf_domain_config(config),
+                 .instance = instance,
+                 .params = &params};
+
+    if (instance && asks_domain(wanted) && xldrv_instance_get_info(instance, &info, NULL))
+        s.info = &info;
+    g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
+    for (gsize i = 0; i < G_N_ELEMENTS(groups); i++) {
+        if (wanted & groups[i].group)
+            groups[i].add(&s);
+    }
+    g_variant_builder_add(list, "(@(sayi)a(sv))", xldrv_domain_to_wire(domain), &params);
+}
+
+/* The domains that a client names; those that are gone meanwhile are left out, as libvirt does. */
+static GPtrArray *named_domains(GVariant *wire)
+{
+    GPtrArray *domains = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
+
+    for (gsize i = 0; i < g_variant_n_children(wire); i++) {
+        g_autoptr(GVariant) value = g_variant_get_child_value(wire, i);
+        XldrvDomain *domain = xldrv_wire_domain(value, NULL);
+        if (domain)
+            g_ptr_array_add(domains, domain);
+    }
+    return domains;
+}
+
+GVariant *xldrv_handle_connect_get_all_domain_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
+                                                    GError **error)
+{
+    g_autoptr(GVariant) wire = g_variant_get_child_value(args, 0);
+    guint wanted = xldrv_args_u32(args, 1), flags = xldrv_args_u32(args, 2);
+    guint enforce = VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS;
+    guint filter = flags & xldrv_list_filters;
+    g_autoptr(GPtrArray) domains = NULL;
+    GVariantBuilder list;
+
+    if (!xldrv_check_flags(flags,
+                           xldrv_list_filters | enforce | VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING |
+                               VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
+                           G_STRFUNC, error))
+        return NULL;
+    if (flags & enforce && wanted & ~known_groups()) {
+        xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "Stats types bits 0x%x are not supported",
+                        wanted & ~known_groups());
+        return NULL;
+    }
+    if (!wanted)
+        wanted = known_groups();
+    domains = g_variant_n_children(wire) ? named_domains(wire)
+                                         : xldrv_domains_all(xldrv_driver_get()->domains);
+    g_variant_builder_init(&list, G_VARIANT_TYPE("a((sayi)a(sv))"));
+    for (guint i = 0; i < domains->len; i++) {
+        if (xldrv_list_filter_matches(domains->pdata[i], filter))
+            add_domain(&list, domains->pdata[i], wanted);
+    }
+    return g_variant_new("(a((sayi)a(sv)))", &list);
+}

@@ -1,0 +1,88 @@
+/* The end of a running domain. */
+#include "config.h"
+
+#include <unistd.h>
+
+#include "libxldrv/driver/run.h"
+
+void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
+{
+    const XmlconfDomainConfig *config = xmlconf_domain_config(status->domain);
+    g_autofree char *control = xldrv_run_path(driver, status->control);
+    g_autofree char *process = xldrv_run_path(driver, status->process);
+    g_autoptr(GError) why = NULL;
+
+    xldrv_store_remove_domain(driver->store, status->id, config->uuid);
+    unlink(control);
+    unlink(process);
+    /* Last: as long as it is there, a new daemon does all this again. */
+    if (!xldrv_status_remove(driver->paths, config->name, &why))
+        g_warning("%s", why->message);
+}
+
+static void forget_owner(XldrvDriver *driver, XldrvJob *job)
+{
+    g_mutex_lock(&driver->owned_lock);
+    g_ptr_array_remove_fast(driver->owned, job);
+    g_mutex_unlock(&driver->owned_lock);
+}
+
+/* What runs becomes what ran. Whoever uses the console sees its terminal hang up. */
+static void set_inactive(XldrvDriver *driver, XldrvJob *job, int reason)
+{
+    XldrvInstance *instance;
+    XldrvStream *console;
+
+    g_mutex_lock(&job->lock);
+    instance = g_steal_pointer(&job->instance);
+    console = g_steal_pointer(&job->console);
+    job->state = VIR_DOMAIN_SHUTOFF;
+    job->reason = reason;
+    job->updated = FALSE;
+    job->owner = 0;
+    /* A transient domain keeps it for those who still look at it. */
+    if (job->config)
+        g_clear_pointer(&job->live, xmlconf_domain_unref);
+    g_mutex_unlock(&job->lock);
+    xldrv_domains_set_id(driver->domains, job, -1);
+    xldrv_instance_unref(instance);
+    xldrv_stream_unref(console);
+}
+
+void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep)
+{
+    g_auto(XldrvStatus) status = {
+        .id = xldrv_instance_id(job->instance),
+        .control = xldrv_control_name(job),
+        .process = xldrv_process_name(job),
+        .domain = xmlconf_domain_ref(job->live),
+    };
+
+    xldrv_instance_destroy(job->instance);
+    xldrv_clean_up(driver, &status);
+    forget_owner(driver, job);
+    set_inactive(driver, job, reason);
+    g_info("domain '%s' stopped, id was %d", job->name, status.id);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_STOPPED, detail);
+    if (!job->config && !keep)
+        xldrv_domains_remove(driver->domains, job);
+}
+
+void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason)
+{
+    g_auto(XldrvStatus) status = {
+        .complete = TRUE,
+        .autodestroy = job->owner != 0,
+        .id = xldrv_instance_id(job->instance),
+        .state = state,
+        .reason = reason,
+        .control = xldrv_control_name(job),
+        .process = xldrv_process_name(job),
+        .domain = xmlconf_domain_ref(job->live),
+    };
+    g_autoptr(GError) why = NULL;
+
+    if (!xldrv_status_save(driver->paths, &status, &why))
+        g_warning("domain '%s': %s", job->name, why->message);
+    xldrv_domain_set_state(job, state, reason);
+}

@@ -1,0 +1,175 @@
+/* What a domain finds in xenstore when it starts, and who may touch it. */
+#include "config.h"
+
+#include "libxldrv/driver/store-nodes.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Who may do what with a node: Dom0 always may everything. */
+typedef enum {
+    HIDDEN,   /* the guest sees nothing */
+    READABLE, /* the guest reads */
+    OWNED,    /* the guest's own */
+} Access;
+
+#define TRANSACTION_TRIES 100
+
+typedef struct {
+    struct xs_handle *handle;
+    xs_transaction_t transaction;
+    int id;
+    const char *base; /* what relative paths are below */
+    gboolean ok;      /* FALSE: something failed, the rest is skipped */
+} Writer;
+
+G_GNUC_PRINTF(4, 5)
+static void put(Writer *w, Access access, const char *node, const char *format, ...)
+{
+    struct xs_permissions guest_reads[] = {{0, XS_PERM_NONE}, {w->id, XS_PERM_READ}};
+    struct xs_permissions guest_owns[] = {{w->id, XS_PERM_NONE}};
+    g_autofree char *path = *node ? g_strconcat(w->base, "/", node, NULL) : g_strdup(w->base);
+    g_autofree char *value = NULL;
+    va_list args;
+
+    if (!w->ok)
+        return;
+    va_start(args, format);
+    value = g_strdup_vprintf(format, args);
+    va_end(args);
+    w->ok = xs_write(w->handle, w->transaction, path, value, strlen(value));
+    if (w->ok && access == READABLE)
+        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_reads, 2);
+    if (w->ok && access == OWNED)
+        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_owns, 1);
+}
+
+/* Directories and constants below /local/domain/ID, in the order in which they have to be made. */
+static const struct {
+    const char *node;
+    const char *value;
+    Access access;
+} fixed_nodes[] = {
+    {"cpu", "", READABLE},
+    {"memory", "", READABLE},
+    {"device", "", READABLE},
+    {"device/suspend", "", READABLE},
+    {"device/suspend/event-channel", "", OWNED},
+    {"control", "", READABLE},
+    {"control/shutdown", "", OWNED},
+    {"control/sysrq", "", OWNED},
+    {"control/feature-poweroff", "", OWNED},
+    {"control/feature-reboot", "", OWNED},
+    {"control/feature-suspend", "", OWNED},
+    {"control/feature-s3", "", OWNED},
+    {"control/feature-s4", "", OWNED},
+    {"control/platform-feature-multiprocessor-suspend", "1", READABLE},
+    {"control/platform-feature-xs_reset_watches", "1", READABLE},
+    {"data", "", OWNED},
+    {"drivers", "", OWNED},
+    {"feature", "", OWNED},
+    {"attr", "", OWNED},
+    {"error", "", OWNED},
+    {"console", "", READABLE},
+    {"console/backend-id", "0", READABLE},
+    {"console/type", "xenconsoled", READABLE},
+    {"console/output", "pty", READABLE},
+    {"console/limit", "1048576", READABLE},
+    {"store", "", READABLE},
+};
+
+static void put_domain(Writer *w, const XldrvStoreDomain *what)
+{
+    const XmlconfDomainConfig *config = xmlconf_domain_config(what->domain);
+
+    put(w, READABLE, "", "%s", "");
+    put(w, READABLE, "vm", "/vm/%s", config->uuid);
+    put(w, READABLE, "name", "%s", config->name);
+    put(w, READABLE, "domid", "%d", what->id);
+    for (gsize i = 0; i < G_N_ELEMENTS(fixed_nodes); i++)
+        put(w, fixed_nodes[i].access, fixed_nodes[i].node, "%s", fixed_nodes[i].value);
+    put(w, READABLE, "memory/static-max", "%" G_GUINT64_FORMAT, config->memory_kib);
+    put(w, READABLE, "memory/target", "%" G_GUINT64_FORMAT, config->current_memory_kib);
+    put(w, READABLE, "memory/videoram", "%d", 0);
+    for (guint i = 0; i < config->max_vcpus; i++) {
+        g_autofree char *dir = g_strdup_printf("cpu/%u", i);
+        g_autofree char *node = g_strdup_printf("cpu/%u/availability", i);
+
+        put(w, READABLE, dir, "%s", "");
+        put(w, READABLE, node, "%s", i < config->current_vcpus ? "online" : "offline");
+    }
+    put(w, READABLE, "store/ring-ref", "%" G_GUINT64_FORMAT, what->ring_gfn);
+    put(w, READABLE, "store/port", "%u", what->ring_port);
+    put(w, READABLE, "console/ring-ref", "%" G_GUINT64_FORMAT, what->console_gfn);
+    put(w, READABLE, "console/port", "%u", what->console_port);
+    if (what->tty)
+        put(w, READABLE, "console/tty", "%s", what->tty);
+}
+
+static void put_vm(Writer *w, const XldrvStoreDomain *what)
+{
+    const XmlconfDomainConfig *config = xmlconf_domain_config(what->domain);
+
+    put(w, READABLE, "", "%s", "");
+    put(w, READABLE, "uuid", "%s", config->uuid);
+    put(w, READABLE, "name", "%s", config->name);
+    put(w, READABLE, "start_time", "%" G_GINT64_FORMAT, g_get_real_time() / G_USEC_PER_SEC);
+    put(w, READABLE, "image", "%s", "");
+    put(w, READABLE, "image/ostype", "%s", "pvh");
+}
+
+static void put_libxl(Writer *w)
+{
+    put(w, HIDDEN, "", "%s", "");
+    put(w, HIDDEN, "type", "%s", "pvh");
+    put(w, HIDDEN, "dm-version", "%s", "none_required");
+}
+
+static gboolean write_once(struct xs_handle *handle, xs_transaction_t transaction,
+                           const XldrvStoreDomain *what)
+{
+    g_autofree char *domain_base = g_strdup_printf("/local/domain/%d", what->id);
+    g_autofree char *vm_base = g_strdup_printf("/vm/%s", xmlconf_domain_config(what->domain)->uuid);
+    g_autofree char *libxl_base = g_strdup_printf("/libxl/%d", what->id);
+    Writer w = {handle, transaction, what->id, domain_base, TRUE};
+
+    put_domain(&w, what);
+    w.base = vm_base;
+    put_vm(&w, what);
+    w.base = libxl_base;
+    put_libxl(&w);
+    return w.ok;
+}
+
+gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what)
+{
+    for (int i = 0; i < TRANSACTION_TRIES; i++) {
+        xs_transaction_t transaction = xs_transaction_start(handle);
+        int why;
+
+        if (!transaction)
+            return FALSE;
+        if (!write_once(handle, transaction, what)) {
+            why = errno;
+            xs_transaction_end(handle, transaction, true);
+            errno = why;
+            return FALSE;
+        }
+        if (xs_transaction_end(handle, transaction, false))
+            return TRUE;
+        if (errno != EAGAIN)
+            return FALSE;
+    }
+    return FALSE; /* errno is EAGAIN */
+}
+
+void xldrv_store_remove_nodes(struct xs_handle *handle, int id, const char *uuid)
+{
+    g_autofree char *domain_base = g_strdup_printf("/local/domain/%d", id);
+    g_autofree char *vm_base = g_strdup_printf("/vm/%s", uuid);
+    g_autofree char *libxl_base = g_strdup_printf("/libxl/%d", id);
+
+    xs_rm(handle, XBT_NULL, domain_base);
+    xs_rm(handle, XBT_NULL, vm_base);
+    xs_rm(handle, XBT_NULL, libxl_base);
+}

@@ -1,0 +1,11 @@
+/* The nodes of one domain in xenstore. */
+#pragma once
+
+#include <xenstore.h>
+
+#include "libxldrv/driver/store.h"
+
+/* In one transaction. FALSE with errno. */
+gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what);
+/* What is not there is fine. */
+void xldrv_store_remove_nodes(struct xs_handle *handle, int id, const char *uuid);

@@ -1,0 +1,44 @@
+/* xenstore: the daemon of this host, and what a domain has there.
+ *
+ * The layout is that of Xen's own tools (docs/misc/xenstore-paths): /local/domain/ID, /vm/UUID, /libxl/ID.
+ */
+#pragma once
+
+#include <glib.h>
+
+#include "libxldrv/state/paths.h"
+#include "xmlconf/xmlconf.h"
+
+typedef struct _XldrvStore XldrvStore;
+
+/* @daemon is the program to start where no store daemon answers. Sets XENSTORED_PATH of this process. */
+XldrvStore *xldrv_store_new(const XldrvPaths *paths, const char *daemon, GError **error);
+void xldrv_store_free(XldrvStore *store);
+
+/* Starts the daemon again if it is gone. */
+gboolean xldrv_store_ensure(XldrvStore *store, GError **error);
+
+typedef struct {
+    int id;
+    XmlconfDomain *domain;
+    guint64 ring_gfn; /* of the store ring */
+    guint ring_port;
+    guint64 console_gfn;
+    guint console_port;
+    const char *tty; /* of the console; NULL: none */
+} XldrvStoreDomain;
+
+/* Writes all nodes of a new domain and introduces it. */
+gboolean xldrv_store_add_domain(XldrvStore *store, const XldrvStoreDomain *what, GError **error);
+/* Releases a domain and removes its nodes; what is not there is fine. */
+void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid);
+
+/* Introduces a domain again to a store daemon that was restarted, from its nodes there. */
+gboolean xldrv_store_introduce_again(XldrvStore *store, int id, GError **error);
+/* A connection to the daemon that speaks for the domain; -1 with an error. */
+int xldrv_store_domain_connection(XldrvStore *store, int id, GError **error);
+
+/* Asks the guest by its control/shutdown node: "poweroff", "reboot" ... */
+gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvStore, xldrv_store_free)

@@ -1,0 +1,6 @@
+/* The daemon's log: to standard error, or to the journal's priorities under systemd. */
+#pragma once
+
+void xldrv_log_init(void);
+/* 0: messages and worse; 1: also rare changes of state; 2: everything. Any thread. */
+void xldrv_log_set_verbosity(int verbosity);

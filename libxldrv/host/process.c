@@ -1,0 +1,343 @@
+/* Starting, finding again and ending processes. */
+#include "config.h"
+
+#include "libxldrv/host/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libxldrv/rpc/rpc.h"
+
+#define FIRST_PASSED_FD 3
+
+/* All that the child needs, prepared before the fork: between fork and exec of a threaded process only
+ * async-signal-safe functions may be called. */
+typedef struct {
+    char **argv;
+    int *fds;
+    guint n_fds;
+    int log_fd, null_fd, pid_fd, error_fd;
+    gboolean change_user;
+    uid_t uid;
+    gid_t gid;
+} Child;
+
+static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
+{
+    const char *end = strrchr(text, ')'); /* the name in between may hold anything */
+    long number = strtol(text, NULL, 10);
+
+    /* State is field 3, the start time field 22. */
+    if (!end || number <= 0 ||
+        sscanf(end + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+               "%" G_GUINT64_FORMAT,
+               state, start_time) != 2)
+        return FALSE;
+    *pid = number;
+    return TRUE;
+}
+
+static gboolean look_up(pid_t pid, guint64 *start_time)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
+    g_autofree char *text = NULL;
+    char state;
+    pid_t same;
+
+    return g_file_get_contents(path, &text, NULL, NULL) &&
+           read_stat(text, &same, start_time, &state) && same == pid && state != 'Z' && state != 'X';
+}
+
+static XldrvProcess *process_of(pid_t pid, guint64 start_time)
+{
+    int pidfd = syscall(SYS_pidfd_open, pid, 0);
+    XldrvProcess *process;
+
+    if (pidfd < 0)
+        return NULL;
+    process = g_new0(XldrvProcess, 1);
+    process->pid = pid;
+    process->start_time = start_time;
+    process->pidfd = pidfd;
+    return process;
+}
+
+XldrvProcess *xldrv_process_find(pid_t pid, guint64 start_time)
+{
+    g_autoptr(XldrvProcess) process = pid > 0 ? process_of(pid, start_time) : NULL;
+    guint64 now;
+
+    /* Looked up after the descriptor was opened, so that both speak of the same process. */
+    if (!process || !look_up(pid, &now) || now != start_time)
+        return NULL;
+    return g_steal_pointer(&process);
+}
+
+XldrvProcess *xldrv_process_find_written(const char *pid_path)
+{
+    g_autofree char *text = NULL;
+    guint64 start_time;
+    pid_t pid;
+    char state;
+
+    if (!g_file_get_contents(pid_path, &text, NULL, NULL) ||
+        !read_stat(text, &pid, &start_time, &state))
+        return NULL;
+    return xldrv_process_find(pid, start_time);
+}
+
+static void copy_stat(int pid_fd)
+{
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+
+    if (n > 0 && write(pid_fd, text, n) == n)
+        fsync(pid_fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    for (int signo = 1; signo < NSIG; signo++)
+        signal(signo, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static gboolean place_descriptors(const Child *child)
+{
+    if (dup2(child->null_fd, 0) < 0 || dup2(child->log_fd, 1) < 0 || dup2(child->log_fd, 2) < 0)
+        return FALSE;
+    for (guint i = 0; i < child->n_fds; i++) {
+        if (dup2(child->fds[i], FIRST_PASSED_FD + i) < 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean drop_user(const Child *child)
+{
+    return !child->change_user || (setgroups(0, NULL) == 0 && setgid(child->gid) == 0 &&
+                                   setuid(child->uid) == 0);
+}
+
+_Noreturn static void run_child(const Child *child)
+{
+    int why;
+
+    setsid();
+    reset_signals();
+    if (child->pid_fd >= 0)
+        copy_stat(child->pid_fd);
+    /* All descriptors below are above the range that is overwritten; the error pipe closes on exec, so do
+     * all others. */
+    if (place_descriptors(child) && drop_user(child))
+        execv(child->argv[0], child->argv);
+    why = errno;
+    if (write(child->error_fd, &why, sizeof(why)) < 0)
+        _exit(126);
+    _exit(127);
+}
+
+/* A duplicate that no dup2 to the passed numbers can overwrite. */
+static int move_up(int fd, guint n_fds)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, FIRST_PASSED_FD + (int)n_fds + 8);
+}
+
+static void close_all(Child *child)
+{
+    const int fds[] = {child->log_fd, child->null_fd, child->pid_fd, child->error_fd};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    for (guint i = 0; i < child->n_fds; i++) {
+        if (child->fds[i] >= 0)
+            close(child->fds[i]);
+    }
+    g_free(child->fds);
+}
+
+static int open_up(const char *path, int flags, guint n_fds)
+{
+    int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
+    int up = fd < 0 ? -1 : move_up(fd, n_fds);
+
+    if (fd >= 0)
+        close(fd);
+    return up;
+}
+
+static gboolean find_user(const char *name, Child *child, GError **error)
+{
+    const struct passwd *entry = name ? getpwnam(name) : NULL;
+
+    if (!name)
+        return TRUE;
+    if (!entry)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "there is no user '%s'", name);
+    child->change_user = TRUE;
+    child->uid = entry->pw_uid;
+    child->gid = entry->pw_gid;
+    return TRUE;
+}
+
+static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
+{
+    const char *log_path = spawn->log_path ? spawn->log_path : "/dev/null";
+
+    child->argv = (char **)spawn->argv;
+    child->n_fds = spawn->n_fds;
+    child->fds = g_new(int, spawn->n_fds + 1);
+    for (guint i = 0; i < spawn->n_fds; i++)
+        child->fds[i] = move_up(spawn->fds[i], spawn->n_fds);
+    child->null_fd = open_up("/dev/null", O_RDWR, spawn->n_fds);
+    child->log_fd = open_up(log_path, O_WRONLY | O_CREAT | O_APPEND, spawn->n_fds);
+    if (child->log_fd < 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open '%s': %s", log_path,
+                               g_strerror(errno));
+    if (spawn->pid_path) {
+        child->pid_fd = open_up(spawn->pid_path, O_WRONLY | O_CREAT | O_TRUNC, spawn->n_fds);
+        if (child->pid_fd < 0)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot create '%s': %s",
+                                   spawn->pid_path, g_strerror(errno));
+    }
+    return find_user(spawn->user, child, error);
+}
+
+/* The read end says what went wrong before exec, or nothing. */
+static int read_exec_error(int fd)
+{
+    int why = 0;
+    ssize_t n;
+
+    do {
+        n = read(fd, &why, sizeof(why));
+    } while (n < 0 && errno == EINTR);
+    return n == sizeof(why) ? why : 0;
+}
+
+static XldrvProcess *fork_child(Child *child, GError **error)
+{
+    int report[2];
+    guint64 start_time = 0;
+    pid_t pid;
+    int why;
+    sigset_t all, before;
+
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot make a pipe: %s", g_strerror(errno));
+        return NULL;
+    }
+    child->error_fd = move_up(report[1], child->n_fds);
+    close(report[1]);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours runs in the child */
+    pid = fork();
+    if (pid == 0)
+        run_child(child);
+    why = pid < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(child->error_fd);
+    child->error_fd = -1;
+    if (pid > 0)
+        why = read_exec_error(report[0]);
+    close(report[0]);
+    if (why) {
+        if (pid > 0)
+            waitpid(pid, NULL, 0);
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot start '%s': %s", child->argv[0],
+                        g_strerror(why));
+        return NULL;
+    }
+    look_up(pid, &start_time);
+    return process_of(pid, start_time);
+}
+
+XldrvProcess *xldrv_process_spawn(const XldrvSpawn *spawn, GError **error)
+{
+    Child child = {.log_fd = -1, .null_fd = -1, .pid_fd = -1, .error_fd = -1};
+    XldrvProcess *process = NULL;
+
+    if (prepare(spawn, &child, error))
+        process = fork_child(&child, error);
+    close_all(&child);
+    return process;
+}
+
+void xldrv_process_free(XldrvProcess *process)
+{
+    if (!process)
+        return;
+    close(process->pidfd);
+    g_free(process);
+}
+
+gboolean xldrv_process_wait(const XldrvProcess *process, int timeout_ms)
+{
+    struct pollfd wait = {.fd = process->pidfd, .events = POLLIN};
+    gint64 end = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
+    int left = timeout_ms, n;
+
+    while ((n = poll(&wait, 1, left)) < 0 && errno == EINTR)
+        left = MAX(0, (end - g_get_monotonic_time()) / G_TIME_SPAN_MILLISECOND);
+    if (n <= 0)
+        return FALSE;
+    /* Fails where it is not our child, which is fine: then somebody else reaps it. */
+    waitid(P_PIDFD, process->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    return TRUE;
+}
+
+gboolean xldrv_process_is_alive(const XldrvProcess *process)
+{
+    return !xldrv_process_wait(process, 0);
+}
+
+void xldrv_process_kill(const XldrvProcess *process, int signo)
+{
+    syscall(SYS_pidfd_send_signal, process->pidfd, signo, NULL, 0);
+}
+
+static char *own_directory(void)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+
+    return self ? g_path_get_dirname(self) : NULL;
+}
+
+char *xldrv_program_find(const char *override, const char *build_path, const char *install_dir,
+                         const char *name, GError **error)
+{
+    g_autofree char *here = own_directory();
+    g_autofree char *built = here ? g_build_filename(here, build_path, NULL) : NULL;
+    g_autofree char *installed = g_build_filename(install_dir, name, NULL);
+    const char *const candidates[] = {built, installed};
+
+    if (override)
+        return g_canonicalize_filename(override, NULL);
+    for (gsize i = 0; i < G_N_ELEMENTS(candidates); i++) {
+        if (candidates[i] && g_file_test(candidates[i], G_FILE_TEST_IS_EXECUTABLE))
+            return g_canonicalize_filename(candidates[i], NULL);
+    }
+    xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot find program '%s' (looked for '%s')", name,
+                    installed);
+    return NULL;
+}

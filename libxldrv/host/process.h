@@ -1,0 +1,40 @@
+/* Processes that outlive us: started in a session of their own, known by number and start time. */
+#pragma once
+
+#include <glib.h>
+#include <sys/types.h>
+
+typedef struct {
+    pid_t pid;
+    guint64 start_time; /* of the process, in clock ticks since boot: field 22 of /proc/PID/stat */
+    int pidfd;          /* readable once the process has ended */
+} XldrvProcess;
+
+typedef struct {
+    const char *const *argv; /* argv[0] is the program's path */
+    const int *fds;          /* become descriptors 3, 4, ... of the child; nothing else is inherited */
+    guint n_fds;
+    const char *log_path;    /* standard output and error are appended here; NULL: /dev/null */
+    const char *pid_path;    /* the child writes its /proc/self/stat here before it runs; NULL: nowhere */
+    const char *user;        /* whom it runs as; NULL: as ourselves */
+} XldrvSpawn;
+
+/* NULL with an error, which names the program, if it could not be started. */
+XldrvProcess *xldrv_process_spawn(const XldrvSpawn *spawn, GError **error);
+/* Finds a process again. NULL if there is none of that number and start time, or only its zombie. */
+XldrvProcess *xldrv_process_find(pid_t pid, guint64 start_time);
+/* Finds the process that wrote @pid_path as above. */
+XldrvProcess *xldrv_process_find_written(const char *pid_path);
+void xldrv_process_free(XldrvProcess *process);
+
+gboolean xldrv_process_is_alive(const XldrvProcess *process);
+/* Waits for its end and reaps it if it is our child. FALSE if it still runs after @timeout_ms. */
+gboolean xldrv_process_wait(const XldrvProcess *process, int timeout_ms);
+void xldrv_process_kill(const XldrvProcess *process, int signo);
+
+/* The path of program @name of this package: @override, or beside the running executable's build tree at
+ * @build_path, or in @install_dir. */
+char *xldrv_program_find(const char *override, const char *build_path, const char *install_dir,
+                         const char *name, GError **error);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvProcess, xldrv_process_free)

@@ -1,0 +1,136 @@
+/* Files: write aside, sync, rename, sync the directory. */
+#include "config.h"
+
+#include "libxldrv/state/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libxldrv/rpc/rpc.h"
+
+static gboolean fail(GError **error, const char *what, const char *path)
+{
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s '%s': %s", what, path,
+                           g_strerror(errno));
+}
+
+char *xldrv_file_path(const char *dir, const char *name, const char *suffix, GError **error)
+{
+    g_autofree char *file = g_strconcat(name, suffix, NULL);
+
+    if (!*name || strchr(name, '/') || strlen(file) > 250) {
+        xldrv_set_error(error, VIR_ERR_XML_ERROR,
+                        "name '%.300s' cannot be used: it is empty, too long or has a '/'", name);
+        return NULL;
+    }
+    return g_build_filename(dir, file, NULL);
+}
+
+static gboolean sync_parent(const char *path, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    gboolean ok = fd >= 0 && fsync(fd) == 0;
+
+    if (!ok)
+        fail(error, "sync directory", dir);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static gboolean write_all(int fd, const char *text)
+{
+    gsize left = strlen(text);
+
+    while (left > 0) {
+        ssize_t n = write(fd, text, left);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return FALSE;
+        text += n;
+        left -= n;
+    }
+    return TRUE;
+}
+
+gboolean xldrv_file_replace(const char *path, const char *text, GError **error)
+{
+    g_autofree char *temp = g_strconcat(path, ".new", NULL);
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    gboolean ok;
+
+    if (fd < 0)
+        return fail(error, "create", temp);
+    ok = write_all(fd, text) && fsync(fd) == 0;
+    if (!ok)
+        fail(error, "write", temp);
+    close(fd);
+    if (ok && rename(temp, path) < 0)
+        ok = fail(error, "replace", path);
+    if (!ok) {
+        unlink(temp);
+        return FALSE;
+    }
+    return sync_parent(path, error);
+}
+
+gboolean xldrv_file_remove(const char *path, GError **error)
+{
+    if (unlink(path) < 0)
+        return errno == ENOENT || fail(error, "remove", path);
+    return sync_parent(path, error);
+}
+
+char *xldrv_file_read(const char *path, gsize max, GError **error)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+    gsize length = 0;
+    struct stat st;
+
+    if (stat(path, &st) == 0 && (!S_ISREG(st.st_mode) || (guint64)st.st_size > max)) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                        "'%s' is not a file of at most %" G_GSIZE_FORMAT " bytes", path, max);
+        return NULL;
+    }
+    if (!g_file_get_contents(path, &text, &length, &why)) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot read '%s': %s", path, why->message);
+        return NULL;
+    }
+    if (memchr(text, 0, length)) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "'%s' is not text", path);
+        return NULL;
+    }
+    return g_steal_pointer(&text);
+}
+
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void xldrv_file_each(const char *dir, const char *suffix, XldrvFileFn fn, gpointer user_data)
+{
+    g_autoptr(GDir) handle = g_dir_open(dir, 0, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    const char *name;
+
+    while (handle && (name = g_dir_read_name(handle))) {
+        if (g_str_has_suffix(name, suffix) && strlen(name) > strlen(suffix))
+            g_ptr_array_add(names, g_strdup(name));
+    }
+    g_ptr_array_sort(names, compare_names);
+    for (guint i = 0; i < names->len; i++) {
+        g_autofree char *path = g_build_filename(dir, names->pdata[i], NULL);
+        char *stem = names->pdata[i];
+
+        stem[strlen(stem) - strlen(suffix)] = '\0';
+        fn(path, stem, user_data);
+    }
+}

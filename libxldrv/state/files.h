@@ -1,0 +1,21 @@
+/* Files that are either the old or the new version, whatever happens while they are written. */
+#pragma once
+
+#include <glib.h>
+
+/* The file of @name in @dir with @suffix, or NULL with an error if @name cannot be part of a file name. */
+char *xldrv_file_path(const char *dir, const char *name, const char *suffix, GError **error);
+
+/* Replaces @path by @text: a crash at any time leaves the old or the new text. Mode 0600. */
+gboolean xldrv_file_replace(const char *path, const char *text, GError **error);
+
+/* Removes @path for good; that there is none is fine. */
+gboolean xldrv_file_remove(const char *path, GError **error);
+
+/* The file as a string; at most @max bytes, without NUL bytes. */
+char *xldrv_file_read(const char *path, gsize max, GError **error);
+
+/* Calls @fn for each file of @dir whose name ends in @suffix; @stem is the name without it. In the order
+ * of names. A directory that is not there has no files. */
+typedef void (*XldrvFileFn)(const char *path, const char *stem, gpointer user_data);
+void xldrv_file_each(const char *dir, const char *suffix, XldrvFileFn fn, gpointer user_data);
