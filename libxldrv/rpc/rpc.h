@@ -84,7 +84,7 @@ typedef struct {
 extern const XldrvLimits xldrv_default_limits;
 
 /* A server on the caller's thread-default main context: create, use and free it on that thread. @name is for
- * messages. */
+ * messages. Makes the process ignore SIGPIPE. */
 XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits);
 /* Closes all sockets and clients, waits for the handlers that run, and drops what they return. */
 void xldrv_server_free(XldrvServer *server);

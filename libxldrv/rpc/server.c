@@ -16,7 +16,7 @@
 
 #include "libxldrv/rpc/server.h"
 
-#include <unistd.h>
+#include <signal.h>
 
 #include "libxldrv/rpc/client.h"
 #include "libxldrv/rpc/dispatch.h"
@@ -166,6 +166,8 @@ XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits)
     XldrvServer *server = g_new0(XldrvServer, 1);
     const char *no_limits = "";
 
+    /* A pipe behind a stream may have lost its reader: that is an error of that write, not of the process. */
+    signal(SIGPIPE, SIG_IGN);
     server->name = g_strdup(name);
     server->limits = *limits;
     server->context = g_main_context_ref_thread_default();
