@@ -86,7 +86,7 @@ extern const XldrvLimits xldrv_default_limits;
 /* A server on the caller's thread-default main context: create, use and free it on that thread. @name is for
  * messages. Makes the process ignore SIGPIPE. */
 XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits);
-/* Closes all sockets and clients, waits for the handlers that run, and drops what they return. */
+/* Closes all sockets and clients, waits for the handlers that run, and drops what they return. Takes NULL. */
 void xldrv_server_free(XldrvServer *server);
 /* Serves @program, which must stay. Its signatures are compiled here; a bad one is a programming error. */
 void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);

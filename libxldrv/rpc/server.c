@@ -191,6 +191,8 @@ static void drop_clients(XldrvServer *server)
 
 void xldrv_server_free(XldrvServer *server)
 {
+    if (!server)
+        return;
     g_ptr_array_set_size(server->listeners, 0);
     drop_clients(server);
     /* From here on nobody but our threads posts letters of calls and files, so the mailbox closes after them. */
