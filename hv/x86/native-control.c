@@ -8,10 +8,40 @@
 
 #include <errno.h>
 
+/* The registers in the image are by stack position, tags and marks are by physical register. */
+static unsigned physical(const uint8_t *image, unsigned position)
+{
+    return (HV_FSW_TOP(hv_fx_get16(image, HV_FX_FSW)) + position) & 7;
+}
+
+/* Registers are by stack position: a new TOP moves them in the image. */
+static void rotate_stack(uint8_t *image, unsigned old_top)
+{
+    uint8_t old[128];
+    unsigned new_top = physical(image, 0);
+
+    memcpy(old, image + HV_FX_ST(0), sizeof(old));
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(image + HV_FX_ST(i), old + 16 * ((new_top - old_top + i) & 7), 16);
+}
+
+/* FNINIT: control registers only; what the physical registers hold stays. */
 static void reset_unit(uint8_t *image)
 {
+    unsigned old_top = physical(image, 0);
+
     memset(image, 0, HV_FX_MXCSR);
     hv_fx_put16(image, HV_FX_FCW, HV_FCW_INIT);
+    rotate_stack(image, old_top);
+}
+
+void native_enter_mmx(uint8_t *image)
+{
+    unsigned old_top = physical(image, 0);
+
+    hv_fx_put16(image, HV_FX_FSW, hv_fx_get16(image, HV_FX_FSW) & 0xc7ff);
+    image[HV_FX_FTW] = 0xff;
+    rotate_stack(image, old_top);
 }
 
 static int do_ldmxcsr(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
@@ -104,12 +134,6 @@ static int do_nothing(const struct hv_native_insn *insn, struct hv_cpu *cpu, voi
     return 0;
 }
 
-/* The registers in the image are by stack position, tags and marks are by physical register. */
-static unsigned physical(const uint8_t *image, unsigned position)
-{
-    return (HV_FSW_TOP(hv_fx_get16(image, HV_FX_FSW)) + position) & 7;
-}
-
 /* The two-bit tag of a register in use: 0 valid, 1 zero, 2 special (infinity, NaN, denormal,
  * unnormal). */
 static unsigned full_tag(const uint8_t *st)
@@ -197,17 +221,6 @@ static void load_env(const struct hv_native_insn *insn, uint8_t *image, const ui
     hv_fx_put16(image, HV_FX_FOP, wide ? hv_fx_get16(env, 18) & 0x7ff : 0);
 }
 
-/* Registers are by stack position: a new TOP moves them in the image. */
-static void rotate_stack(uint8_t *image, unsigned old_top)
-{
-    uint8_t old[128];
-    unsigned new_top = physical(image, 0);
-
-    memcpy(old, image + HV_FX_ST(0), sizeof(old));
-    for (unsigned i = 0; i < 8; i++)
-        memcpy(image + HV_FX_ST(i), old + 16 * ((new_top - old_top + i) & 7), 16);
-}
-
 static int do_fnstenv(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
                       struct hv_fault *fault)
 {
@@ -234,14 +247,12 @@ static int do_fnsave(const struct hv_native_insn *insn, struct hv_cpu *cpu, void
                      struct hv_fault *fault)
 {
     uint8_t *regs = (uint8_t *)memory + env_bytes(insn);
-    unsigned old_top = physical(cpu->xsave, 0);
 
     (void)fault;
     store_env(insn, cpu->xsave, memory);
     for (unsigned i = 0; i < 8; i++)
         memcpy(regs + 10 * i, cpu->xsave + HV_FX_ST(i), 10);
     reset_unit(cpu->xsave);
-    rotate_stack(cpu->xsave, old_top);
     return 0;
 }
 

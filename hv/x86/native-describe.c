@@ -184,6 +184,7 @@ static int describe_register(struct hv_native_insn *insn, const ZydisDecodedOper
         insn->flags = true;
         return 0;
     case ZYDIS_REGCLASS_X87:
+        insn->info.x87 = true; /* FISTTP is of the SSE3 extension */
         return 0;
     default:
         switch (op->reg.value) {
@@ -333,13 +334,14 @@ int native_describe(struct hv_native_insn *insn, const ZydisDecodedInstruction *
     insn->info.x87 = zi->meta.isa_ext == ZYDIS_ISA_EXT_X87;
     insn->info.mmx = zi->mnemonic == ZYDIS_MNEMONIC_EMMS;
     insn->info.fwait = zi->mnemonic == ZYDIS_MNEMONIC_FWAIT;
+    insn->mxcsr = uses_mxcsr(zi);
+    insn->info.sse = insn->mxcsr; /* even without an XMM register: CVTSD2SI from memory */
     ret = describe_operands(insn, zi, operands);
     if (ret < 0 || !is_ours(insn, zi))
         return -ENOTSUP;
     insn->info.aligned =
         insn->info.sse && insn->info.memory_bytes == 16 && !may_be_unaligned(zi->mnemonic);
     insn->waits = native_uses_x87_unit(insn) && !is_nonwaiting(zi->mnemonic);
-    insn->mxcsr = uses_mxcsr(zi);
     insn->helper = native_find_helper(zi->mnemonic);
     insn->key.mnemonic_low = (uint8_t)zi->mnemonic;
     insn->key.mnemonic_high = (uint8_t)(zi->mnemonic >> 8);

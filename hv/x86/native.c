@@ -206,6 +206,8 @@ static void undo_apply(const struct undo *undo, const struct hv_native_insn *ins
                        struct hv_cpu *cpu)
 {
     memcpy(cpu->xsave, undo->legacy, sizeof(undo->legacy));
+    if (insn->info.mmx) /* happens all the same */
+        native_enter_mmx(cpu->xsave);
     for (unsigned i = 0; i < NATIVE_NR_GPR; i++)
         if (insn->key.gpr[i].written)
             cpu->gpr[insn->key.gpr[i].guest] = undo->gpr[i];

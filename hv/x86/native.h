@@ -1,9 +1,9 @@
 /* x87, MMX, SSE and other vector instructions, executed by the host CPU itself.
  *
- * An x86-64 host needs no software model of them: the instruction is re-encoded so that its memory operand
- * goes through one fixed host register and its general registers through fixed ones too, and put into a small
- * generated stub which loads the guest's registers it reads, executes, and stores those it writes. Stubs are
- * made once per distinct encoding and shared by all vCPUs.
+ * An x86-64 host needs no software model of them: the instruction is re-encoded so that its memory
+ * operand goes through one fixed host register and its general registers through fixed ones too,
+ * and put into a small generated stub which loads the guest's registers it reads, executes, and
+ * stores those it writes. Stubs are made once per distinct encoding and shared by all vCPUs.
  *
  * Also here: which instructions are of that kind, and the XSAVE family on plain buffers.
  */
@@ -24,42 +24,47 @@ struct hv_native_info {
     bool has_memory; /* a memory operand; its address is the interpreter's business */
     bool reads_memory, writes_memory;
     unsigned memory_bytes; /* 0 to HV_NATIVE_MEMORY_MAX */
-    bool aligned;          /* #GP(0) unless the operand is aligned to its size (legacy SSE 16-byte operands) */
-    bool x87;              /* uses the x87 unit: CR0.TS or EM gives #NM */
-    bool mmx;              /* uses MMX registers: CR0.EM gives #UD, CR0.TS #NM */
-    bool sse;              /* uses XMM or MXCSR: CR4.OSFXSR clear or CR0.EM set gives #UD, CR0.TS #NM */
-    bool fwait;            /* WAIT: #NM only if CR0.TS and CR0.MP */
+    bool aligned; /* #GP(0) unless the operand is aligned to its size (legacy SSE 16-byte operands)
+                   */
+    bool x87;     /* uses the x87 unit: CR0.TS or EM gives #NM */
+    bool mmx;     /* uses MMX registers: CR0.EM gives #UD, CR0.TS #NM */
+    bool sse;     /* uses XMM or MXCSR: CR4.OSFXSR clear or CR0.EM set gives #UD, CR0.TS #NM */
+    bool fwait;   /* WAIT: #NM only if CR0.TS and CR0.MP */
 };
 
 /* The largest memory operand: FNSAVE and FRSTOR. */
 #define HV_NATIVE_MEMORY_MAX 108
 
-/* Finds or makes the stub for a decoded instruction. -ENOTSUP when it is not of this kind (the interpreter has
- * it, or it is #UD by the domain's CPUID policy), -ENOMEM. Any thread. */
+/* Finds or makes the stub for a decoded instruction. -ENOTSUP when it is not of this kind (the
+ * interpreter has it, or it is #UD by the domain's CPUID policy), -ENOMEM. Any thread. */
 int hv_native_compile(struct hv_native *native, const ZydisDecodedInstruction *insn,
-                      const ZydisDecodedOperand *operands, const struct hv_native_insn **out) HV_MUST_CHECK;
+                      const ZydisDecodedOperand *operands,
+                      const struct hv_native_insn **out) HV_MUST_CHECK;
 const struct hv_native_info *hv_native_info(const struct hv_native_insn *insn);
 
-/* Whether the instruction reports an x87 exception left pending by an earlier one (#MF, error code none). This
- * comes before any access to its memory operand. hv_native_execute looks too. */
+/* Whether the instruction reports an x87 exception left pending by an earlier one (#MF, error code
+ * none). This comes before any access to its memory operand. hv_native_execute looks too. */
 bool hv_native_x87_pending(const struct hv_native_insn *insn, const struct hv_cpu *cpu);
 
-/* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is the operand
- * in host memory, readable and writable as the instruction needs: the guest's page itself, or a bounce buffer
- * (16-byte aligned, filled with the old contents for whoever only writes parts) that the caller writes back; or
- * NULL. Reports an unmasked SIMD or x87 exception by -EFAULT and *@fault, destination registers unchanged. */
+/* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is
+ * the operand in host memory, readable and writable as the instruction needs: the guest's page
+ * itself, or a bounce buffer (16-byte aligned, filled with the old contents for whoever only writes
+ * parts) that the caller writes back; or NULL. Reports an unmasked SIMD or x87 exception by -EFAULT
+ * and *@fault, destination registers unchanged. */
 int hv_native_execute(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
                       struct hv_fault *fault) HV_MUST_CHECK;
 
-/* XSAVE family on buffers, which are the caller's (copies, not guest memory). @rfbm is XCR0 & EDX:EAX. Sizes are
- * those of the standard layout; outside 64-bit mode XMM8-15 are left alone. */
+/* XSAVE family on buffers, which are the caller's (copies, not guest memory). @rfbm is XCR0 &
+ * EDX:EAX. Sizes are those of the standard layout; outside 64-bit mode XMM8-15 are left alone. */
 unsigned hv_xstate_bytes(uint64_t xcr0);
 void hv_fxsave(const struct hv_cpu *cpu, uint8_t out[512], bool rex_w);
-int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512], bool rex_w) HV_MUST_CHECK; /* -EINVAL: #GP */
-/* @image holds the old contents on entry (components outside @rfbm stay). @compacted: XSAVEC. XSAVEOPT may be
- * done as XSAVE. */
+int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512],
+               bool rex_w) HV_MUST_CHECK; /* -EINVAL: #GP */
+/* @image holds the old contents on entry (components outside @rfbm stay). @compacted: XSAVEC.
+ * XSAVEOPT may be done as XSAVE. */
 void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, bool compacted);
-int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm) HV_MUST_CHECK; /* -EINVAL: #GP */
+int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image,
+              uint64_t rfbm) HV_MUST_CHECK; /* -EINVAL: #GP */
 void hv_xstate_reset(struct hv_cpu *cpu);
 
 /* XCR0 bits and CPUID leaf 0xd facts that this host and these stubs can give the guest. */
