@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "hv/x86/codemap.h"
+
 #define NR_TYPES (1ull << (HV_GPA_BITS - HV_PAGE_SHIFT))
 
 /* The smallest reservation worth having: RAM below and above the MMIO hole. */
@@ -212,6 +214,19 @@ static bool allows(enum hv_page_type type, bool write)
     return false;
 }
 
+/* Cached code of the pages becomes stale. Before the caller's store, which is right for device DMA: a guest that
+ * executes what is being written is not promised either version. */
+static void report_write(struct hv_memory *mem, hv_gpa gpa, size_t bytes)
+{
+    while (mem->code && bytes) {
+        size_t room = HV_PAGE_SIZE - (gpa.v & HV_PAGE_MASK), n = bytes < room ? bytes : room;
+
+        hv_codemap_written(mem->code, gpa, (unsigned)n);
+        gpa.v += n;
+        bytes -= n;
+    }
+}
+
 void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write)
 {
     uint64_t size = mem->nr_gfns << HV_PAGE_SHIFT;
@@ -224,6 +239,8 @@ void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write)
     for (uint64_t gfn = first; gfn <= last; gfn++)
         if (!allows(hv_memory_type(mem, hv_gfn_of(gfn)), write))
             return NULL;
+    if (write)
+        report_write(mem, gpa, bytes);
     return mem->base + gpa.v;
 }
 
@@ -250,5 +267,6 @@ int hv_memory_write(struct hv_memory *mem, hv_gpa gpa, const void *buf, size_t b
     if (!p)
         return -EFAULT;
     memcpy(p, buf, bytes);
+    report_write(mem, gpa, bytes);
     return 0;
 }

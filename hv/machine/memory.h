@@ -13,6 +13,8 @@
 
 #include "hv/types.h"
 
+struct hv_codemap;
+
 #define HV_GPA_BITS       40 /* what CPUID 0x80000008 reports, and the size of the reservation */
 #define HV_MMIO_HOLE_START 0xc0000000u /* RAM below, then at 4 GiB again */
 #define HV_MMIO_HOLE_END   0x100000000u
@@ -34,6 +36,8 @@ struct hv_memory {
     uint64_t shared_pages; /* pages of it in use; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
+    struct hv_codemap *code; /* pages with cached code (hv/x86/codemap.h), NULL for an engine without;
+                                whoever writes to guest memory reports it there; set before vCPUs run */
 };
 
 static inline enum hv_page_type hv_memory_type(const struct hv_memory *mem, hv_gfn gfn)

@@ -1,0 +1,98 @@
+/* Writes to guest pages that hold cached code. */
+#include "config.h"
+
+#include "hv/x86/codemap.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hv/machine/memory.h"
+
+#define GFNS (1ull << (HV_GPA_BITS - HV_PAGE_SHIFT))
+
+static void *reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void codemap_free(struct hv_codemap *map)
+{
+    if (map->lines)
+        munmap(map->lines, GFNS * sizeof(*map->lines));
+    if (map->generation)
+        munmap(map->generation, GFNS * sizeof(*map->generation));
+    free(map);
+}
+
+int hv_codemap_get(struct hv_memory *mem)
+{
+    struct hv_codemap *map = mem->code;
+
+    if (!map) {
+        map = calloc(1, sizeof(*map));
+        if (!map)
+            return -ENOMEM;
+        map->lines = reserve(GFNS * sizeof(*map->lines));
+        map->generation = reserve(GFNS * sizeof(*map->generation));
+        if (!map->lines || !map->generation) {
+            codemap_free(map);
+            return -ENOMEM;
+        }
+        /* Where the kernel lacks it, the window described in hv_codemap_mark is a store buffer wide. */
+        (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        mem->code = map;
+    }
+    map->users++;
+    return 0;
+}
+
+void hv_codemap_put(struct hv_memory *mem)
+{
+    if (mem->code && --mem->code->users == 0) {
+        codemap_free(mem->code);
+        mem->code = NULL;
+    }
+}
+
+static uint64_t lines_of(hv_gpa gpa, unsigned bytes)
+{
+    unsigned first = (gpa.v & HV_PAGE_MASK) >> 6;
+    unsigned last = ((gpa.v & HV_PAGE_MASK) + bytes - 1) >> 6;
+
+    if (last > 63)
+        last = 63;
+    return (~0ull >> (63 - (last - first))) << first;
+}
+
+void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
+{
+    uint64_t *word = &map->lines[gpa.v >> HV_PAGE_SHIFT];
+    uint64_t want = lines_of(gpa, bytes);
+
+    if ((__atomic_load_n(word, __ATOMIC_RELAXED) & want) == want)
+        return;
+    __atomic_fetch_or(word, want, __ATOMIC_SEQ_CST);
+    /* Another vCPU may have stored, and looked at the word, just before: the barrier on its processor
+     * makes that store visible to the read that follows here. */
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
+{
+    uint64_t gfn = gpa.v >> HV_PAGE_SHIFT;
+
+    if (!(__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & lines_of(gpa, bytes)))
+        return false;
+    /* All cached code of the page goes. Engines read the generation before they mark, so lines first: who
+     * still found its bit set has the old generation. */
+    __atomic_store_n(&map->lines[gfn], 0, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&map->generation[gfn], 1, __ATOMIC_SEQ_CST);
+    return true;
+}
