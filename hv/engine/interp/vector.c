@@ -1,0 +1,67 @@
+/* x87, MMX and SSE instructions: conditions and memory operands here, execution by a stub on the host. */
+#include "config.h"
+
+#include "hv/engine/interp/mem.h"
+
+#include <string.h>
+
+/* SDM volume 3, tables 2-1 "Action taken by x87 FPU instructions" and 13-1 for SSE. */
+static void check_usable(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                         const struct hv_native_info *info)
+{
+    bool em = cpu->cr0 & HV_CR0_EM, ts = cpu->cr0 & HV_CR0_TS;
+
+    if ((info->sse && (em || !(cpu->cr4 & HV_CR4_OSFXSR))) || (info->mmx && em))
+        interp_raise_vector(x, op, HV_VEC_UD);
+    if (info->fwait ? ts && (cpu->cr0 & HV_CR0_MP) : ts || (info->x87 && em))
+        if (info->fwait || info->sse || info->mmx || info->x87)
+            interp_raise_vector(x, op, HV_VEC_NM);
+}
+
+static void execute(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, void *memory)
+{
+    struct hv_fault fault;
+
+    if (hv_native_execute(op->aux, cpu, memory, &fault))
+        interp_raise(x, op, &fault);
+}
+
+static void execute_with_memory(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                const struct hv_native_info *info)
+{
+    uint8_t bounce[HV_NATIVE_MEMORY_MAX] __attribute__((aligned(64)));
+    unsigned bytes = info->memory_bytes;
+    uint64_t va = interp_address(cpu, op, x);
+    void *host;
+
+    if (info->aligned && (va & (bytes - 1)))
+        interp_raise_code(x, op, HV_VEC_GP, 0);
+    host = interp_host(x, op, va, bytes, info->writes_memory);
+    if (host) {
+        execute(cpu, op, x, host);
+        if (info->writes_memory)
+            interp_stored(x, op, host, bytes);
+        return;
+    }
+    if (info->writes_memory)
+        interp_check_write(x, op, va, bytes);
+    interp_read_bytes(x, op, va, bounce, bytes);
+    execute(cpu, op, x, bounce);
+    if (info->writes_memory)
+        interp_write_bytes(x, op, va, bounce, bytes);
+}
+
+INTERP_HANDLER(interp_op_native)
+{
+    const struct hv_native_info *info = hv_native_info(op->aux);
+
+    check_usable(cpu, op, x, info);
+    if (info->has_memory) {
+        if (hv_native_x87_pending(op->aux, cpu))
+            interp_raise_vector(x, op, HV_VEC_MF);
+        execute_with_memory(cpu, op, x, info);
+    } else {
+        execute(cpu, op, x, NULL);
+    }
+    INTERP_NEXT();
+}
