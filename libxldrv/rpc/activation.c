@@ -16,7 +16,7 @@
 /* The first descriptor that is passed. */
 #define FIRST_FD 3
 /* More sockets than any unit of ours has. */
-#define FDS_MAX 64
+#define FDS_MAX  64
 
 static guint passed_fds(void)
 {
@@ -25,7 +25,8 @@ static guint passed_fds(void)
 
     if (!pid || !count)
         return 0;
-    if (!g_ascii_string_to_unsigned(pid, 10, 1, G_MAXINT, &value, NULL) || value != (guint64)getpid())
+    if (!g_ascii_string_to_unsigned(pid, 10, 1, G_MAXINT, &value, NULL) ||
+        value != (guint64)getpid())
         return 0;
     if (!g_ascii_string_to_unsigned(count, 10, 0, FDS_MAX, &value, NULL))
         return 0;
@@ -69,15 +70,17 @@ gboolean xldrv_activation_notify(const char *state, GError **error)
         return TRUE;
     gsize length = strlen(path);
     if ((path[0] != '/' && path[0] != '@') || length < 2 || length >= sizeof(address.sun_path))
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "NOTIFY_SOCKET '%s' is no socket address", path);
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "NOTIFY_SOCKET '%s' is no socket address", path);
     memcpy(address.sun_path, path, length);
     if (path[0] == '@')
         address.sun_path[0] = '\0'; /* abstract */
 
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    gssize n = fd < 0 ? -1
-                      : sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
-                               offsetof(struct sockaddr_un, sun_path) + length);
+    gssize n =
+        fd < 0 ? -1
+               : sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
+                        offsetof(struct sockaddr_un, sun_path) + length);
     if (n < 0)
         xldrv_set_system_error(error, errno, "cannot notify '%s'", path);
     if (fd >= 0)

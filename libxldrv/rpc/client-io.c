@@ -1,8 +1,8 @@
 /* client-io: reads messages and writes the queue.
  *
- * Messages are read with exactly their length, because the carriers of descriptors behind one must be received by
- * themselves. Reading pauses while as many calls as allowed are unanswered (a reply that has not left counts), or
- * while streams hold too much data: the rest waits in the socket. */
+ * Messages are read with exactly their length, because the carriers of descriptors behind one must
+ * be received by themselves. Reading pauses while as many calls as allowed are unanswered (a reply
+ * that has not left counts), or while streams hold too much data: the rest waits in the socket. */
 #include "config.h"
 
 #include "libxldrv/rpc/client-io.h"
@@ -15,14 +15,15 @@
 #include "libxldrv/rpc/server.h"
 #include "libxldrv/rpc/stream.h"
 
-/* A client that is not authenticated says nothing longer than a SASL message (65536 characters of 4 bytes). */
+/* A client that is not authenticated says nothing longer than a SASL message (65536 characters of 4
+ * bytes). */
 #define ANONYMOUS_MESSAGE_MAX (65536 * 4 + 65536)
 /* Stream data in memory, beyond which reading pauses. */
-#define STREAM_BYTES_MAX (1024 * 1024)
+#define STREAM_BYTES_MAX      (1024 * 1024)
 /* Memory is taken as bytes come, not as the length word promises. */
-#define PAYLOAD_STEP 65536
+#define PAYLOAD_STEP          65536
 /* Messages read in one turn of the main loop. */
-#define MESSAGES_PER_TURN 16
+#define MESSAGES_PER_TURN     16
 
 typedef enum { PROGRESS, WAIT, DROPPED } Progress;
 
@@ -68,8 +69,8 @@ static const char *header_fault(XldrvClient *client)
 static Progress read_header(XldrvClient *client)
 {
     gsize n;
-    Progress progress =
-        receive(client, client->header_bytes + client->n_read, XLDRV_HEADER_SIZE - client->n_read, &n);
+    Progress progress = receive(client, client->header_bytes + client->n_read,
+                                XLDRV_HEADER_SIZE - client->n_read, &n);
     if (progress != PROGRESS)
         return progress;
 
@@ -148,7 +149,9 @@ static Progress read_fds(XldrvClient *client)
     while (client->fds && client->fds->len < client->n_fds) {
         int fd = client->transport->ops->receive_fd(client->transport);
         if (fd < 0)
-            return errno == EAGAIN || errno == EWOULDBLOCK ? WAIT : drop(client, "a descriptor is missing");
+            return errno == EAGAIN || errno == EWOULDBLOCK
+                       ? WAIT
+                       : drop(client, "a descriptor is missing");
         g_array_append_val(client->fds, fd);
         client->read_us = g_get_monotonic_time();
     }
@@ -171,7 +174,8 @@ static Progress read_some(XldrvClient *client)
 static Progress read_messages(XldrvClient *client)
 {
     Progress progress = PROGRESS;
-    for (int n = 0; n < 3 * MESSAGES_PER_TURN && progress == PROGRESS && xldrv_client_io_may_read(client); n++)
+    for (int n = 0;
+         n < 3 * MESSAGES_PER_TURN && progress == PROGRESS && xldrv_client_io_may_read(client); n++)
         progress = read_some(client);
     return progress;
 }
@@ -206,7 +210,8 @@ static Progress write_some(XldrvClient *client, XldrvMessage *message)
     gssize n;
 
     if (message->sent < message->bytes->len) {
-        n = ops->send(client->transport, message->bytes->data + message->sent, message->bytes->len - message->sent);
+        n = ops->send(client->transport, message->bytes->data + message->sent,
+                      message->bytes->len - message->sent);
         if (n > 0)
             message->sent += n;
     } else {
@@ -231,7 +236,8 @@ static void flush(XldrvClient *client)
         return;
     client->flushing = TRUE;
     while (progress == PROGRESS && (message = g_queue_peek_head(&client->out))) {
-        if (message->sent < message->bytes->len || (message->fds && message->fds_sent < message->fds->len)) {
+        if (message->sent < message->bytes->len ||
+            (message->fds && message->fds_sent < message->fds->len)) {
             progress = write_some(client, message);
         } else {
             g_queue_pop_head(&client->out);
@@ -308,6 +314,7 @@ void xldrv_client_io_start(XldrvClient *client)
     client->source = g_source_new(&source_funcs, sizeof(GSource));
     g_source_set_static_name(client->source, "xldrv-client");
     client->watch = g_source_add_unix_fd(client->source, client->transport->fd, G_IO_IN);
-    g_source_set_callback(client->source, on_ready, xldrv_client_ref(client), (GDestroyNotify)xldrv_client_unref);
+    g_source_set_callback(client->source, on_ready, xldrv_client_ref(client),
+                          (GDestroyNotify)xldrv_client_unref);
     g_source_attach(client->source, client->server->context);
 }

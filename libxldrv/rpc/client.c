@@ -1,8 +1,9 @@
-/* client: one connection: its life, its limits, and the part of rpc.h that speaks of it. client-io.c moves its bytes.
+/* client: one connection: its life, its limits, and the part of rpc.h that speaks of it.
+ * client-io.c moves its bytes.
  *
- * A client is made by the listener, lives on the main loop and is dropped once: at the end of its socket, at an
- * error, by a time-out or on request. What other threads hold a reference to after that is a closed client that
- * takes messages and throws them away. */
+ * A client is made by the listener, lives on the main loop and is dropped once: at the end of its
+ * socket, at an error, by a time-out or on request. What other threads hold a reference to after
+ * that is a closed client that takes messages and throws them away. */
 #include "config.h"
 
 #include "libxldrv/rpc/client.h"
@@ -19,14 +20,15 @@
 /* Events that wait for a client that does not read: more than this and it is closed. */
 #define EVENT_BYTES_MAX (16 * 1024 * 1024)
 /* What an event costs beside its payload. */
-#define EVENT_OVERHEAD 256
+#define EVENT_OVERHEAD  256
 
 static void find_peer(XldrvPeer *peer, int fd)
 {
     struct ucred credentials;
     socklen_t length = sizeof(credentials);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 || length != sizeof(credentials))
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 ||
+        length != sizeof(credentials))
         return;
     peer->known = TRUE;
     peer->uid = credentials.uid;
@@ -49,7 +51,8 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly)
     client->authenticated = client->auth == XLDRV_AUTH_NONE;
     client->streams = g_hash_table_new(NULL, NULL);
     g_queue_init(&client->out);
-    client->since_us = client->heard_us = client->read_us = client->written_us = g_get_monotonic_time();
+    client->since_us = client->heard_us = client->read_us = client->written_us =
+        g_get_monotonic_time();
     client->transport = xldrv_transport_new_unix(fd);
     xldrv_client_io_start(client);
     return client;
@@ -157,20 +160,22 @@ static XldrvMessage *encode_event(Event *event, GError **error)
     }
     if (!compiled || event->number == 0 || event->number > compiled->program->n_procedures ||
         !(compiled->program->procedures[event->number - 1].flags & XLDRV_PROC_EVENT)) {
-        xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "procedure %u of program 0x%x is no event", event->number,
-                        event->program);
+        xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "procedure %u of program 0x%x is no event",
+                        event->number, event->program);
         return NULL;
     }
 
     /* libvirt's own daemons give events serial 1. */
-    XldrvMessage *message = xldrv_message_new(XLDRV_OUT_EVENT, &(XldrvHeader){
-                                                                   .program = event->program,
-                                                                   .version = compiled->program->version,
-                                                                   .procedure = (gint32)event->number,
-                                                                   .type = XLDRV_TYPE_MESSAGE,
-                                                                   .serial = 1,
-                                                               });
-    if (!xldrv_codec_encode(compiled->ret[event->number - 1], event->payload, message->bytes, error)) {
+    XldrvMessage *message =
+        xldrv_message_new(XLDRV_OUT_EVENT, &(XldrvHeader){
+                                               .program = event->program,
+                                               .version = compiled->program->version,
+                                               .procedure = (gint32)event->number,
+                                               .type = XLDRV_TYPE_MESSAGE,
+                                               .serial = 1,
+                                           });
+    if (!xldrv_codec_encode(compiled->ret[event->number - 1], event->payload, message->bytes,
+                            error)) {
         xldrv_message_free(message);
         return NULL;
     }
@@ -190,7 +195,8 @@ static void queue_event(gpointer data)
         if (message)
             xldrv_client_queue(client, message);
         else
-            g_warning("%s: event %u is not sent: %s", client->server->name, event->number, error->message);
+            g_warning("%s: event %u is not sent: %s", client->server->name, event->number,
+                      error->message);
     }
     g_variant_unref(event->payload);
     xldrv_client_unref(client);

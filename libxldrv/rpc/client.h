@@ -73,7 +73,8 @@ struct _XldrvClient {
 /* Takes @fd. The server keeps the reference. */
 XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly);
 
-/* Queues a message (taken) and sends what the socket accepts. It is dropped if the client is closed. */
+/* Queues a message (taken) and sends what the socket accepts. It is dropped if the client is
+ * closed. */
 void xldrv_client_queue(XldrvClient *client, XldrvMessage *message);
 /* Polls for what is wanted now, and finishes closing when nothing is left to do. */
 void xldrv_client_update(XldrvClient *client);

@@ -1,8 +1,9 @@
 /* codec-fuzz: every signature of the procedure table, with random values and damaged ones.
  *
- * Bytes are made from the signature alone, without the encoder; decoding takes them to the last byte and encoding
- * gives them back. Damaged ones either fail or decode to something that survives a round trip. Deterministic: the
- * seed is the procedure; DOMUS_FUZZ_ROUNDS changes how long it takes. */
+ * Bytes are made from the signature alone, without the encoder; decoding takes them to the last
+ * byte and encoding gives them back. Damaged ones either fail or decode to something that survives
+ * a round trip. Deterministic: the seed is the procedure; DOMUS_FUZZ_ROUNDS changes how long it
+ * takes. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -11,8 +12,8 @@
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/rpc/signature.h"
 
-#define ROUNDS 20
-#define DAMAGES 20
+#define ROUNDS   20
+#define DAMAGES  20
 #define ELEMENTS 4
 
 typedef struct {
@@ -42,7 +43,9 @@ static void put_counted(Maker *maker, const char *alphabet, guint max)
     guint n = below(maker, MIN(max, 12) + 1);
     put_word(maker, n);
     for (guint i = 0; i < (n + 3) / 4 * 4; i++) {
-        guint8 byte = i >= n ? 0 : alphabet ? (guint8)alphabet[below(maker, strlen(alphabet))] : below(maker, 256);
+        guint8 byte = i >= n     ? 0
+                      : alphabet ? (guint8)alphabet[below(maker, strlen(alphabet))]
+                                 : below(maker, 256);
         g_byte_array_append(maker->bytes, &byte, 1);
     }
 }

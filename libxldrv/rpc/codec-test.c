@@ -1,5 +1,5 @@
-/* codec-test: what each letter of a signature is on the wire and in GVariant, byte by byte, and what is refused.
- * Source of the layouts: RFC 4506 and libvirt's remote_protocol.x. */
+/* codec-test: what each letter of a signature is on the wire and in GVariant, byte by byte, and
+ * what is refused. Source of the layouts: RFC 4506 and libvirt's remote_protocol.x. */
 #include "config.h"
 
 #include "libxldrv/rpc/codec.h"
@@ -8,7 +8,7 @@
 
 #include "libxldrv/rpc/rpc.h"
 
-#define UUID_HEX "00010203 04050607 08090a0b 0c0d0e0f "
+#define UUID_HEX  "00010203 04050607 08090a0b 0c0d0e0f "
 #define UUID_TEXT "[byte 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]"
 
 /* Both ways. */
@@ -45,8 +45,10 @@ static const struct {
     {"E", "", "(('a',),)", "00000001 61000000"},
     {"S", "", "((" UUID_TEXT ",int32 2,'u'),)", UUID_HEX "00000002 00000001 75000000"},
     {"O", "", "((('n'," UUID_TEXT ")," UUID_TEXT "),)", "00000001 6e000000" UUID_HEX UUID_HEX},
-    {"H", "", "(('s',('d'," UUID_TEXT ",int32 1)),)", "00000001 73000000 00000001 64000000" UUID_HEX "00000001"},
-    {"K", "", "(('s',('d'," UUID_TEXT ",int32 1)),)", "00000001 73000000 00000001 64000000" UUID_HEX "00000001"},
+    {"H", "", "(('s',('d'," UUID_TEXT ",int32 1)),)",
+     "00000001 73000000 00000001 64000000" UUID_HEX "00000001"},
+    {"K", "", "(('s',('d'," UUID_TEXT ",int32 1)),)",
+     "00000001 73000000 00000001 64000000" UUID_HEX "00000001"},
     {"mD", "", "(@m(sayi) nothing,)", "00000000"},
     {"T", "", "(('p',<int32 -1>),)", "00000001 70000000 00000001 ffffffff"},
     {"T", "", "(('p',<uint32 1>),)", "00000001 70000000 00000002 00000001"},
@@ -126,8 +128,8 @@ static const struct {
 static const struct {
     const char *signature, *limits;
 } malformed[] = {
-    {"z", ""}, {"a", "1"}, {"m", ""}, {"(i", ""}, {"()", ""}, {"c[", ""}, {"c[0]", ""}, {"c[3", ""}, {"ai", ""}, {"ai", "x"},
-    {"ai", "0"}, {"i)", ""}, {"aiai", "1"},
+    {"z", ""},   {"a", "1"}, {"m", ""},   {"(i", ""},  {"()", ""}, {"c[", ""},    {"c[0]", ""},
+    {"c[3", ""}, {"ai", ""}, {"ai", "x"}, {"ai", "0"}, {"i)", ""}, {"aiai", "1"},
 };
 
 static GByteArray *from_hex(const char *hex)
@@ -157,12 +159,14 @@ static XldrvCodec *compile(const char *signature, const char *limits)
 static GVariant *parse(const XldrvCodec *codec, const char *text)
 {
     g_autoptr(GError) error = NULL;
-    GVariant *value = g_variant_parse(codec ? xldrv_codec_type(codec) : NULL, text, NULL, NULL, &error);
+    GVariant *value =
+        g_variant_parse(codec ? xldrv_codec_type(codec) : NULL, text, NULL, NULL, &error);
     g_assert_no_error(error);
     return g_variant_ref_sink(value);
 }
 
-static void assert_decodes(const XldrvCodec *codec, const char *hex, const char *text, gboolean to_the_end)
+static void assert_decodes(const XldrvCodec *codec, const char *hex, const char *text,
+                           gboolean to_the_end)
 {
     g_autoptr(GByteArray) bytes = from_hex(hex);
     g_autoptr(GVariant) expected = parse(codec, text);

@@ -17,7 +17,8 @@ static GVariant *decode_node(Reader *reader, const XldrvNode *node);
 
 static gboolean fail(Reader *reader, const char *what)
 {
-    xldrv_set_error_from(reader->error, VIR_FROM_RPC, VIR_ERR_RPC, "Unable to decode message payload: %s", what);
+    xldrv_set_error_from(reader->error, VIR_FROM_RPC, VIR_ERR_RPC,
+                         "Unable to decode message payload: %s", what);
     return FALSE;
 }
 
@@ -176,7 +177,8 @@ static GVariant *decode_param(Reader *reader)
 }
 
 /* Decodes @n values, all of @nodes[0] or each of its own, into @values. On failure none is left. */
-static gboolean decode_values(Reader *reader, XldrvNode *const *nodes, gboolean each, GVariant **values, gsize n)
+static gboolean decode_values(Reader *reader, XldrvNode *const *nodes, gboolean each,
+                              GVariant **values, gsize n)
 {
     for (gsize i = 0; i < n; i++) {
         values[i] = decode_node(reader, nodes[each ? i : 0]);
@@ -197,7 +199,8 @@ static GVariant *decode_tuple(Reader *reader, const XldrvNode *node)
     return g_variant_new_tuple(members, node->n_children);
 }
 
-/* Arrays of 4-byte and 8-byte numbers and of characters become one block, without a GVariant per element. */
+/* Arrays of 4-byte and 8-byte numbers and of characters become one block, without a GVariant per
+ * element. */
 static GVariant *decode_block(Reader *reader, const XldrvNode *node, gsize n)
 {
     const XldrvNode *element = node->children[0];
@@ -230,7 +233,8 @@ static GVariant *decode_elements(Reader *reader, const XldrvNode *node, gsize n)
         fail(reader, "it ends too early");
         return NULL;
     }
-    if (element->kind == XLDRV_NODE_WORD || element->kind == XLDRV_NODE_LONG || element->kind == XLDRV_NODE_CHAR)
+    if (element->kind == XLDRV_NODE_WORD || element->kind == XLDRV_NODE_LONG ||
+        element->kind == XLDRV_NODE_CHAR)
         return decode_block(reader, node, n);
 
     g_autofree GVariant **values = g_new(GVariant *, MAX(n, 1));
@@ -287,7 +291,8 @@ static GVariant *decode_node(Reader *reader, const XldrvNode *node)
     }
 }
 
-GVariant *xldrv_codec_decode(const XldrvCodec *codec, const guint8 *data, gsize length, gsize *used, GError **error)
+GVariant *xldrv_codec_decode(const XldrvCodec *codec, const guint8 *data, gsize length, gsize *used,
+                             GError **error)
 {
     Reader reader = {data, length, error};
     GVariant *value = decode_node(&reader, codec->root);

@@ -1,8 +1,9 @@
 /* dispatch: checks a message against its row, and carries a call through a worker.
  *
- * On the main loop the columns of the row are checked, in the order in which they are listed in checks[]. Decoding,
- * the handler and encoding run on a worker. Back on the main loop the reply is queued, then whatever may not overtake
- * it happens: the stream starts, the functions of xldrv_call_after_reply run. */
+ * On the main loop the columns of the row are checked, in the order in which they are listed in
+ * checks[]. Decoding, the handler and encoding run on a worker. Back on the main loop the reply is
+ * queued, then whatever may not overtake it happens: the stream starts, the functions of
+ * xldrv_call_after_reply run. */
 #include "config.h"
 
 #include "libxldrv/rpc/dispatch.h"
@@ -35,8 +36,8 @@ struct _XldrvCall {
 
 /* ---- messages */
 
-XldrvMessage *xldrv_error_message(XldrvServer *server, XldrvOutKind kind, const XldrvHeader *to, XldrvType type,
-                                  const GError *error)
+XldrvMessage *xldrv_error_message(XldrvServer *server, XldrvOutKind kind, const XldrvHeader *to,
+                                  XldrvType type, const GError *error)
 {
     XldrvHeader header = *to;
     header.type = type;
@@ -50,8 +51,8 @@ XldrvMessage *xldrv_error_message(XldrvServer *server, XldrvOutKind kind, const 
 }
 
 /* The successful reply, or NULL with an error. */
-static XldrvMessage *reply_message(const XldrvHeader *to, const XldrvCodec *codec, GVariant *value, GArray *fds,
-                                   GError **error)
+static XldrvMessage *reply_message(const XldrvHeader *to, const XldrvCodec *codec, GVariant *value,
+                                   GArray *fds, GError **error)
 {
     XldrvHeader header = *to;
     header.type = fds ? XLDRV_TYPE_REPLY_WITH_FDS : XLDRV_TYPE_REPLY;
@@ -71,7 +72,8 @@ static XldrvMessage *reply_message(const XldrvHeader *to, const XldrvCodec *code
 
 /* ---- a call */
 
-static XldrvCall *call_new(XldrvClient *client, const XldrvHeader *header, GByteArray *payload, GArray *fds)
+static XldrvCall *call_new(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
+                           GArray *fds)
 {
     XldrvCall *call = g_new0(XldrvCall, 1);
     call->client = xldrv_client_ref(client);
@@ -97,7 +99,8 @@ static void call_free(XldrvCall *call)
 static void call_fail(XldrvCall *call, XldrvServer *server, const GError *error)
 {
     call->failed = TRUE;
-    call->reply = xldrv_error_message(server, XLDRV_OUT_REPLY, &call->header, XLDRV_TYPE_REPLY, error);
+    call->reply =
+        xldrv_error_message(server, XLDRV_OUT_REPLY, &call->header, XLDRV_TYPE_REPLY, error);
 }
 
 /* The last step, on the main loop. */
@@ -123,8 +126,8 @@ static void call_finish(gpointer data)
 static GVariant *call_decode(XldrvCall *call, GError **error)
 {
     gsize skip = call->header.type == XLDRV_TYPE_CALL_WITH_FDS ? 4 : 0;
-    return xldrv_codec_decode(call->compiled->args[call->procedure->number - 1], call->payload->data + skip,
-                              call->payload->len - skip, NULL, error);
+    return xldrv_codec_decode(call->compiled->args[call->procedure->number - 1],
+                              call->payload->data + skip, call->payload->len - skip, NULL, error);
 }
 
 /* What the handler says, held to what its row promises. */
@@ -135,7 +138,8 @@ static GVariant *call_handle(XldrvCall *call, GVariant *args, GError **error)
 
     if (!value) {
         if (error && !*error)
-            xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s failed without saying why", procedure->name);
+            xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s failed without saying why",
+                            procedure->name);
         return NULL;
     }
     g_autoptr(GVariant) reply = g_variant_take_ref(value);
@@ -156,8 +160,9 @@ static XldrvMessage *call_answer(XldrvCall *call, GError **error)
     g_autoptr(GVariant) value = call_handle(call, args, error);
     if (!value)
         return NULL;
-    XldrvMessage *message = reply_message(&call->header, call->compiled->ret[call->procedure->number - 1], value,
-                                          call->return_fds, error);
+    XldrvMessage *message =
+        reply_message(&call->header, call->compiled->ret[call->procedure->number - 1], value,
+                      call->return_fds, error);
     if (message)
         message->fds = g_steal_pointer(&call->return_fds);
     return message;
@@ -184,7 +189,8 @@ void xldrv_call_drop(gpointer data, gpointer user_data G_GNUC_UNUSED)
 
 typedef gboolean (*CheckFn)(XldrvClient *client, const XldrvCall *call, GError **error);
 
-static gboolean check_status(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call, GError **error)
+static gboolean check_status(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call,
+                             GError **error)
 {
     if (call->header.status == XLDRV_STATUS_OK)
         return TRUE;
@@ -193,11 +199,13 @@ static gboolean check_status(XldrvClient *client G_GNUC_UNUSED, const XldrvCall 
 }
 
 /* Clients turn exactly these words into "not supported" and fall back to older procedures. */
-static gboolean check_known(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call, GError **error)
+static gboolean check_known(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call,
+                            GError **error)
 {
     if (call->procedure)
         return TRUE;
-    return xldrv_set_error_from(error, VIR_FROM_RPC, VIR_ERR_RPC, "unknown procedure: %d", call->header.procedure);
+    return xldrv_set_error_from(error, VIR_FROM_RPC, VIR_ERR_RPC, "unknown procedure: %d",
+                                call->header.procedure);
 }
 
 static gboolean check_authenticated(XldrvClient *client, const XldrvCall *call, GError **error)
@@ -218,10 +226,12 @@ static gboolean check_readonly(XldrvClient *client, const XldrvCall *call, GErro
 {
     if (!xldrv_client_is_readonly(client) || (call->procedure->flags & XLDRV_PROC_READONLY_OK))
         return TRUE;
-    return xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "read only access prevents %s", call->procedure->name);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "read only access prevents %s",
+                           call->procedure->name);
 }
 
-static gboolean check_served(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call, GError **error)
+static gboolean check_served(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call,
+                             GError **error)
 {
     if (call->procedure->handler || (call->procedure->flags & XLDRV_PROC_NO_AUTH))
         return TRUE;
@@ -233,16 +243,17 @@ static gboolean check_streams(XldrvClient *client, const XldrvCall *call, GError
     if (!(call->procedure->flags & XLDRV_PROC_STREAM))
         return TRUE;
     if (g_hash_table_contains(client->streams, GUINT_TO_POINTER(call->header.serial)))
-        return xldrv_set_error_from(error, VIR_FROM_RPC, VIR_ERR_RPC, "serial %u already has a stream",
-                                    call->header.serial);
+        return xldrv_set_error_from(error, VIR_FROM_RPC, VIR_ERR_RPC,
+                                    "serial %u already has a stream", call->header.serial);
     if (g_hash_table_size(client->streams) >= STREAMS_MAX)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "a connection may not have more than %d streams",
-                               STREAMS_MAX);
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                               "a connection may not have more than %d streams", STREAMS_MAX);
     return TRUE;
 }
 
 static const CheckFn checks[] = {
-    check_status, check_known, check_authenticated, check_open, check_readonly, check_served, check_streams,
+    check_status,   check_known,  check_authenticated, check_open,
+    check_readonly, check_served, check_streams,
 };
 
 static gboolean call_check(XldrvClient *client, const XldrvCall *call, GError **error)
@@ -262,15 +273,16 @@ static void answer_auth(XldrvServer *server, XldrvCall *call)
     GVariant *value = xldrv_auth_handle(call->client, call->procedure, &error);
     if (value) {
         g_autoptr(GVariant) reply = g_variant_take_ref(value);
-        call->reply = reply_message(&call->header, call->compiled->ret[call->procedure->number - 1], reply, NULL,
-                                    &error);
+        call->reply = reply_message(&call->header, call->compiled->ret[call->procedure->number - 1],
+                                    reply, NULL, &error);
     }
     if (!call->reply)
         call_fail(call, server, error);
     call_finish(call);
 }
 
-static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteArray *payload, GArray *fds)
+static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
+                          GArray *fds)
 {
     XldrvServer *server = client->server;
     XldrvCall *call = call_new(client, header, payload, fds);
@@ -278,8 +290,8 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
 
     call->compiled = xldrv_server_find_program(server, header->program, header->version);
     if (!call->compiled) {
-        xldrv_set_error_from(&error, VIR_FROM_RPC, VIR_ERR_RPC, "Cannot find program %u version %u", header->program,
-                             header->version);
+        xldrv_set_error_from(&error, VIR_FROM_RPC, VIR_ERR_RPC, "Cannot find program %u version %u",
+                             header->program, header->version);
     } else {
         call->procedure = xldrv_compiled_procedure(call->compiled, header->procedure);
         call_check(client, call, &error);
@@ -295,7 +307,8 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
     }
 }
 
-void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *payload, GArray *fds)
+void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
+                    GArray *fds)
 {
     switch (header->type) {
     case XLDRV_TYPE_CALL:
@@ -310,7 +323,8 @@ void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *
         xldrv_client_drop(client, "hole in a stream that is not sparse");
         break;
     default:
-        g_debug("client %" G_GUINT64_FORMAT ": message of type %u ignored", client->id, header->type);
+        g_debug("client %" G_GUINT64_FORMAT ": message of type %u ignored", client->id,
+                header->type);
         break;
     }
     g_byte_array_unref(payload);

@@ -18,7 +18,8 @@ static gboolean encode_node(Writer *writer, const XldrvNode *node, GVariant *val
 static gboolean too_big(Writer *writer, const char *what, gsize n, gsize max)
 {
     xldrv_set_error_from(writer->error, VIR_FROM_RPC, VIR_ERR_RPC,
-                         "Unable to encode message payload: %s of %" G_GSIZE_FORMAT " exceeds the limit of %" G_GSIZE_FORMAT,
+                         "Unable to encode message payload: %s of %" G_GSIZE_FORMAT
+                         " exceeds the limit of %" G_GSIZE_FORMAT,
                          what, n, max);
     return FALSE;
 }
@@ -90,7 +91,8 @@ static gboolean encode_uuid(Writer *writer, GVariant *value)
     gsize n;
     const guint8 *bytes = g_variant_get_fixed_array(value, &n, 1);
     if (n != 16)
-        return xldrv_set_error(writer->error, VIR_ERR_INTERNAL_ERROR, "a UUID has %" G_GSIZE_FORMAT " bytes", n);
+        return xldrv_set_error(writer->error, VIR_ERR_INTERNAL_ERROR,
+                               "a UUID has %" G_GSIZE_FORMAT " bytes", n);
     guint8 *at = extend(writer, 16);
     if (!at)
         return FALSE;
@@ -137,10 +139,12 @@ static gboolean encode_param(Writer *writer, GVariant *value)
     for (gsize i = 0; i < G_N_ELEMENTS(xldrv_param_types); i++) {
         if (xldrv_param_types[i].type != type[0] || type[1] != '\0')
             continue;
-        return encode_string(writer, name) && write_word(writer, xldrv_param_types[i].discriminant) &&
+        return encode_string(writer, name) &&
+               write_word(writer, xldrv_param_types[i].discriminant) &&
                (type[0] == 's' ? encode_string(writer, inner) : encode_scalar(writer, inner));
     }
-    return xldrv_set_error(writer->error, VIR_ERR_INTERNAL_ERROR, "typed parameter '%s' cannot be of type '%s'",
+    return xldrv_set_error(writer->error, VIR_ERR_INTERNAL_ERROR,
+                           "typed parameter '%s' cannot be of type '%s'",
                            g_variant_get_string(name, NULL), type);
 }
 
@@ -182,7 +186,8 @@ static gboolean encode_block(Writer *writer, const XldrvNode *element, GVariant 
 
 static gboolean encode_elements(Writer *writer, const XldrvNode *element, GVariant *value)
 {
-    if (element->kind == XLDRV_NODE_WORD || element->kind == XLDRV_NODE_LONG || element->kind == XLDRV_NODE_CHAR)
+    if (element->kind == XLDRV_NODE_WORD || element->kind == XLDRV_NODE_LONG ||
+        element->kind == XLDRV_NODE_CHAR)
         return encode_block(writer, element, value);
     gsize n = g_variant_n_children(value);
     for (gsize i = 0; i < n; i++) {
@@ -206,7 +211,8 @@ static gboolean encode_fixed(Writer *writer, const XldrvNode *node, GVariant *va
     gsize n = g_variant_n_children(value);
     if (n != node->count)
         return xldrv_set_error(writer->error, VIR_ERR_INTERNAL_ERROR,
-                               "a fixed array has %" G_GSIZE_FORMAT " elements, not %u", n, node->count);
+                               "a fixed array has %" G_GSIZE_FORMAT " elements, not %u", n,
+                               node->count);
     return encode_elements(writer, node->children[0], value);
 }
 
@@ -242,11 +248,13 @@ static gboolean encode_node(Writer *writer, const XldrvNode *node, GVariant *val
     }
 }
 
-gboolean xldrv_codec_encode(const XldrvCodec *codec, GVariant *value, GByteArray *out, GError **error)
+gboolean xldrv_codec_encode(const XldrvCodec *codec, GVariant *value, GByteArray *out,
+                            GError **error)
 {
     Writer writer = {out, out->len, error};
     if (!g_variant_is_of_type(value, codec->root->type))
-        return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "a value of type '%s' is not of type '%s'",
-                               g_variant_get_type_string(value), g_variant_type_peek_string(codec->root->type));
+        return xldrv_set_error(
+            error, VIR_ERR_INTERNAL_ERROR, "a value of type '%s' is not of type '%s'",
+            g_variant_get_type_string(value), g_variant_type_peek_string(codec->root->type));
     return encode_node(&writer, codec->root, value);
 }

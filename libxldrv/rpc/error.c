@@ -30,8 +30,8 @@ G_DEFINE_EXTENDED_ERROR(XldrvError, xldrv_error)
 /* Longest message that a client gets. */
 #define MESSAGE_MAX 65536
 
-/* What libvirt 9.0 puts before and after the detail of an error; clients show and users grep the result. Codes
- * without a row show the detail alone. */
+/* What libvirt 9.0 puts before and after the detail of an error; clients show and users grep the
+ * result. Codes without a row show the detail alone. */
 static const struct {
     const char *before, *after;
 } texts[] = {
@@ -141,7 +141,8 @@ static char *complete_text(int code, const char *detail)
     return g_strconcat(texts[code].before, detail, texts[code].after, NULL);
 }
 
-static void set_error(GError **error, virErrorDomain from, int code, int system_errno, const char *detail)
+static void set_error(GError **error, virErrorDomain from, int code, int system_errno,
+                      const char *detail)
 {
     if (!error)
         return;
@@ -162,7 +163,8 @@ gboolean xldrv_set_error(GError **error, virErrorNumber code, const char *format
     return FALSE;
 }
 
-gboolean xldrv_set_error_from(GError **error, virErrorDomain from, virErrorNumber code, const char *format, ...)
+gboolean xldrv_set_error_from(GError **error, virErrorDomain from, virErrorNumber code,
+                              const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -188,8 +190,9 @@ static GVariant *error_variant(virErrorDomain from, int code, int system_errno, 
     g_autofree char *cut = g_strndup(message, MESSAGE_MAX);
     g_autofree char *text = g_utf8_make_valid(cut, -1);
     int detail = code == VIR_ERR_SYSTEM_ERROR ? system_errno : -1;
-    return g_variant_ref_sink(g_variant_new("(iimsim(sayi)msmsmsiim(say))", code, (int)from, text, VIR_ERR_ERROR,
-                                            FALSE, NULL, NULL, 0, NULL, NULL, NULL, detail, -1, FALSE, NULL, NULL));
+    return g_variant_ref_sink(g_variant_new("(iimsim(sayi)msmsmsiim(say))", code, (int)from, text,
+                                            VIR_ERR_ERROR, FALSE, NULL, NULL, 0, NULL, NULL, NULL,
+                                            detail, -1, FALSE, NULL, NULL));
 }
 
 GVariant *xldrv_error_to_variant(const GError *error, XldrvErrorCodeFn convert)

@@ -6,6 +6,6 @@
 /* Signature of the error structure of a failed reply, and the GVariant type it becomes. */
 #define XLDRV_ERROR_SIGNATURE "iimsimDmsmsmsiimN"
 
-/* The error structure for @error, not floating. @convert may be NULL; it is asked for errors of other
- * domains than XLDRV_ERROR. */
+/* The error structure for @error, not floating. @convert may be NULL; it is asked for errors of
+ * other domains than XLDRV_ERROR. */
 GVariant *xldrv_error_to_variant(const GError *error, XldrvErrorCodeFn convert);

@@ -1,7 +1,7 @@
 /* keepalive: answers pings, and pings clients that asked for it.
  *
- * After an interval without any message a PING is sent and counted; any message resets the count; when as many
- * as allowed went unanswered for one more interval, the client is lost. */
+ * After an interval without any message a PING is sent and counted; any message resets the count;
+ * when as many as allowed went unanswered for one more interval, the client is lost. */
 #include "config.h"
 
 #include "libxldrv/rpc/keepalive.h"
@@ -12,25 +12,28 @@
 
 enum { PING = 1, PONG = 2 };
 
-/* One of each is enough in the queue: a client that pings without reading gets no more of our memory. */
+/* One of each is enough in the queue: a client that pings without reading gets no more of our
+ * memory. */
 static void queue(XldrvClient *client, gint32 procedure)
 {
     if (client->keepalives_queued & (1u << procedure))
         return;
     client->keepalives_queued |= 1u << procedure;
-    XldrvMessage *message = xldrv_message_new(XLDRV_OUT_KEEPALIVE, &(XldrvHeader){
-                                                                       .program = XLDRV_KEEPALIVE_PROGRAM,
-                                                                       .version = XLDRV_KEEPALIVE_VERSION,
-                                                                       .procedure = procedure,
-                                                                       .type = XLDRV_TYPE_MESSAGE,
-                                                                   });
+    XldrvMessage *message =
+        xldrv_message_new(XLDRV_OUT_KEEPALIVE, &(XldrvHeader){
+                                                   .program = XLDRV_KEEPALIVE_PROGRAM,
+                                                   .version = XLDRV_KEEPALIVE_VERSION,
+                                                   .procedure = procedure,
+                                                   .type = XLDRV_TYPE_MESSAGE,
+                                               });
     xldrv_message_seal(message);
     xldrv_client_queue(client, message);
 }
 
 void xldrv_keepalive_receive(XldrvClient *client, const XldrvHeader *header)
 {
-    if (header->version == XLDRV_KEEPALIVE_VERSION && header->type == XLDRV_TYPE_MESSAGE && header->procedure == PING)
+    if (header->version == XLDRV_KEEPALIVE_VERSION && header->type == XLDRV_TYPE_MESSAGE &&
+        header->procedure == PING)
         queue(client, PONG);
 }
 

@@ -40,7 +40,8 @@ static gboolean on_connection(int fd, GIOCondition condition G_GNUC_UNUSED, gpoi
         xldrv_server_add_client(server, client_fd, listener->readonly);
         xldrv_server_update_accepting(server);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        /* The connection stays in the backlog, and polling would spin: wait until something changes. */
+        /* The connection stays in the backlog, and polling would spin: wait until something
+         * changes. */
         g_message("%s: cannot accept a connection: %s", server->name, g_strerror(errno));
         g_clear_pointer(&listener->source, g_source_unref);
         server->accepting = FALSE;
@@ -88,7 +89,8 @@ void xldrv_listener_free(gpointer data)
 static void add_listener(XldrvServer *server, int fd, gboolean readonly, const char *path)
 {
     Listener *listener = g_new0(Listener, 1);
-    *listener = (Listener){.server = server, .fd = fd, .readonly = readonly, .path = g_strdup(path)};
+    *listener =
+        (Listener){.server = server, .fd = fd, .readonly = readonly, .path = g_strdup(path)};
     g_ptr_array_add(server->listeners, listener);
     listener_update(listener);
 }
@@ -100,7 +102,8 @@ static gboolean fill_address(struct sockaddr_un *address, const char *path, GErr
     memset(address, 0, sizeof(*address));
     address->sun_family = AF_UNIX;
     if (strlen(path) >= sizeof(address->sun_path))
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "socket path '%s' is longer than %zu bytes", path,
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "socket path '%s' is longer than %zu bytes", path,
                                sizeof(address->sun_path) - 1);
     strcpy(address->sun_path, path);
     return TRUE;
@@ -123,13 +126,14 @@ static gboolean clear_stale(const struct sockaddr_un *address, GError **error)
         unlink(address->sun_path);
         return TRUE;
     }
-    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "socket '%s' is in use by another process",
-                           address->sun_path);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           "socket '%s' is in use by another process", address->sun_path);
 }
 
-/* The mode of the socket file is that of the descriptor at the time of bind, less the umask: so it is never open to
- * more than @mode, and chmod adds what the umask took. */
-static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint mode, GError **error)
+/* The mode of the socket file is that of the descriptor at the time of bind, less the umask: so it
+ * is never open to more than @mode, and chmod adds what the umask took. */
+static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint mode,
+                                GError **error)
 {
     if (fchmod(fd, mode) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
         return xldrv_set_system_error(error, errno, "cannot bind socket '%s'", address->sun_path);
@@ -140,8 +144,8 @@ static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint
     return FALSE;
 }
 
-gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode, gboolean readonly,
-                                  GError **error)
+gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode,
+                                  gboolean readonly, GError **error)
 {
     struct sockaddr_un address;
 
@@ -164,8 +168,10 @@ gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, gboolean readonly, 
     socklen_t length = sizeof(int);
 
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 || !listening || domain != AF_UNIX)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "descriptor %d is not a listening UNIX socket", fd);
+        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 || !listening ||
+        domain != AF_UNIX)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "descriptor %d is not a listening UNIX socket", fd);
     if (!g_unix_set_fd_nonblocking(fd, TRUE, error))
         return FALSE;
     fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -16,7 +16,8 @@ struct _XldrvMailbox {
     GSource *source; /* under lock; NULL once closed */
 };
 
-/* Letters posted while these are opened wait for the next turn of the loop, so that others get theirs. */
+/* Letters posted while these are opened wait for the next turn of the loop, so that others get
+ * theirs. */
 static void open_letters(XldrvMailbox *mailbox)
 {
     g_mutex_lock(&mailbox->lock);

@@ -1,4 +1,5 @@
-/* mailbox: how other threads reach the main loop. Letters are opened in the order in which they were posted. */
+/* mailbox: how other threads reach the main loop. Letters are opened in the order in which they
+ * were posted. */
 #pragma once
 
 #include <glib.h>

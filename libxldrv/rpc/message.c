@@ -28,7 +28,13 @@ XldrvMessage *xldrv_message_new(XldrvOutKind kind, const XldrvHeader *header)
 {
     XldrvMessage *message = g_new0(XldrvMessage, 1);
     guint32 words[XLDRV_HEADER_SIZE / 4] = {
-        0, header->program, header->version, (guint32)header->procedure, header->type, header->serial, header->status,
+        0,
+        header->program,
+        header->version,
+        (guint32)header->procedure,
+        header->type,
+        header->serial,
+        header->status,
     };
     for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
         words[i] = GUINT32_TO_BE(words[i]);

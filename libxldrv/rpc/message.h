@@ -4,7 +4,7 @@
 #include "libxldrv/rpc/rpc.h"
 
 #define XLDRV_HEADER_SIZE 28 /* the length word included */
-#define XLDRV_FDS_MAX 32     /* descriptors in one message */
+#define XLDRV_FDS_MAX     32 /* descriptors in one message */
 
 typedef enum {
     XLDRV_TYPE_CALL = 0,

@@ -1,5 +1,6 @@
-/* server-test: what a server does with clients, good and bad. Every case has a real server on a UNIX socket and a
- * client that writes bytes; after each bad client a good one must be served as if nothing had happened. */
+/* server-test: what a server does with clients, good and bad. Every case has a real server on a
+ * UNIX socket and a client that writes bytes; after each bad client a good one must be served as if
+ * nothing had happened. */
 #include "config.h"
 
 #include <errno.h>
@@ -31,13 +32,15 @@ static void finish(TestServer *server)
     test_server_stop(server);
 }
 
-/* The bytes of the protocol's own example: the list of authentication types of a client that needs none. */
+/* The bytes of the protocol's own example: the list of authentication types of a client that needs
+ * none. */
 static void test_bytes(void)
 {
-    static const guint8 call[] = {0, 0, 0, 0x1c, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1, 0, 0, 0,
-                                  0x42, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0};
-    static const guint8 reply[] = {0, 0, 0, 0x24, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1, 0, 0, 0, 0x42, 0, 0,
-                                   0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0};
+    static const guint8 call[] = {0, 0,    0, 0x1c, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1, 0, 0,
+                                  0, 0x42, 0, 0,    0,    0, 0,    0,    0, 9, 0, 0, 0, 0};
+    static const guint8 reply[] = {0, 0, 0, 0x24, 0x20, 0, 0x80, 0x86, 0, 0, 0, 1,
+                                   0, 0, 0, 0x42, 0,    0, 0,    1,    0, 0, 0, 9,
+                                   0, 0, 0, 0,    0,    0, 0,    1,    0, 0, 0, 0};
     TestServer *server = test_server_start(&xldrv_default_limits);
     guint8 got[sizeof(reply)];
     int fd = test_connect(server->path);
@@ -121,7 +124,8 @@ static void test_refusals(void)
     int fd = test_connect(server->path);
 
     test_call(fd, TEST_QUICK, 1);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 1, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL, "connection not open");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 1, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL,
+                       "connection not open");
     close(fd);
 
     fd = test_open(server);
@@ -130,13 +134,15 @@ static void test_refusals(void)
     test_send_header(fd, &(XldrvHeader){28, TEST_PROGRAM, 2, TEST_QUICK, 0, 3, 0});
     test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_RPC, VIR_FROM_RPC, "Cannot find program");
 
-    static const gint32 unknown[] = {0, -1, TEST_N_PROCEDURES + 1, G_MAXINT32, G_MININT32, TEST_EVENT};
+    static const gint32 unknown[] = {0,          -1,         TEST_N_PROCEDURES + 1,
+                                     G_MAXINT32, G_MININT32, TEST_EVENT};
     for (gsize i = 0; i < G_N_ELEMENTS(unknown); i++) {
         test_call(fd, unknown[i], 4);
         test_receive_error(fd, XLDRV_TYPE_REPLY, 4, VIR_ERR_RPC, VIR_FROM_RPC, "unknown procedure");
     }
     test_send(fd, TEST_QUICK, XLDRV_TYPE_CALL, 5, 1, NULL, 0);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 5, VIR_ERR_RPC, VIR_FROM_RPC, "Unexpected message status 1");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 5, VIR_ERR_RPC, VIR_FROM_RPC,
+                       "Unexpected message status 1");
     test_call(fd, TEST_UNSERVED, 6);
     test_receive_error(fd, XLDRV_TYPE_REPLY, 6, VIR_ERR_NO_SUPPORT, VIR_FROM_LIBXL,
                        "this function is not supported by the connection driver: TEST_UNSERVED");
@@ -144,7 +150,8 @@ static void test_refusals(void)
     test_receive_error(fd, XLDRV_TYPE_REPLY, 7, VIR_ERR_AUTH_FAILED, VIR_FROM_RPC, "SASL");
 
     /* Types that are not for a server are ignored: the answer is that of the call behind them. */
-    static const guint32 types[] = {XLDRV_TYPE_REPLY, XLDRV_TYPE_MESSAGE, XLDRV_TYPE_STREAM, XLDRV_TYPE_REPLY_WITH_FDS, 99};
+    static const guint32 types[] = {XLDRV_TYPE_REPLY, XLDRV_TYPE_MESSAGE, XLDRV_TYPE_STREAM,
+                                    XLDRV_TYPE_REPLY_WITH_FDS, 99};
     for (gsize i = 0; i < G_N_ELEMENTS(types); i++)
         test_send(fd, TEST_QUICK, types[i], 8, 0, NULL, 0);
     test_call(fd, TEST_QUICK, 9);
@@ -166,7 +173,8 @@ static void test_arguments(void)
     g_autoptr(GByteArray) reply = test_receive_reply(fd, TEST_ECHO, 3);
     g_assert_cmpmem(reply->data, reply->len, "\0\0\0\1a\0\0\0", 8);
     test_call(fd, TEST_WRONG_TYPE, 4);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 4, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL, "internal error");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 4, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL,
+                       "internal error");
 
     /* The longest string there may be. */
     g_autofree char *text = g_strnfill(4194304, 'x');
@@ -200,7 +208,8 @@ static void test_errors(void)
         test_receive_error(fd, XLDRV_TYPE_REPLY, i, errors[i].code, VIR_FROM_LIBXL, errors[i].text);
     }
     test_call(fd, TEST_FOREIGN_ERROR, 99);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 99, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL, "operation failed: no room");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 99, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL,
+                       "operation failed: no room");
     close(fd);
     finish(server);
 }
@@ -307,7 +316,8 @@ static void test_keepalive(void)
     test_server_release(server);
     g_byte_array_unref(test_receive_reply(fd, TEST_BLOCK, 1));
 
-    /* Never pinged unasked: this one has been silent for as long as the next takes to be given up. */
+    /* Never pinged unasked: this one has been silent for as long as the next takes to be given up.
+     */
     int silent = test_open(server);
     test_call(fd, TEST_KEEPALIVE, 2);
     g_byte_array_unref(test_receive_reply(fd, TEST_KEEPALIVE, 2));
@@ -336,7 +346,8 @@ static void test_never_reads(void)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
     const XldrvHeader header = {28 + payload->len, TEST_PROGRAM, 1, TEST_ECHO, 0, 1, 0};
     for (; sent < 100; sent++) {
-        guint32 words[7] = {header.length, header.program, header.version, header.procedure, 0, 1, 0};
+        guint32 words[7] = {
+            header.length, header.program, header.version, header.procedure, 0, 1, 0};
         for (int i = 0; i < 7; i++)
             words[i] = GUINT32_TO_BE(words[i]);
         if (send(fd, words, sizeof(words), MSG_NOSIGNAL) != sizeof(words) ||
@@ -421,7 +432,8 @@ static void test_unopened(void)
     finish(server);
 }
 
-/* Connects as another user: the kernel notes the credentials of the thread, so only this one's are changed. */
+/* Connects as another user: the kernel notes the credentials of the thread, so only this one's are
+ * changed. */
 static int connect_as_nobody(const char *path)
 {
     const uid_t nobody = 65534;
@@ -447,9 +459,11 @@ static void test_other_user(void)
     g_autoptr(GByteArray) list = test_receive_reply(fd, 66, 1);
     g_assert_cmpmem(list->data, list->len, "\0\0\0\1\0\0\0\2", 8);
     test_call(fd, TEST_QUICK, 2);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 2, VIR_ERR_RPC, VIR_FROM_RPC, "authentication required");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 2, VIR_ERR_RPC, VIR_FROM_RPC,
+                       "authentication required");
     test_call(fd, 70, 3);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_AUTH_UNAVAILABLE, VIR_FROM_POLKIT, "polkit is not supported");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_AUTH_UNAVAILABLE, VIR_FROM_POLKIT,
+                       "polkit is not supported");
 
     /* No more strangers than allowed are let in; nobody is until one of them is gone. */
     int second = connect_as_nobody(server->path), third = connect_as_nobody(server->path);

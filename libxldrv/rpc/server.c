@@ -1,10 +1,11 @@
 /* server: programs, clients and their time.
  *
- * A server listens (listen.c) and has clients (client.c), each a state machine on the main loop that reads whole
- * messages. dispatch.c checks a message against the row of its procedure and hands calls to workers (workers.c);
- * what workers and other threads have to say to a client goes through the mailbox, in order. So a client's state
- * needs no lock, and no client, however it behaves, can hold up the loop: sockets and streams never block, and
- * everything that a client can make us keep is bounded:
+ * A server listens (listen.c) and has clients (client.c), each a state machine on the main loop
+ * that reads whole messages. dispatch.c checks a message against the row of its procedure and hands
+ * calls to workers (workers.c); what workers and other threads have to say to a client goes through
+ * the mailbox, in order. So a client's state needs no lock, and no client, however it behaves, can
+ * hold up the loop: sockets and streams never block, and everything that a client can make us keep
+ * is bounded:
  *
  *   calls unanswered       max_client_requests, then it is not read (client-io.c)
  *   one message            32 MiB; 320 KiB before authentication
@@ -82,7 +83,8 @@ const XldrvProcedure *xldrv_compiled_procedure(const XldrvCompiled *compiled, gi
     return procedure->flags & XLDRV_PROC_EVENT ? NULL : procedure;
 }
 
-const XldrvCompiled *xldrv_server_find_program(XldrvServer *server, guint32 program, guint32 version)
+const XldrvCompiled *xldrv_server_find_program(XldrvServer *server, guint32 program,
+                                               guint32 version)
 {
     for (guint i = 0; i < server->programs->len; i++) {
         const XldrvCompiled *compiled = g_ptr_array_index(server->programs, i);
@@ -166,14 +168,15 @@ XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits)
     XldrvServer *server = g_new0(XldrvServer, 1);
     const char *no_limits = "";
 
-    /* A pipe behind a stream may have lost its reader: that is an error of that write, not of the process. */
+    /* A pipe behind a stream may have lost its reader: that is an error of that write, not of the
+     * process. */
     signal(SIGPIPE, SIG_IGN);
     server->name = g_strdup(name);
     server->limits = *limits;
     server->context = g_main_context_ref_thread_default();
     server->mailbox = xldrv_mailbox_new(server->context);
-    server->workers =
-        xldrv_workers_new(limits->min_workers, limits->max_workers, limits->prio_workers, xldrv_call_run, server);
+    server->workers = xldrv_workers_new(limits->min_workers, limits->max_workers,
+                                        limits->prio_workers, xldrv_call_run, server);
     server->programs = g_ptr_array_new_with_free_func((GDestroyNotify)compiled_free);
     server->error_codec = compile("error", XLDRV_ERROR_SIGNATURE, &no_limits);
     server->listeners = g_ptr_array_new_with_free_func(xldrv_listener_free);
@@ -195,7 +198,8 @@ void xldrv_server_free(XldrvServer *server)
         return;
     g_ptr_array_set_size(server->listeners, 0);
     drop_clients(server);
-    /* From here on nobody but our threads posts letters of calls and files, so the mailbox closes after them. */
+    /* From here on nobody but our threads posts letters of calls and files, so the mailbox closes
+     * after them. */
     xldrv_workers_free(server->workers, xldrv_call_drop);
     if (server->file_pool)
         g_thread_pool_free(server->file_pool, FALSE, TRUE);

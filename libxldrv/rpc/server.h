@@ -13,13 +13,13 @@ typedef struct {
 } XldrvCompiled;
 
 struct _XldrvServer {
-    char *name;          /* immutable */
-    XldrvLimits limits;  /* immutable */
+    char *name;         /* immutable */
+    XldrvLimits limits; /* immutable */
     GMainContext *context;
     XldrvMailbox *mailbox;
     XldrvWorkers *workers;
-    GThreadPool *file_pool; /* blocking I/O of streams on regular files; made on demand */
-    GPtrArray *programs;    /* XldrvCompiled; not changed once clients exist */
+    GThreadPool *file_pool;  /* blocking I/O of streams on regular files; made on demand */
+    GPtrArray *programs;     /* XldrvCompiled; not changed once clients exist */
     XldrvCodec *error_codec; /* immutable */
     XldrvErrorCodeFn error_code;
     XldrvClientClosedFn client_closed;
@@ -35,7 +35,8 @@ struct _XldrvServer {
 /* Of @number in @compiled; NULL if there is none or it is an event. */
 const XldrvProcedure *xldrv_compiled_procedure(const XldrvCompiled *compiled, gint64 number);
 /* NULL if no such program is served. */
-const XldrvCompiled *xldrv_server_find_program(XldrvServer *server, guint32 program, guint32 version);
+const XldrvCompiled *xldrv_server_find_program(XldrvServer *server, guint32 program,
+                                               guint32 version);
 
 /* A client was authenticated, or is gone. */
 void xldrv_server_client_authenticated(XldrvServer *server);

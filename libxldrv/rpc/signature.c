@@ -12,8 +12,8 @@ static const struct {
     char letter;
     const char *members;
 } objects[] = {
-    {'D', "sUi"}, {'N', "sU"}, {'P', "sU"}, {'V', "sss"}, {'I', "ss"}, {'E', "s"}, {'S', "Uis"},
-    {'F', "sU"},  {'B', "ss"}, {'O', "NU"}, {'H', "sD"},  {'K', "sD"},
+    {'D', "sUi"}, {'N', "sU"}, {'P', "sU"}, {'V', "sss"}, {'I', "ss"}, {'E', "s"},
+    {'S', "Uis"}, {'F', "sU"}, {'B', "ss"}, {'O', "NU"},  {'H', "sD"}, {'K', "sD"},
 };
 
 static const struct {
@@ -22,10 +22,12 @@ static const struct {
     const char *type;
     gsize size;
 } scalars[] = {
-    {'i', XLDRV_NODE_WORD, "i", 4},   {'u', XLDRV_NODE_WORD, "u", 4},  {'x', XLDRV_NODE_LONG, "x", 8},
-    {'t', XLDRV_NODE_LONG, "t", 8},   {'d', XLDRV_NODE_LONG, "d", 8},  {'b', XLDRV_NODE_BOOL, "b", 4},
-    {'c', XLDRV_NODE_CHAR, "y", 4},   {'q', XLDRV_NODE_SHORT, "q", 4}, {'s', XLDRV_NODE_STRING, "s", 4},
-    {'U', XLDRV_NODE_UUID, "ay", 16}, {'T', XLDRV_NODE_PARAM, "(sv)", 12},
+    {'i', XLDRV_NODE_WORD, "i", 4},      {'u', XLDRV_NODE_WORD, "u", 4},
+    {'x', XLDRV_NODE_LONG, "x", 8},      {'t', XLDRV_NODE_LONG, "t", 8},
+    {'d', XLDRV_NODE_LONG, "d", 8},      {'b', XLDRV_NODE_BOOL, "b", 4},
+    {'c', XLDRV_NODE_CHAR, "y", 4},      {'q', XLDRV_NODE_SHORT, "q", 4},
+    {'s', XLDRV_NODE_STRING, "s", 4},    {'U', XLDRV_NODE_UUID, "ay", 16},
+    {'T', XLDRV_NODE_PARAM, "(sv)", 12},
 };
 
 const XldrvParamType xldrv_param_types[7] = {
@@ -181,8 +183,8 @@ XldrvCodec *xldrv_codec_new(const char *signature, const char **limits, GError *
     Parser parser = {signature, limits};
     XldrvNode *root = parse_tuple(&parser, '\0');
     if (!root) {
-        xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "bad signature '%s' near '%s', limits '%s'", signature,
-                        parser.at, *limits);
+        xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "bad signature '%s' near '%s', limits '%s'",
+                        signature, parser.at, *limits);
         return NULL;
     }
     XldrvCodec *codec = g_new0(XldrvCodec, 1);

@@ -22,9 +22,9 @@ typedef enum {
 typedef struct _XldrvNode XldrvNode;
 struct _XldrvNode {
     XldrvNodeKind kind;
-    GVariantType *type;   /* of the GVariant */
-    gsize min_size;       /* bytes on the wire that it takes at least; never 0 but for an empty message */
-    guint count;          /* ARRAY, OPAQUE: the limit; FIXED: exactly so many */
+    GVariantType *type; /* of the GVariant */
+    gsize min_size; /* bytes on the wire that it takes at least; never 0 but for an empty message */
+    guint count;    /* ARRAY, OPAQUE: the limit; FIXED: exactly so many */
     XldrvNode **children; /* TUPLE: members; ARRAY, FIXED, OPTIONAL: the one element */
     guint n_children;
 };

@@ -12,7 +12,7 @@
 #include "libxldrv/rpc/server.h"
 
 /* libvirt's own daemons send no more data in one packet. */
-#define CHUNK 262120
+#define CHUNK        262120
 #define FILE_THREADS 4
 
 struct _XldrvStreamIo {
@@ -109,7 +109,8 @@ static gboolean on_ready(int fd G_GNUC_UNUSED, GIOCondition ready, gpointer data
     return G_SOURCE_CONTINUE;
 }
 
-/* A descriptor of which nothing is wanted is not polled at all, since poll would report its hang-up for ever. */
+/* A descriptor of which nothing is wanted is not polled at all, since poll would report its hang-up
+ * for ever. */
 static void update_watch(XldrvStreamIo *io)
 {
     GIOCondition want = (io->want_read ? G_IO_IN : 0) | (io->want_write ? G_IO_OUT : 0);
@@ -192,7 +193,8 @@ static GThreadPool *file_pool(XldrvServer *server)
     return server->file_pool;
 }
 
-XldrvStreamIo *xldrv_stream_io_new(XldrvServer *server, int fd, const XldrvStreamIoFns *fns, gpointer user_data)
+XldrvStreamIo *xldrv_stream_io_new(XldrvServer *server, int fd, const XldrvStreamIoFns *fns,
+                                   gpointer user_data)
 {
     XldrvStreamIo *io = g_new0(XldrvStreamIo, 1);
     struct stat st;

@@ -1,5 +1,5 @@
-/* stream-io: the descriptor of a stream: polled on the main loop, or, for a regular file, read and written by a
- * thread, since a file is always ready and yet may take its time. Main loop only. */
+/* stream-io: the descriptor of a stream: polled on the main loop, or, for a regular file, read and
+ * written by a thread, since a file is always ready and yet may take its time. Main loop only. */
 #pragma once
 
 #include "libxldrv/rpc/rpc.h"
@@ -17,8 +17,10 @@ typedef struct {
 } XldrvStreamIoFns;
 
 /* Takes @fd and makes it non-blocking. */
-XldrvStreamIo *xldrv_stream_io_new(XldrvServer *server, int fd, const XldrvStreamIoFns *fns, gpointer user_data);
-/* No function is called after this. The descriptor is closed, at the latest when a thread is done with it. */
+XldrvStreamIo *xldrv_stream_io_new(XldrvServer *server, int fd, const XldrvStreamIoFns *fns,
+                                   gpointer user_data);
+/* No function is called after this. The descriptor is closed, at the latest when a thread is done
+ * with it. */
 void xldrv_stream_io_close(XldrvStreamIo *io);
 
 /* Wants one read, one write. */

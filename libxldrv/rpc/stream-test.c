@@ -115,9 +115,11 @@ static void test_handlers(void)
     int fd = test_open(server);
 
     test_call(fd, TEST_NO_STREAM, 1);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 1, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL, "made no stream");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 1, VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL,
+                       "made no stream");
     test_call(fd, TEST_FAILING_STREAM, 2);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 2, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL, "after all");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 2, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL,
+                       "after all");
     test_server_wait(server, &server->n_streams_closed, 1);
 
     /* A serial has one stream; a connection not too many. */
@@ -126,11 +128,13 @@ static void test_handlers(void)
         g_byte_array_unref(test_receive_reply(fd, TEST_CONSOLE, serial));
         if (serial == 100) {
             test_call(fd, TEST_CONSOLE, serial);
-            test_receive_error(fd, XLDRV_TYPE_REPLY, serial, VIR_ERR_RPC, VIR_FROM_RPC, "already has a stream");
+            test_receive_error(fd, XLDRV_TYPE_REPLY, serial, VIR_ERR_RPC, VIR_FROM_RPC,
+                               "already has a stream");
         }
     }
     test_call(fd, TEST_CONSOLE, 200);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 200, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL, "more than 64 streams");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 200, VIR_ERR_OPERATION_FAILED, VIR_FROM_LIBXL,
+                       "more than 64 streams");
     close(fd);
     test_server_wait(server, &server->n_streams_closed, 65);
     test_server_stop(server);
@@ -141,7 +145,8 @@ static void test_hole(void)
     TestServer *server = test_server_start(&xldrv_default_limits);
     int fd = open_console(server, 1);
 
-    test_send(fd, TEST_CONSOLE, XLDRV_TYPE_STREAM_HOLE, 1, XLDRV_STATUS_CONTINUE, "\0\0\0\0\0\0\0\1\0\0\0\0", 12);
+    test_send(fd, TEST_CONSOLE, XLDRV_TYPE_STREAM_HOLE, 1, XLDRV_STATUS_CONTINUE,
+              "\0\0\0\0\0\0\0\1\0\0\0\0", 12);
     test_receive_end(fd);
     close(fd);
     test_server_stop(server);
@@ -185,7 +190,8 @@ static void test_files(void)
     }
     g_assert_cmpmem(got->data, got->len, data, BULK);
     send_data(fd, TEST_DOWNLOAD, 2, "up", 2);
-    test_receive_error(fd, XLDRV_TYPE_STREAM, 2, VIR_ERR_SYSTEM_ERROR, VIR_FROM_LIBXL, "cannot write to stream");
+    test_receive_error(fd, XLDRV_TYPE_STREAM, 2, VIR_ERR_SYSTEM_ERROR, VIR_FROM_LIBXL,
+                       "cannot write to stream");
     test_server_wait(server, &server->n_streams_closed, 2);
 
     /* A client that goes in the middle. */
@@ -209,7 +215,8 @@ static void test_backpressure(void)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
     const guint32 size = 65536;
     g_autofree guint8 *packet = g_malloc0(28 + size);
-    guint32 words[7] = {28 + size, TEST_PROGRAM, 1, TEST_CONSOLE, XLDRV_TYPE_STREAM, 1, XLDRV_STATUS_CONTINUE};
+    guint32 words[7] = {28 + size, TEST_PROGRAM,         1, TEST_CONSOLE, XLDRV_TYPE_STREAM,
+                        1,         XLDRV_STATUS_CONTINUE};
     for (int i = 0; i < 7; i++)
         words[i] = GUINT32_TO_BE(words[i]);
     memcpy(packet, words, sizeof(words));
@@ -227,7 +234,8 @@ static void test_backpressure(void)
         gssize got = recv(server->far, buffer, sizeof(buffer), MSG_DONTWAIT);
         if (got > 0)
             taken += got;
-        else if (rest > 0 && (n = send(fd, packet + 28 + size - rest, rest, MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
+        else if (rest > 0 &&
+                 (n = send(fd, packet + 28 + size - rest, rest, MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
             rest -= n;
         else
             g_usleep(1000);
@@ -247,8 +255,12 @@ static void send_fd(int fd, int passed)
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
     struct iovec iov = {(void *)"", 1};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    control.header = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
     memcpy(CMSG_DATA(&control.header), &passed, sizeof(int));
     g_assert_cmpint(sendmsg(fd, &msg, 0), ==, 1);
 }
@@ -262,7 +274,10 @@ static int receive_fd(int fd)
     char byte;
     int passed;
     struct iovec iov = {&byte, 1};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
     g_assert_cmpint(recvmsg(fd, &msg, 0), ==, 1);
     g_assert_nonnull(CMSG_FIRSTHDR(&msg));
     memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
@@ -293,9 +308,11 @@ static void test_descriptors(void)
 
     /* None, by either way of saying so. */
     test_send(fd, TEST_TAKE_FD, XLDRV_TYPE_CALL_WITH_FDS, 3, 0, "\0\0\0\0", 4);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_INVALID_ARG, VIR_FROM_LIBXL, "0 descriptors");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_INVALID_ARG, VIR_FROM_LIBXL,
+                       "0 descriptors");
     test_call(fd, TEST_TAKE_FD, 4);
-    test_receive_error(fd, XLDRV_TYPE_REPLY, 4, VIR_ERR_INVALID_ARG, VIR_FROM_LIBXL, "0 descriptors");
+    test_receive_error(fd, XLDRV_TYPE_REPLY, 4, VIR_ERR_INVALID_ARG, VIR_FROM_LIBXL,
+                       "0 descriptors");
 
     test_call(fd, TEST_GIVE_FD, 5);
     g_autoptr(GByteArray) reply = test_receive_reply(fd, TEST_GIVE_FD, 5);
@@ -329,7 +346,8 @@ static void test_bad_descriptors(void)
     test_receive_end(fd);
     close(fd);
 
-    /* Descriptors for a call that takes none, and in the middle of other bytes: closed, not kept. */
+    /* Descriptors for a call that takes none, and in the middle of other bytes: closed, not kept.
+     */
     int fds[2];
     char byte;
     g_assert_cmpint(pipe(fds), ==, 0);

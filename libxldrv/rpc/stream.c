@@ -1,9 +1,10 @@
 /* stream: data between a client and a descriptor, in packets of the opening call's serial.
  *
- * Of our data one packet at a time is queued for the client: the next is read when it has left. The client's data
- * waits in input until the descriptor takes it, and the client is not read while too much waits (client-io.c).
- * The end of the descriptor's data is an empty packet; the stream lasts until the client finishes or aborts it, and
- * a finish is confirmed when all its data has been written. */
+ * Of our data one packet at a time is queued for the client: the next is read when it has left. The
+ * client's data waits in input until the descriptor takes it, and the client is not read while too
+ * much waits (client-io.c). The end of the descriptor's data is an empty packet; the stream lasts
+ * until the client finishes or aborts it, and a finish is confirmed when all its data has been
+ * written. */
 #include "config.h"
 
 #include "libxldrv/rpc/stream.h"
@@ -56,7 +57,8 @@ void xldrv_stream_unref(XldrvStream *stream)
     g_free(stream);
 }
 
-XldrvStream *xldrv_stream_new_fd(XldrvCall *call, int fd, XldrvStreamClosedFn closed, gpointer user_data)
+XldrvStream *xldrv_stream_new_fd(XldrvCall *call, int fd, XldrvStreamClosedFn closed,
+                                 gpointer user_data)
 {
     XldrvStream *stream = g_new0(XldrvStream, 1);
     int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
@@ -104,8 +106,8 @@ void xldrv_stream_drop_all(XldrvClient *client)
         xldrv_stream_drop(l->data);
 }
 
-static XldrvMessage *packet_new(XldrvStream *stream, XldrvOutKind kind, XldrvStatus status, const guint8 *data,
-                                gsize n)
+static XldrvMessage *packet_new(XldrvStream *stream, XldrvOutKind kind, XldrvStatus status,
+                                const guint8 *data, gsize n)
 {
     XldrvHeader header = stream->header;
     header.type = XLDRV_TYPE_STREAM;
@@ -120,7 +122,8 @@ static XldrvMessage *packet_new(XldrvStream *stream, XldrvOutKind kind, XldrvSta
 static void confirm(XldrvStream *stream)
 {
     g_autoptr(XldrvStream) keep = xldrv_stream_ref(stream);
-    xldrv_client_queue(stream->client, packet_new(stream, XLDRV_OUT_PLAIN, XLDRV_STATUS_OK, NULL, 0));
+    xldrv_client_queue(stream->client,
+                       packet_new(stream, XLDRV_OUT_PLAIN, XLDRV_STATUS_OK, NULL, 0));
     xldrv_stream_drop(stream);
 }
 
@@ -128,8 +131,9 @@ static void fail(XldrvStream *stream, const GError *error)
 {
     g_autoptr(XldrvStream) keep = xldrv_stream_ref(stream);
     if (stream->client->server)
-        xldrv_client_queue(stream->client, xldrv_error_message(stream->client->server, XLDRV_OUT_PLAIN,
-                                                               &stream->header, XLDRV_TYPE_STREAM, error));
+        xldrv_client_queue(stream->client,
+                           xldrv_error_message(stream->client->server, XLDRV_OUT_PLAIN,
+                                               &stream->header, XLDRV_TYPE_STREAM, error));
     xldrv_stream_drop(stream);
 }
 
@@ -185,7 +189,8 @@ static void on_read(gpointer data, const guint8 *bytes, gssize n)
     }
     stream->end_sent = n <= 0;
     stream->packet_queued = TRUE;
-    XldrvMessage *message = packet_new(stream, XLDRV_OUT_STREAM, XLDRV_STATUS_CONTINUE, bytes, MAX(n, 0));
+    XldrvMessage *message =
+        packet_new(stream, XLDRV_OUT_STREAM, XLDRV_STATUS_CONTINUE, bytes, MAX(n, 0));
     message->stream = xldrv_stream_ref(stream);
     xldrv_client_queue(stream->client, message);
 }
@@ -255,7 +260,8 @@ static void receive_data(XldrvStream *stream, const GByteArray *payload)
 void xldrv_stream_receive(XldrvClient *client, const XldrvHeader *header, const GByteArray *payload)
 {
     XldrvStream *found = g_hash_table_lookup(client->streams, GUINT_TO_POINTER(header->serial));
-    if (!found || found->header.program != header->program || found->header.procedure != header->procedure)
+    if (!found || found->header.program != header->program ||
+        found->header.procedure != header->procedure)
         return;
 
     g_autoptr(XldrvStream) stream = xldrv_stream_ref(found);
@@ -282,12 +288,14 @@ void xldrv_stream_start(XldrvStream *stream)
 {
     XldrvClient *client = stream->client;
 
-    if (!client->server || g_hash_table_contains(client->streams, GUINT_TO_POINTER(stream->header.serial))) {
+    if (!client->server ||
+        g_hash_table_contains(client->streams, GUINT_TO_POINTER(stream->header.serial))) {
         xldrv_stream_drop(stream);
         return;
     }
     stream->started = TRUE;
-    g_hash_table_insert(client->streams, GUINT_TO_POINTER(stream->header.serial), xldrv_stream_ref(stream));
+    g_hash_table_insert(client->streams, GUINT_TO_POINTER(stream->header.serial),
+                        xldrv_stream_ref(stream));
     if (stream->abort_error) {
         fail(stream, stream->abort_error);
         return;

@@ -1,4 +1,5 @@
-/* stream: what the files of this folder know of a stream. Main loop only, but for the references of rpc.h. */
+/* stream: what the files of this folder know of a stream. Main loop only, but for the references of
+ * rpc.h. */
 #pragma once
 
 #include "libxldrv/rpc/message.h"
@@ -11,6 +12,7 @@ void xldrv_stream_drop(XldrvStream *stream);
 /* All of a client that is gone. */
 void xldrv_stream_drop_all(XldrvClient *client);
 /* A message of the client; ignored if its stream is over. */
-void xldrv_stream_receive(XldrvClient *client, const XldrvHeader *header, const GByteArray *payload);
+void xldrv_stream_receive(XldrvClient *client, const XldrvHeader *header,
+                          const GByteArray *payload);
 /* The packet that was queued has left. */
 void xldrv_stream_packet_sent(XldrvStream *stream);

@@ -34,13 +34,15 @@ static GVariant *handle_open(XldrvCall *call, GVariant *args, GError **error G_G
     return nothing();
 }
 
-static GVariant *handle_close(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_close(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                              GError **error G_GNUC_UNUSED)
 {
     xldrv_client_close(xldrv_call_client(call));
     return nothing();
 }
 
-static GVariant *handle_echo(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error G_GNUC_UNUSED)
+static GVariant *handle_echo(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
+                             GError **error G_GNUC_UNUSED)
 {
     return g_variant_ref(args);
 }
@@ -74,7 +76,8 @@ static GVariant *handle_fail(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GErr
     return NULL;
 }
 
-static GVariant *handle_foreign_error(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GNUC_UNUSED, GError **error)
+static GVariant *handle_foreign_error(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GNUC_UNUSED,
+                                      GError **error)
 {
     g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC, "no room");
     return NULL;
@@ -100,7 +103,8 @@ static void keep_stream(XldrvStream *stream, int far)
     g_mutex_unlock(&current->lock);
 }
 
-static GVariant *handle_console(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_console(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                                GError **error G_GNUC_UNUSED)
 {
     int fds[2];
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
@@ -123,12 +127,14 @@ static GVariant *stream_file(XldrvCall *call, int flags)
     return nothing();
 }
 
-static GVariant *handle_download(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_download(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                                 GError **error G_GNUC_UNUSED)
 {
     return stream_file(call, O_RDONLY);
 }
 
-static GVariant *handle_upload(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_upload(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                               GError **error G_GNUC_UNUSED)
 {
     return stream_file(call, O_WRONLY | O_CREAT | O_TRUNC);
 }
@@ -147,7 +153,8 @@ static GVariant *handle_take_fd(XldrvCall *call, GVariant *args G_GNUC_UNUSED, G
     return g_variant_new("(s)", text);
 }
 
-static GVariant *handle_give_fd(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_give_fd(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                                GError **error G_GNUC_UNUSED)
 {
     int fds[2];
     g_assert_cmpint(pipe2(fds, O_CLOEXEC), ==, 0);
@@ -162,28 +169,32 @@ static void send_first_event(gpointer client)
     xldrv_client_send_event(client, TEST_PROGRAM, TEST_EVENT, g_variant_new("(is)", 7, "first"));
 }
 
-static GVariant *handle_subscribe(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_subscribe(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                                  GError **error G_GNUC_UNUSED)
 {
     xldrv_call_after_reply(call, send_first_event, xldrv_call_client(call));
     return g_variant_new("(i)", 7);
 }
 
-static GVariant *handle_flood(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_flood(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                              GError **error G_GNUC_UNUSED)
 {
     g_autofree char *text = g_strnfill(65536, 'e');
     for (int i = 0; i < 1024; i++)
-        xldrv_client_send_event(xldrv_call_client(call), TEST_PROGRAM, TEST_EVENT, g_variant_new("(is)", i, text));
+        xldrv_client_send_event(xldrv_call_client(call), TEST_PROGRAM, TEST_EVENT,
+                                g_variant_new("(is)", i, text));
     return nothing();
 }
 
-static GVariant *handle_keepalive(XldrvCall *call, GVariant *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static GVariant *handle_keepalive(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
+                                  GError **error G_GNUC_UNUSED)
 {
     xldrv_client_start_keepalive(xldrv_call_client(call));
     return nothing();
 }
 
 #define RO XLDRV_PROC_READONLY_OK
-#define ROW(n, args_, ret_, flags_, handler_)                                                                          \
+#define ROW(n, args_, ret_, flags_, handler_)                                                      \
     [n - 1] = {n, #n, args_, ret_, "", "", flags_, handler_}
 
 static XldrvProcedure procedures[TEST_N_PROCEDURES] = {
@@ -208,8 +219,10 @@ static XldrvProcedure procedures[TEST_N_PROCEDURES] = {
     ROW(TEST_FOREIGN_ERROR, "", "", RO, handle_foreign_error),
     ROW(TEST_NO_STREAM, "", "", XLDRV_PROC_STREAM, handle_quick),
     ROW(TEST_FAILING_STREAM, "", "", XLDRV_PROC_STREAM, handle_failing_stream),
-    [65] = {66, "AUTH_LIST", "", "ai", "20", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN, NULL},
-    [66] = {67, "AUTH_SASL_INIT", "", "s", "", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN, NULL},
+    [65] = {66, "AUTH_LIST", "", "ai", "20", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN,
+            NULL},
+    [66] = {67, "AUTH_SASL_INIT", "", "s", "", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN,
+            NULL},
     [69] = {70, "AUTH_POLKIT", "", "i", "", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN, NULL},
 };
 
@@ -235,7 +248,8 @@ static void on_client_closed(XldrvClient *client G_GNUC_UNUSED, gpointer user_da
 
 static virErrorNumber code_of(const GError *error)
 {
-    return g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC) ? VIR_ERR_OPERATION_FAILED : VIR_ERR_OK;
+    return g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC) ? VIR_ERR_OPERATION_FAILED
+                                                                    : VIR_ERR_OK;
 }
 
 static gpointer serve(gpointer data)
@@ -382,10 +396,11 @@ void test_send_header(int fd, const XldrvHeader *header)
     send_all(fd, words, sizeof(words));
 }
 
-void test_send(int fd, gint32 procedure, guint32 type, guint32 serial, guint32 status, const void *payload,
-               gsize length)
+void test_send(int fd, gint32 procedure, guint32 type, guint32 serial, guint32 status,
+               const void *payload, gsize length)
 {
-    XldrvHeader header = {XLDRV_HEADER_SIZE + length, TEST_PROGRAM, 1, procedure, type, serial, status};
+    XldrvHeader header = {
+        XLDRV_HEADER_SIZE + length, TEST_PROGRAM, 1, procedure, type, serial, status};
     test_send_header(fd, &header);
     send_all(fd, payload, length);
 }
@@ -446,7 +461,8 @@ void test_receive_error(int fd, guint32 type, guint32 serial, int code, int from
 
     g_autoptr(XldrvCodec) codec = xldrv_codec_new(XLDRV_ERROR_SIGNATURE, &limits, &error);
     gsize used;
-    g_autoptr(GVariant) value = xldrv_codec_decode(codec, payload->data, payload->len, &used, &error);
+    g_autoptr(GVariant) value =
+        xldrv_codec_decode(codec, payload->data, payload->len, &used, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(used, ==, payload->len);
     g_variant_get_child(value, 0, "i", &got_code);

@@ -1,4 +1,5 @@
-/* test-server: a real server on a thread of its own, and a client that speaks raw bytes to it. For tests. */
+/* test-server: a real server on a thread of its own, and a client that speaks raw bytes to it. For
+ * tests. */
 #pragma once
 
 #include "libxldrv/rpc/message.h"
@@ -64,8 +65,8 @@ int test_open(TestServer *server);
 
 /* A string, padded, for payloads. */
 GByteArray *test_string(const char *text);
-void test_send(int fd, gint32 procedure, guint32 type, guint32 serial, guint32 status, const void *payload,
-               gsize length);
+void test_send(int fd, gint32 procedure, guint32 type, guint32 serial, guint32 status,
+               const void *payload, gsize length);
 void test_send_header(int fd, const XldrvHeader *header);
 /* A call without arguments. */
 void test_call(int fd, gint32 procedure, guint32 serial);
@@ -73,7 +74,8 @@ void test_call(int fd, gint32 procedure, guint32 serial);
 GByteArray *test_receive(int fd, XldrvHeader *header);
 /* The next message is this reply, successful; returns the payload. */
 GByteArray *test_receive_reply(int fd, gint32 procedure, guint32 serial);
-/* The next message is an error of @type with this serial, code and domain, and @text in its message. */
+/* The next message is an error of @type with this serial, code and domain, and @text in its
+ * message. */
 void test_receive_error(int fd, guint32 type, guint32 serial, int code, int from, const char *text);
 /* The next message of a stream. */
 GByteArray *test_receive_stream(int fd, guint32 serial, guint32 status);

@@ -36,7 +36,10 @@ static int unix_receive_fd(XldrvTransport *transport)
     char byte;
     Control control;
     struct iovec iov = {&byte, 1};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
     gssize n;
 
     do
@@ -62,7 +65,10 @@ static int unix_send_fd(XldrvTransport *transport, int fd)
     Control control;
     memset(&control, 0, sizeof(control));
     struct iovec iov = {&byte, 1};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
     gssize n;
 
     control.header.cmsg_level = SOL_SOCKET;

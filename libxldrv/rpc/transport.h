@@ -5,12 +5,13 @@
 
 typedef struct _XldrvTransport XldrvTransport;
 
-/* All are non-blocking and return -1 with errno, EAGAIN to be called again when the socket is ready. */
+/* All are non-blocking and return -1 with errno, EAGAIN to be called again when the socket is
+ * ready. */
 typedef struct {
     gssize (*receive)(XldrvTransport *transport, void *buffer, gsize length); /* 0 at the end */
     gssize (*send)(XldrvTransport *transport, const void *data, gsize length);
-    /* One descriptor with its carrier byte; NULL where descriptors cannot travel. The one received is
-     * close-on-exec. */
+    /* One descriptor with its carrier byte; NULL where descriptors cannot travel. The one received
+     * is close-on-exec. */
     int (*receive_fd)(XldrvTransport *transport);
     int (*send_fd)(XldrvTransport *transport, int fd);
     void (*free)(XldrvTransport *transport);

@@ -5,8 +5,10 @@
 
 typedef struct _XldrvWorkers XldrvWorkers;
 
-/* Ordinary workers are started as jobs wait, up to @max, and those beyond @min leave after a while without work;
- * @prio further ones take high-priority jobs alone, so that these run when all ordinary workers are blocked. */
+/* Ordinary workers are started as jobs wait, up to @max, and those beyond @min leave after a while
+ * without work;
+ * @prio further ones take high-priority jobs alone, so that these run when all ordinary workers are
+ * blocked. */
 XldrvWorkers *xldrv_workers_new(guint min, guint max, guint prio, GFunc run, gpointer user_data);
 /* Waits for the jobs that run; gives those that wait to @drop. */
 void xldrv_workers_free(XldrvWorkers *workers, GFunc drop);
