@@ -243,7 +243,7 @@ int hv_xs_journal_end(struct hv_xs_journal *j)
     /* What was written of the batch must not stay before the next one. */
     if (ftruncate(j->fd, (off_t)j->bytes) < 0 || lseek(j->fd, (off_t)j->bytes, SEEK_SET) < 0)
         j->broken = true;
-    return err;
+    return err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? -ENOSPC : -EIO;
 }
 
 /* ---- reading */

@@ -13,8 +13,8 @@
 int hv_xs_journal_open(struct hv_xs *xs, const char *path) HV_MUST_CHECK;
 void hv_xs_journal_close(struct hv_xs *xs);
 
-/* A batch: begin, any number of changes, end. end gives 0, -ENOMEM, or the errno of writing; then the file is as
- * it was before. */
+/* A batch: begin, any number of changes, end. end gives 0, -ENOMEM, -ENOSPC or -EIO; then the file is as it was
+ * before. */
 void hv_xs_journal_begin(struct hv_xs_journal *j);
 void hv_xs_journal_put(struct hv_xs_journal *j, const char *path, const struct hv_xs_record *record);
 void hv_xs_journal_delete(struct hv_xs_journal *j, const char *path);
