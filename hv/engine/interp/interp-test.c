@@ -1,0 +1,557 @@
+/* What the differential test cannot check natively: paging, exceptions and their frames, modes, privilege changes,
+ * self-modifying code, restart of instructions.
+ * Source: Intel SDM volume 3, chapters 4 to 6; volume 2 for SYSCALL, SYSRET, IRET.
+ */
+#include "config.h"
+
+#include "hv/engine/interp/interp.h"
+
+#include "hv/engine/interp/test-machine.h"
+#include "hv/tap.h"
+
+#define P 1u
+#define W 2u
+#define U 4u
+#define A 0x20u
+#define D 0x40u
+#define NX (1ull << 63)
+
+TEST_ASM(code_loop, ".code64",
+         "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; dec %ecx; jnz 1b; hlt");
+TEST_ASM(code_read, ".code64", "mov (%rbx), %rax; hlt");
+TEST_ASM(code_write, ".code64", "mov %rax, (%rbx); hlt");
+TEST_ASM(code_jump, ".code64", "jmp *%rbx");
+TEST_ASM(code_ud2, ".code64", "nop; ud2");
+TEST_ASM(code_div, ".code64", "xor %ecx, %ecx; div %ecx");
+TEST_ASM(code_int, ".code64", "int $32; hlt");
+TEST_ASM(code_syscall, ".code64", "mov $0xbb8, %eax; syscall; hlt");
+TEST_ASM(code_sysret, ".code64", "sysretq");
+TEST_ASM(code_iretq, ".code64", "iretq");
+TEST_ASM(code_stosb, ".code64", "rep stosb; hlt");
+TEST_ASM(code_movsb, ".code64", "rep movsb; hlt");
+
+static void test_arithmetic(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_loop);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 500500, "a loop adds up");
+    TAP_OK(m->cpu->rflags & HV_EFLAGS_ZF, "and leaves ZF");
+    TAP_OK(m->cpu->rip == TEST_CODE + (uint64_t)(code_loop_end - code_loop), "RIP is past HLT");
+}
+
+/* ---- paging */
+
+static const struct paging_row {
+    const char *what;
+    uint64_t pte;
+    bool user, write, fetch;
+    uint64_t cr0_clear, cr4_set, rflags_set;
+    int vector; /* -1: allowed */
+    unsigned error;
+} paging_rows[] = {
+    {"a read of a present page", P, 0, 0, 0, 0, 0, 0, -1, 0},
+    {"a read of a page that is not present", 0, 0, 0, 0, 0, 0, 0, 14, 0},
+    {"a write to a read-only page, CR0.WP", P, 0, 1, 0, 0, 0, 0, 14, 3},
+    {"a write to a read-only page, no CR0.WP", P, 0, 1, 0, HV_CR0_WP, 0, 0, -1, 0},
+    {"a write to a writable page", P | W, 0, 1, 0, 0, 0, 0, -1, 0},
+    {"a user's read of a supervisor page", P | W, 1, 0, 0, 0, 0, 0, 14, 5},
+    {"a user's write to a read-only page", P | U, 1, 1, 0, HV_CR0_WP, 0, 0, 14, 7},
+    {"a user's read of a user page", P | U, 1, 0, 0, 0, 0, 0, -1, 0},
+    {"reserved bits", P | 1ull << 45, 0, 0, 0, 0, 0, 0, 14, 9},
+    {"a fetch from an NX page", P | NX, 0, 0, 1, 0, 0, 0, 14, 0x11},
+    {"a fetch", P, 0, 0, 1, 0, 0, 0, -1, 0},
+    {"a supervisor's fetch of a user page without SMEP", P | U, 0, 0, 1, 0, 0, 0, -1, 0},
+    {"a supervisor's fetch of a user page with SMEP", P | U, 0, 0, 1, 0, HV_CR4_SMEP, 0, 14, 0x11},
+    {"a supervisor's read of a user page with SMAP", P | U, 0, 0, 0, 0, HV_CR4_SMAP, 0, 14, 1},
+    {"the same with EFLAGS.AC", P | U, 0, 0, 0, 0, HV_CR4_SMAP, HV_EFLAGS_AC, -1, 0},
+};
+
+static void prepare_paging(struct test_machine *m, const struct paging_row *r)
+{
+    if (r->user)
+        test_reset_user(m);
+    else
+        test_reset(m);
+    m->cpu->cr0 &= ~r->cr0_clear;
+    m->cpu->cr4 |= r->cr4_set;
+    m->cpu->rflags |= r->rflags_set;
+    test_map(m, 8, 0x40000, r->pte);
+    m->ram[0x40000] = 0xf4;
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8000;
+    if (r->fetch)
+        TEST_LOAD(m, code_jump);
+    else if (r->write)
+        TEST_LOAD(m, code_write);
+    else
+        TEST_LOAD(m, code_read);
+}
+
+static void test_paging(struct test_machine *m)
+{
+    for (unsigned i = 0; i < HV_ARRAY_LEN(paging_rows); i++) {
+        const struct paging_row *r = &paging_rows[i];
+        /* HLT in user mode is #GP: that is how an allowed access ends there. */
+        int allowed = r->user ? 13 : -1, vector;
+
+        prepare_paging(m, r);
+        vector = test_run(m);
+        if (r->vector < 0)
+            TAP_OK(vector == allowed, "%s is allowed", r->what);
+        else
+            TAP_OK(vector == r->vector && test_get64(m, m->cpu->gpr[HV_RSP]) == r->error &&
+                       m->cpu->cr2 == TEST_VA + 0x8000,
+                   "%s faults with error code %#x", r->what, r->error);
+    }
+}
+
+static void test_accessed_dirty(struct test_machine *m)
+{
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8000;
+    TEST_LOAD(m, code_read);
+    (void)test_run(m);
+    TAP_OK((test_get64(m, TEST_PT + 64) & (A | D)) == A, "a read sets A");
+    m->cpu->rip = TEST_CODE + 0x100;
+    test_load(m, TEST_CODE + 0x100, code_write, code_write_end);
+    (void)test_run(m);
+    TAP_OK((test_get64(m, TEST_PT + 64) & (A | D)) == (A | D), "a write through the same TLB entry sets D");
+}
+
+TEST_ASM(code_cross, ".code64", "mov %rax, (%rbx); mov (%rbx), %rcx; hlt");
+
+static void test_page_crossing(struct test_machine *m)
+{
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    test_map(m, 9, 0x50000, P | W);
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8ffd;
+    m->cpu->gpr[HV_RAX] = 0x1122334455667788;
+    TEST_LOAD(m, code_cross);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0x1122334455667788, "an access over two pages");
+    TAP_OK(m->ram[0x40ffd] == 0x88 && m->ram[0x50000] == 0x55, "lands in both");
+
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8ffd;
+    m->cpu->gpr[HV_RAX] = ~0ull;
+    TEST_LOAD(m, code_cross);
+    TAP_OK(test_run(m) == 14 && m->cpu->cr2 == TEST_VA + 0x9000 && m->ram[0x40ffd] == 0,
+           "a fault in the second page leaves the first as it was");
+}
+
+static void test_crossing_code(struct test_machine *m)
+{
+    test_reset(m);
+    test_map(m, 8, 0x40000, P);
+    test_map(m, 9, 0x50000, P);
+    memcpy(m->ram + 0x40ffe, "\xb8\x78", 2); /* mov $0x12345678, %eax; hlt */
+    memcpy(m->ram + 0x50000, "\x56\x34\x12\xf4", 4);
+    m->cpu->rip = TEST_VA + 0x8ffe;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x12345678, "an instruction over two pages");
+    m->ram[0x60000] = 0xaa;
+    memcpy(m->ram + 0x60001, "\x34\x12\xf4", 3);
+    test_map(m, 9, 0x60000, P);
+    hv_engine_interp.flush(m->v);
+    m->cpu->rip = TEST_VA + 0x8ffe;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1234aa78, "whose second page is another now");
+}
+
+TEST_ASM(code_invlpg, ".code64", "mov (%rbx), %rax; mov %rdx, (%rsi); invlpg (%rbx); mov (%rbx), %rcx; hlt");
+TEST_ASM(code_cr3, ".code64",
+         "mov (%rbx), %rax; mov %rdx, (%rsi); mov %cr3, %rdi; mov %rdi, %cr3; mov (%rbx), %rcx; hlt");
+
+static void test_invalidation(struct test_machine *m)
+{
+    const uint8_t *const codes[][2] = {{code_invlpg, code_invlpg_end}, {code_cr3, code_cr3_end}};
+
+    for (unsigned i = 0; i < 2; i++) {
+        test_reset(m);
+        test_map(m, 8, 0x40000, P | W);
+        m->ram[0x40000] = 1;
+        m->ram[0x41000] = 2;
+        m->cpu->gpr[HV_RBX] = TEST_VA + 0x8000;
+        m->cpu->gpr[HV_RSI] = TEST_PT + 64;
+        m->cpu->gpr[HV_RDX] = 0x41000 | P;
+        test_load(m, TEST_CODE, codes[i][0], codes[i][1]);
+        TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 1 && m->cpu->gpr[HV_RCX] == 2,
+               "%s forgets a translation", i ? "a write of CR3" : "INVLPG");
+    }
+}
+
+/* ---- exceptions */
+
+static void test_frames(struct test_machine *m)
+{
+    uint64_t rsp;
+
+    test_reset(m);
+    TEST_LOAD(m, code_ud2);
+    TAP_OK(test_run(m) == 6, "UD2 is #UD");
+    rsp = m->cpu->gpr[HV_RSP];
+    TAP_OK(rsp == TEST_STACK - 40, "64-bit mode pushes five words");
+    TAP_OK(test_get64(m, rsp) == TEST_CODE + 1 && test_get64(m, rsp + 8) == TEST_CODE64 &&
+               test_get64(m, rsp + 24) == TEST_STACK && test_get64(m, rsp + 32) == TEST_DATA,
+           "RIP of the instruction, CS, RSP, SS");
+    TAP_OK(test_get64(m, rsp + 16) & HV_EFLAGS_RF, "RF in the image of a fault");
+
+    test_reset(m);
+    TEST_LOAD(m, code_div);
+    TAP_OK(test_run(m) == 0, "division by zero is #DE");
+
+    test_reset(m);
+    test_gate(m, 6, 14, 0, 1);
+    m->cpu->gpr[HV_RSP] -= 5;
+    TEST_LOAD(m, code_ud2);
+    TAP_OK(test_run(m) == 6 && m->cpu->gpr[HV_RSP] == TEST_IST1 - 40, "an IST gate switches stacks");
+
+    test_reset_user(m);
+    TEST_LOAD(m, code_ud2);
+    TAP_OK(test_run(m) == 6 && m->cpu->gpr[HV_RSP] == TEST_RSP0 - 40 && hv_cpu_cpl(m->cpu) == 0,
+           "from user mode the stack is RSP0's");
+    TAP_OK(test_get64(m, TEST_RSP0 - 8) == (TEST_USER_DATA | 3) && m->cpu->seg[HV_SS].selector == 0,
+           "SS is saved and null");
+}
+
+static void test_software_interrupts(struct test_machine *m)
+{
+    test_reset_user(m);
+    TEST_LOAD(m, code_int);
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP]) == 32 * 8 + 2,
+           "INT n through a gate of DPL 0 is #GP from user mode");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_VA, "at the INT");
+    test_reset_user(m);
+    test_gate(m, 32, 15, 3, 0);
+    m->cpu->rflags |= HV_EFLAGS_IF;
+    TEST_LOAD(m, code_int);
+    TAP_OK(test_run(m) == 32 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_VA + 2,
+           "through one of DPL 3 it returns after the INT");
+    TAP_OK(m->cpu->rflags & HV_EFLAGS_IF, "a trap gate leaves IF");
+}
+
+static void test_nested_faults(struct test_machine *m)
+{
+    test_reset(m);
+    m->ram[TEST_IDT + 14 * 16 + 5] &= 0x7f;
+    m->cpu->gpr[HV_RBX] = TEST_VA;
+    TEST_LOAD(m, code_read);
+    TAP_OK(test_run(m) == 8 && test_get64(m, m->cpu->gpr[HV_RSP]) == 0, "#NP while delivering #PF is #DF");
+
+    test_reset(m);
+    m->ram[TEST_IDT + 6 * 16 + 5] &= 0x7f;
+    TEST_LOAD(m, code_ud2);
+    TAP_OK(test_run(m) == 11 && test_get64(m, m->cpu->gpr[HV_RSP]) == 6 * 8 + 3,
+           "after a benign exception it is #NP with the vector and EXT");
+
+    test_reset(m);
+    m->cpu->idtr.limit = 0;
+    TEST_LOAD(m, code_ud2);
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_TRIPLE_FAULT, "without an IDT it is a triple fault");
+}
+
+static void test_canonical(struct test_machine *m)
+{
+    test_reset(m);
+    m->cpu->gpr[HV_RBX] = 0x8000000000000000;
+    TEST_LOAD(m, code_read);
+    TAP_OK(test_run(m) == 13, "an address that is not canonical is #GP");
+    test_reset(m);
+    m->cpu->gpr[HV_RBX] = 0x800000000000;
+    TEST_LOAD(m, code_jump);
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE, "so is such a target, at the jump");
+}
+
+/* ---- interrupts */
+
+TEST_ASM(code_sti, ".code64", "sti; nop; nop; nop; hlt");
+
+static void test_interrupts(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_sti);
+    m->v->irq_window = true;
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_IRQ_WINDOW && m->cpu->rip == TEST_CODE + 2,
+           "STI opens the window one instruction later");
+    m->v->irq_window = false;
+    hv_engine_interp.inject(m->v, 40);
+    TAP_OK(test_run(m) == 40 && !(m->cpu->rflags & HV_EFLAGS_IF) &&
+               test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + 2,
+           "an interrupt is delivered there");
+    test_reset(m);
+    TEST_LOAD(m, code_loop);
+    atomic_store(&m->v->attention, HV_ATTN_EVENT);
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_ATTENTION && m->cpu->rip == TEST_CODE,
+           "attention ends a run at a boundary");
+    atomic_store(&m->v->attention, 0);
+}
+
+TEST_ASM(code_tf, ".code64", "pushfq; orl $0x100, (%rsp); popfq; nop; nop; hlt");
+
+static void test_single_step(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_tf);
+    TAP_OK(test_run(m) == 1 && (m->cpu->dr6 & (1 << 14)), "TF gives #DB with DR6.BS");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + (uint64_t)(code_tf_end - code_tf) - 2,
+           "after the instruction that follows POPF");
+    test_reset(m);
+    TEST_LOAD(m, code_sti);
+    m->cpu->dr[2] = TEST_CODE + 2;
+    m->cpu->dr7 = HV_DR7_INIT | 1 << 4;
+    TAP_OK(test_run(m) == 1 && (m->cpu->dr6 & 15) == 4 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + 2,
+           "an instruction breakpoint gives #DB before it");
+}
+
+/* ---- privilege */
+
+static void test_fast_calls(struct test_machine *m)
+{
+    test_reset_user(m);
+    m->cpu->lstar = TEST_CODE + 0x200;
+    m->cpu->sfmask = HV_EFLAGS_DF;
+    m->cpu->rflags |= HV_EFLAGS_DF | HV_EFLAGS_CF;
+    m->ram[TEST_CODE + 0x200] = 0xf4;
+    TEST_LOAD(m, code_syscall);
+    TAP_OK(test_run(m) == -1 && hv_cpu_cpl(m->cpu) == 0 && m->cpu->gpr[HV_RCX] == TEST_VA + 7,
+           "SYSCALL goes to LSTAR with the return address in RCX");
+    TAP_OK(!(m->cpu->rflags & HV_EFLAGS_DF) && (m->cpu->gpr[HV_R11] & HV_EFLAGS_DF) &&
+               m->cpu->seg[HV_CS].selector == TEST_CODE64 && m->cpu->seg[HV_SS].selector == TEST_DATA,
+           "masks flags and loads segments");
+    m->cpu->rip = TEST_CODE + 0x300;
+    test_load(m, TEST_CODE + 0x300, code_sysret, code_sysret_end);
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_VA + 7 &&
+               test_get64(m, m->cpu->gpr[HV_RSP] + 16) == (TEST_USER_CODE64 | 3),
+           "SYSRET comes back to user mode (whose HLT is #GP)");
+}
+
+static void push_frame(struct test_machine *m, uint64_t rip, uint64_t cs, uint64_t flags, uint64_t rsp,
+                       uint64_t ss)
+{
+    const uint64_t frame[] = {rip, cs, flags, rsp, ss};
+
+    m->cpu->gpr[HV_RSP] = TEST_STACK - sizeof(frame);
+    memcpy(m->ram + m->cpu->gpr[HV_RSP], frame, sizeof(frame));
+}
+
+TEST_ASM(code_user32, ".code32", "mov $0x11223344, %eax; pushl %eax; int $33");
+
+static void test_iret(struct test_machine *m)
+{
+    test_reset_user(m);
+    test_reset(m);
+    test_map(m, 0, TEST_CODE + 0x1000, 7);
+    test_map(m, 1, 0x30000, 7);
+    test_gate(m, 33, 14, 3, 0);
+    TEST_LOAD(m, code_iretq);
+    test_load(m, TEST_CODE + 0x1000, code_user32, code_user32_end);
+    push_frame(m, TEST_VA, TEST_USER_CODE32 | 3, HV_EFLAGS_IF | 2, TEST_VA + 0x2000, TEST_USER_DATA | 3);
+    TAP_OK(test_run(m) == 33, "IRETQ to 32-bit user code, which calls back");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 24) == TEST_VA + 0x1ffc && m->cpu->gpr[HV_RAX] == 0x11223344 &&
+               m->ram[0x30ffc] == 0x44,
+           "it pushed four bytes on its stack");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 16) & HV_EFLAGS_IF, "with the flags of the frame");
+
+    test_reset(m);
+    TEST_LOAD(m, code_iretq);
+    push_frame(m, TEST_CODE, TEST_DATA, 2, TEST_STACK, TEST_DATA);
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_DATA,
+           "IRET to a data segment is #GP with the selector");
+}
+
+/* ---- modes */
+
+TEST_ASM(code_enter_long, ".code32",
+         "mov $0x1000, %eax; mov %eax, %cr3; mov $0x20, %eax; mov %eax, %cr4;"
+         "mov $0xc0000080, %ecx; rdmsr; or $0x100, %eax; wrmsr;"
+         "mov %cr0, %eax; or $0x80000000, %eax; mov %eax, %cr0;"
+         "ljmp $0x08, $(0x10000 + code_enter_long_64 - code_enter_long);"
+         "code_enter_long_64: .code64; movabs $0x1122334455667788, %rax; mov %cs, %ebx; hlt");
+TEST_ASM(code_flat, ".code32",
+         "mov $0x30000, %ebx; movl $0x12345678, (%ebx); pusha; popa; mov 2(%ebx), %ax; call 1f; hlt;"
+         "1: das; lea 1(%ebx,%ebx,2), %edx; ret");
+TEST_ASM(code_limit, ".code32", "mov $0x10, %ax; mov %ax, %ds; mov %fs:0x100, %eax; hlt");
+TEST_ASM(code_real, ".code16",
+         "mov $0x3000, %ax; mov %ax, %ds; movw $0x1234, 4; mov $0xffff, %sp; mov 4, %bx; add %bx, %bx;"
+         "int $0x21; hlt");
+
+static void test_modes(struct test_machine *m)
+{
+    test_reset_32(m);
+    TEST_LOAD(m, code_enter_long);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1122334455667788 && m->cpu->gpr[HV_RBX] == TEST_CODE64,
+           "32-bit code enters long mode");
+    TAP_OK(hv_cpu_64bit(m->cpu) && (m->cpu->efer & HV_EFER_LMA), "and LMA is set");
+
+    test_reset_32(m);
+    TEST_LOAD(m, code_flat);
+    TAP_OK(test_run(m) == -1 && (uint16_t)m->cpu->gpr[HV_RDX] == 1 && m->ram[0x30002] == 0x34,
+           "32-bit code without paging");
+
+    test_reset_32(m);
+    TEST_LOAD(m, code_limit);
+    m->cpu->seg[HV_FS] = (struct hv_segment){.selector = 0x10, .attr = 0x493, .limit = 0xff, .base = 0x30000};
+    TAP_OK(test_run(m) == 13, "an offset beyond a segment's limit is #GP");
+    m->cpu->seg[HV_FS].limit = 0x103;
+    m->cpu->rip = TEST_CODE;
+    test_put64(m, 0x30100, 0x55667788);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x55667788, "one just within is not");
+
+    test_reset_32(m);
+    m->cpu->cr0 = HV_CR0_ET;
+    for (unsigned i = 0; i < HV_NR_SEG; i++)
+        m->cpu->seg[i] = (struct hv_segment){.attr = 0x93, .limit = 0xffff};
+    m->cpu->seg[HV_CS] = (struct hv_segment){.selector = 0x1000, .attr = 0x9b, .limit = 0xffff, .base = 0x10000};
+    m->cpu->rip = 0;
+    m->cpu->idtr = (struct hv_table_register){.base = 0, .limit = 0x3ff};
+    test_put64(m, 0x21 * 4, 0x10000800); /* 1000:0800 */
+    m->ram[0x10800] = 0xf4;
+    TEST_LOAD(m, code_real);
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_HLT && m->cpu->rip == 0x801 && (uint16_t)m->cpu->gpr[HV_RBX] == 0x2468,
+           "real mode reaches its interrupt handler");
+    TAP_OK((uint16_t)m->cpu->gpr[HV_RSP] == 0xfff9, "with six bytes on the stack");
+}
+
+static void test_pae(struct test_machine *m)
+{
+    test_reset_32(m);
+    TEST_LOAD(m, code_flat);
+    test_put64(m, 0x2000, 0x3000 | 1); /* PDPT entry: present only */
+    m->cpu->cr3 = 0x2000;
+    m->cpu->cr4 = HV_CR4_PAE;
+    m->cpu->cr0 |= HV_CR0_PG;
+    TAP_OK(test_run(m) == -1 && m->ram[0x30002] == 0x34, "PAE paging");
+
+    test_reset_32(m);
+    TEST_LOAD(m, code_flat);
+    memset(m->ram + 0x3000, 0, 4096);
+    memcpy(m->ram + 0x3000, &(uint32_t){0x83}, 4); /* 4 MiB at 0 */
+    m->cpu->cr3 = 0x3000;
+    m->cpu->cr4 = HV_CR4_PSE;
+    m->cpu->cr0 |= HV_CR0_PG;
+    TAP_OK(test_run(m) == -1 && m->ram[0x30002] == 0x34, "32-bit paging with a 4 MiB page");
+}
+
+/* ---- code that changes */
+
+TEST_ASM(code_patch_next, ".code64", "movb $0x2a, 1f+1(%rip); 1: mov $1, %al; hlt");
+TEST_ASM(code_patched, ".code64", "mov $1, %eax; hlt");
+TEST_ASM(code_patcher, ".code64", "movb $7, (%rbx); jmp *%rdx");
+
+static void test_self_modifying(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_patch_next);
+    TAP_OK(test_run(m) == -1 && (uint8_t)m->cpu->gpr[HV_RAX] == 0x2a, "code overwrites its next instruction");
+
+    test_reset(m);
+    TEST_LOAD(m, code_patched);
+    test_load(m, TEST_CODE + 0x1000, code_patcher, code_patcher_end);
+    (void)test_run(m);
+    TAP_OK(m->cpu->gpr[HV_RAX] == 1, "code that was executed");
+    test_map(m, 8, TEST_CODE, P | W);
+    m->cpu->rip = TEST_CODE + 0x1000;
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8001;
+    m->cpu->gpr[HV_RDX] = TEST_CODE;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 7, "is seen changed through another mapping");
+
+    TAP_OK(hv_memory_write(&m->domain.mem, hv_gpa_of(TEST_CODE + 1), "\x09", 1) == 0, "the hypervisor writes there");
+    m->cpu->rip = TEST_CODE;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 9, "and that is seen too");
+}
+
+/* ---- strings */
+
+static void test_rep_restart(struct test_machine *m)
+{
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    TEST_LOAD(m, code_stosb);
+    m->cpu->gpr[HV_RDI] = TEST_VA + 0x8f00;
+    m->cpu->gpr[HV_RCX] = 0x200;
+    m->cpu->gpr[HV_RAX] = 0x5a;
+    TAP_OK(test_run(m) == 14 && m->cpu->gpr[HV_RCX] == 0x100 && m->cpu->gpr[HV_RDI] == TEST_VA + 0x9000,
+           "REP STOS faults with its registers where it was");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE && m->ram[0x40fff] == 0x5a, "at its own RIP");
+    test_map(m, 9, 0x50000, P | W);
+    m->cpu->rip = TEST_CODE;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0 && m->ram[0x500ff] == 0x5a && !m->ram[0x50100],
+           "and goes on when it is restarted");
+
+    test_reset(m);
+    TEST_LOAD(m, code_movsb);
+    memcpy(m->ram + 0x30000, "ab", 2);
+    m->cpu->gpr[HV_RSI] = 0x30000;
+    m->cpu->gpr[HV_RDI] = 0x30002;
+    m->cpu->gpr[HV_RCX] = 4094;
+    TAP_OK(test_run(m) == -1 && memcmp(m->ram + 0x30ff0, "abababababababab", 16) == 0,
+           "REP MOVS into its own source repeats it");
+}
+
+/* ---- the machine around */
+
+TEST_ASM(code_machine, ".code64",
+         "mov $0x5a, %al; out %al, $0x60; xor %eax, %eax; in $0x60, %al; mov %eax, %esi;"
+         "vmcall; mov %rax, %rdi; mov $0x77, %eax; mov %eax, (%rbx); mov (%rbx), %edx; hlt");
+TEST_ASM(code_rdmsr, ".code64", "mov $0xbad, %ecx; rdmsr; hlt");
+TEST_ASM(code_sse, ".code64", "movdqu (%rbx), %xmm1; paddd %xmm1, %xmm1; movdqu %xmm1, (%rbx); hlt");
+
+static void test_around(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_machine);
+    m->cpu->gpr[HV_RBX] = TEST_DEVICE;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RSI] == 0x5a, "ports");
+    TAP_OK(m->hypercalls == 1 && m->cpu->gpr[HV_RDI] == 0x600d, "a hypercall");
+    TAP_OK(m->device_value == 0x77 && m->cpu->gpr[HV_RDX] == 0x77, "a device register");
+    test_reset(m);
+    TEST_LOAD(m, code_rdmsr);
+    TAP_OK(test_run(m) == 13, "an unknown MSR is #GP");
+
+    for (unsigned crossing = 0; crossing < 2; crossing++) {
+        uint64_t at = crossing ? 0x8ff8 : 0x8000;
+
+        test_reset(m);
+        test_map(m, 8, 0x40000, P | W);
+        test_map(m, 9, 0x41000, P | W);
+        TEST_LOAD(m, code_sse);
+        m->cpu->gpr[HV_RBX] = TEST_VA + at;
+        test_put64(m, 0x40000 + at - 0x8000 + 8, 0x0000000400000003);
+        TAP_OK(test_run(m) == -1 && test_get64(m, 0x40000 + at - 0x8000 + 8) == 0x0000000800000006,
+               "a vector instruction with memory %s", crossing ? "over two pages" : "in a page");
+    }
+    test_reset(m);
+    TEST_LOAD(m, code_sse);
+    m->cpu->cr0 |= HV_CR0_TS;
+    TAP_OK(test_run(m) == 7, "CR0.TS makes it #NM");
+}
+
+int main(void)
+{
+    static struct test_machine m;
+
+    if (!test_new(&m)) {
+        printf("Bail out! no machine\n");
+        return 1;
+    }
+    test_arithmetic(&m);
+    test_paging(&m);
+    test_accessed_dirty(&m);
+    test_page_crossing(&m);
+    test_crossing_code(&m);
+    test_invalidation(&m);
+    test_frames(&m);
+    test_software_interrupts(&m);
+    test_nested_faults(&m);
+    test_canonical(&m);
+    test_interrupts(&m);
+    test_single_step(&m);
+    test_fast_calls(&m);
+    test_iret(&m);
+    test_modes(&m);
+    test_pae(&m);
+    test_self_modifying(&m);
+    test_rep_restart(&m);
+    test_around(&m);
+    test_free(&m);
+    return tap_done();
+}
