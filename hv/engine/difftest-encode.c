@@ -203,11 +203,15 @@ static unsigned encode_vex(struct dt_gen *g, uint8_t rex, uint8_t opcode, uint8_
 
 /* Bytes of the one-byte map that are the start of something longer: all after them would be out of
  * control. */
-static bool is_escape(uint8_t opcode)
+static bool is_escape(const struct group *group, uint8_t opcode)
 {
     static const uint8_t escapes[] = {0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x62, 0x64, 0x65,
                                       0x66, 0x67, 0xc4, 0xc5, 0xf0, 0xf2, 0xf3};
 
+    if (group->map == MAP_0F)
+        return opcode == 0x38 || opcode == 0x3a || opcode == 0x0f;
+    if (group->map != MAP_1)
+        return false;
     return (opcode & 0xf0) == 0x40 || memchr(escapes, opcode, sizeof(escapes));
 }
 
@@ -228,7 +232,7 @@ bool dt_make_candidate(struct dt_gen *g, struct dt_candidate *c)
     pick_memop(g, &c->memop);
     if (group->count)
         opcode = group->opcodes[dt_below(g, group->count)];
-    if (group->map == MAP_1 && is_escape(opcode))
+    if (is_escape(group, opcode))
         return false;
     if (dt_chance(g, 55))
         rex = (uint8_t)dt_below(g, 16);

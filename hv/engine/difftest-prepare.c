@@ -296,9 +296,14 @@ static bool prepare_popf(struct dt_gen *g, struct dt_candidate *c)
     return true;
 }
 
+/* Which of the bytes a page fault is reported for differs between processors. */
 static bool prepare_maskmov(struct dt_gen *g, struct dt_candidate *c)
 {
+    bool faults = g->faults;
+
+    g->faults = false;
     point_register(g, c, HV_RDI, 16);
+    g->faults = faults;
     if (c->insn.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS)
         return false;
     return true;
@@ -373,6 +378,20 @@ static bool is_misplaced(const struct dt_gen *g, const struct dt_candidate *c)
     return c->memory && c->memory->size == 128 && c->memop.form == DT_FORM_STACK && !g->faults;
 }
 
+/* Long x87 operands are read and written in parts and in no particular order: which of two bad
+ * pages is reported differs, and the good one may have been written. */
+static bool place_memory(struct dt_gen *g, struct dt_candidate *c)
+{
+    bool parts = c->memory->size > 128 || c->memory->size == 80, faults = g->faults;
+
+    if (parts && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
+        return false;
+    g->faults = faults && !parts;
+    dt_place_memory(g, c);
+    g->faults = faults;
+    return true;
+}
+
 bool dt_prepare(struct dt_gen *g, struct dt_candidate *c)
 {
     prepare_fn *prepare = find_prepare(&c->insn);
@@ -383,7 +402,5 @@ bool dt_prepare(struct dt_gen *g, struct dt_candidate *c)
         return false;
     if (prepare && !prepare(g, c))
         return false;
-    if (c->memory && c->nr_setup < DT_SETUP_INSNS)
-        dt_place_memory(g, c);
-    return true;
+    return !c->memory || place_memory(g, c);
 }

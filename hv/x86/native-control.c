@@ -35,15 +35,6 @@ static void reset_unit(uint8_t *image)
     rotate_stack(image, old_top);
 }
 
-void native_enter_mmx(uint8_t *image)
-{
-    unsigned old_top = physical(image, 0);
-
-    hv_fx_put16(image, HV_FX_FSW, hv_fx_get16(image, HV_FX_FSW) & 0xc7ff);
-    image[HV_FX_FTW] = 0xff;
-    rotate_stack(image, old_top);
-}
-
 static int do_ldmxcsr(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
                       struct hv_fault *fault)
 {

@@ -66,8 +66,5 @@ int native_describe(struct hv_native_insn *insn, const ZydisDecodedInstruction *
 /* Writes the stub of @insn to @code; gives its length, or 0 when @room bytes are too few. */
 size_t native_emit_stub(const struct hv_native_insn *insn, uint8_t *code, size_t room);
 
-/* The transition from x87 to MMX: top of stack 0, all registers in use. */
-void native_enter_mmx(uint8_t *image);
-
 /* The C function for a control instruction, or NULL. */
 native_helper_fn *native_find_helper(ZydisMnemonic mnemonic);

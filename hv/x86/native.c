@@ -160,6 +160,14 @@ bool hv_native_x87_pending(const struct hv_native_insn *insn, const struct hv_cp
     return insn->waits && (hv_fx_get16(cpu->xsave, HV_FX_FSW) & HV_FSW_ES);
 }
 
+bool hv_native_stored(const struct hv_native_insn *insn, const struct hv_cpu *cpu)
+{
+    uint16_t fcw = hv_fx_get16(cpu->xsave, HV_FX_FCW), fsw = hv_fx_get16(cpu->xsave, HV_FX_FSW);
+
+    /* An inexact result is stored, unmasked or not. */
+    return !insn->waits || !(fsw & ~fcw & HV_FSW_FLAGS & ~HV_FSW_PE);
+}
+
 static int raise_fault(struct hv_fault *fault, uint8_t vector)
 {
     *fault = (struct hv_fault){.vector = vector, .has_error_code = vector == HV_VEC_GP};
@@ -206,8 +214,6 @@ static void undo_apply(const struct undo *undo, const struct hv_native_insn *ins
                        struct hv_cpu *cpu)
 {
     memcpy(cpu->xsave, undo->legacy, sizeof(undo->legacy));
-    if (insn->info.mmx) /* happens all the same */
-        native_enter_mmx(cpu->xsave);
     for (unsigned i = 0; i < NATIVE_NR_GPR; i++)
         if (insn->key.gpr[i].written)
             cpu->gpr[insn->key.gpr[i].guest] = undo->gpr[i];
@@ -222,7 +228,9 @@ static bool is_tiny(const uint8_t *element, unsigned bytes)
     return (value & fraction) && !(value & exponent);
 }
 
-/* Masked, an exact tiny result raises no underflow; unmasked it does. */
+/* Masked, an exact tiny result raises no underflow; unmasked it does. (The precision flag beside an
+ * unmasked underflow or overflow is that of the masked response, so it may be set where the
+ * processor leaves it clear.) */
 static bool has_tiny_result(const struct hv_native_insn *insn, const struct hv_cpu *cpu)
 {
     const uint8_t *result;

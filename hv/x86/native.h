@@ -46,6 +46,9 @@ const struct hv_native_info *hv_native_info(const struct hv_native_insn *insn);
  * none). This comes before any access to its memory operand. hv_native_execute looks too. */
 bool hv_native_x87_pending(const struct hv_native_insn *insn, const struct hv_cpu *cpu);
 
+/* After hv_native_execute: whether a store has been made, which an unmasked x87 exception keeps from happening. */
+bool hv_native_stored(const struct hv_native_insn *insn, const struct hv_cpu *cpu);
+
 /* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is
  * the operand in host memory, readable and writable as the instruction needs: the guest's page
  * itself, or a bounce buffer (16-byte aligned, filled with the old contents for whoever only writes

@@ -37,6 +37,7 @@
 #define HV_FCW_FIXED    0x40   /* reads as one */
 #define HV_FCW_BITS     0x1f3f /* what software can change */
 #define HV_FSW_FLAGS    0x3f
+#define HV_FSW_PE       0x20 /* precision */
 #define HV_FSW_SF       0x40
 #define HV_FSW_ES       0x80   /* an exception is pending */
 #define HV_FSW_B        0x8000 /* mirrors ES */
@@ -46,6 +47,8 @@
 #define HV_MXCSR_MASK  0xffff /* bits that may be set; DAZ is there on every x86-64 processor */
 #define HV_MXCSR_FLAGS 0x3f
 #define HV_MXCSR_MASKS 0x1f80
+#define HV_MXCSR_OE    (1u << 3)
+#define HV_MXCSR_PE    (1u << 5)
 #define HV_MXCSR_UE    (1u << 4)
 #define HV_MXCSR_UM    (1u << 11)
 #define HV_MXCSR_FTZ   (1u << 15)

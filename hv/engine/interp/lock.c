@@ -171,8 +171,10 @@ INTERP_INLINE void compare_exchange(struct hv_cpu *cpu, struct interp_op *op, st
         CMPXCHG_ASM("l", "k");
     else
         CMPXCHG_ASM("q", "q");
-    place_done(cpu, op, x, &p, bytes);
     interp_set_flags(cpu, INTERP_ARITH, interp_ax_flags((uint16_t)a));
+    /* Memory is written in any case; a register only if it was equal, and else keeps its upper half. */
+    if (p.memory || (cpu->rflags & HV_EFLAGS_ZF))
+        place_done(cpu, op, x, &p, bytes);
     if (!(cpu->rflags & HV_EFLAGS_ZF))
         interp_set(cpu, HV_RAX * 8, bytes, old);
 }

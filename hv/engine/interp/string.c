@@ -44,10 +44,12 @@ static void compare(struct hv_cpu *cpu, unsigned bytes, uint64_t a, uint64_t b)
 INTERP_INLINE void one(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum string what,
                        unsigned bytes)
 {
-    uint64_t a = cpu->gpr[HV_RAX];
+    uint64_t a = cpu->gpr[HV_RAX], b = 0;
     bool uses_si = what == STRING_MOVS || what == STRING_LODS || what == STRING_CMPS;
     bool uses_di = what != STRING_LODS;
 
+    if (what == STRING_CMPS || what == STRING_SCAS) /* first, as processors do: it shows if both fault */
+        b = interp_read(x, op, pointer(cpu, op, x, HV_RDI, bytes, false), bytes);
     if (uses_si)
         a = interp_read(x, op, pointer(cpu, op, x, HV_RSI, bytes, false), bytes);
     if (what == STRING_MOVS || what == STRING_STOS)
@@ -55,7 +57,7 @@ INTERP_INLINE void one(struct hv_cpu *cpu, struct interp_op *op, struct interp *
     else if (what == STRING_LODS)
         interp_set(cpu, HV_RAX * 8, bytes, a);
     else
-        compare(cpu, bytes, a, interp_read(x, op, pointer(cpu, op, x, HV_RDI, bytes, false), bytes));
+        compare(cpu, bytes, a, b);
     if (uses_si)
         advance(cpu, op, HV_RSI, bytes);
     if (uses_di)
@@ -131,6 +133,8 @@ static bool repeat_ends(const struct hv_cpu *cpu, const struct interp_op *op, en
 INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum string what,
                           unsigned bytes)
 {
+    uint64_t flags = cpu->rflags;
+
     for (;;) {
         uint64_t count = interp_get(cpu, HV_RCX * 8, op->address_bytes), n;
 
@@ -138,6 +142,7 @@ INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct inter
             return true;
         n = x->stepping ? 0 : chunk(cpu, op, x, what, bytes, count);
         if (n == 0) {
+            cpu->rflags = flags; /* so that a comparison which faults leaves those from before the first one */
             one(cpu, op, x, what, bytes);
             n = 1;
         }

@@ -213,10 +213,11 @@ static INTERP_HANDLER(clts)
 
 static INTERP_HANDLER(lmsw)
 {
-    uint64_t value = interp_operand(cpu, op, x, 0, 2);
     struct hv_fault fault;
+    uint64_t value;
 
-    need_kernel(cpu, op, x);
+    need_kernel(cpu, op, x); /* before it reads memory */
+    value = interp_operand(cpu, op, x, 0, 2);
     /* PE can be set, not cleared. */
     value = (cpu->cr0 & ~0xeull) | (value & 0xf);
     must(x, op, hv_x86_write_cr(x->v, 0, value, &fault), &fault);

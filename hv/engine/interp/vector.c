@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "hv/x86/xstate.h"
+
 /* SDM volume 3, tables 2-1 "Action taken by x87 FPU instructions" and 13-1 for SSE. */
 static void check_usable(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
                          const struct hv_native_info *info)
@@ -26,6 +28,22 @@ static void execute(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, 
         interp_raise(x, op, &fault);
 }
 
+/* An unmasked x87 exception keeps a store from happening, and then the store cannot fault either. So it is
+ * tried on a scratch operand first. */
+static bool is_store_suppressed(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
+{
+    uint8_t saved[HV_FX_BYTES], scratch[HV_NATIVE_MEMORY_MAX] = {0};
+
+    if ((hv_fx_get16(cpu->xsave, HV_FX_FCW) & HV_FCW_MASKS) == HV_FCW_MASKS)
+        return false;
+    memcpy(saved, cpu->xsave, sizeof(saved));
+    execute(cpu, op, x, scratch);
+    if (!hv_native_stored(op->aux, cpu))
+        return true;
+    memcpy(cpu->xsave, saved, sizeof(saved));
+    return false;
+}
+
 static void execute_with_memory(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
                                 const struct hv_native_info *info)
 {
@@ -36,6 +54,8 @@ static void execute_with_memory(struct hv_cpu *cpu, struct interp_op *op, struct
 
     if (info->aligned && (va & (bytes - 1)))
         interp_raise_code(x, op, HV_VEC_GP, 0);
+    if (info->x87 && info->writes_memory && is_store_suppressed(cpu, op, x))
+        return;
     host = interp_host(x, op, va, bytes, info->writes_memory);
     if (host) {
         execute(cpu, op, x, host);
@@ -45,7 +65,8 @@ static void execute_with_memory(struct hv_cpu *cpu, struct interp_op *op, struct
     }
     if (info->writes_memory)
         interp_check_write(x, op, va, bytes);
-    interp_read_bytes(x, op, va, bounce, bytes);
+    if (info->reads_memory)
+        interp_read_bytes(x, op, va, bounce, bytes);
     execute(cpu, op, x, bounce);
     if (info->writes_memory)
         interp_write_bytes(x, op, va, bounce, bytes);
