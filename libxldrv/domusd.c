@@ -213,7 +213,7 @@ static int run(Daemon *d, int ready_fd)
         g_main_loop_run(d->loop);
         notify("STOPPING=1");
     }
-    xldrv_server_free(d->server);
+    g_clear_pointer(&d->server, xldrv_server_free);
     xldrv_driver_free(d->driver);
     g_main_loop_unref(d->loop);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -7,6 +7,7 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "libxldrv/host/socket.h"
 #include "libxldrv/rpc/rpc.h"
@@ -102,6 +103,7 @@ static struct domctl *connect_to(XldrvInstance *instance, int timeout_ms, GError
     if (rc < 0) {
         xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot reach the hypervisor of domain '%s': %s",
                         instance->name, g_strerror(-rc));
+        close(fd);
         return NULL;
     }
     domctl_set_log(ctl, log_call, instance);
@@ -134,7 +136,7 @@ gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, Xldrv
     rc = fn(instance->ctl, arg);
     if (rc >= 0)
         return TRUE;
-    if (rc == -EPIPE || rc == -ETIMEDOUT)
+    if (rc == -EPIPE || rc == -ETIMEDOUT || rc == -EPROTO)
         g_clear_pointer(&instance->ctl, domctl_free); /* useless; the next call makes another */
     return fail(instance, what, rc, error);
 }
@@ -326,13 +328,17 @@ static void ask_to_end(XldrvInstance *instance)
 {
     g_autoptr(GError) why = NULL;
     struct domctl *ctl = connect_to(instance, DESTROY_TIMEOUT_MS, &why);
+    int rc;
 
     if (!ctl) {
         g_debug("%s", why->message);
         return;
     }
-    domctl_destroy(ctl);
+    rc = domctl_destroy(ctl);
     domctl_free(ctl);
+    /* It has no domain yet, so there is nothing that it could put in order. */
+    if (rc == -ESRCH)
+        xldrv_process_kill(instance->process, SIGKILL);
 }
 
 void xldrv_instance_destroy(XldrvInstance *instance)

@@ -1,0 +1,77 @@
+/* Settings: the defaults, every kind of value, and that what is wrong is refused by name. */
+#include "config.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "libxldrv/settings.h"
+
+static gboolean load(XldrvSettings *settings, const char *text, GError **error)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "domusd-test-XXXXXX", NULL);
+    int fd = g_mkstemp(path);
+    gboolean ok;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_close(fd, NULL);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    ok = xldrv_settings_load(settings, path, TRUE, error);
+    g_unlink(path);
+    return ok;
+}
+
+static void test_defaults(void)
+{
+    XldrvSettings settings;
+
+    g_assert_true(xldrv_settings_load(&settings, "/nonexistent/domusd.conf", FALSE, NULL));
+    g_assert_cmpuint(settings.socket_mode, ==, 0600);
+    g_assert_cmpuint(settings.limits.max_clients, ==, xldrv_default_limits.max_clients);
+    g_assert_null(settings.engine);
+}
+
+static void test_values(void)
+{
+    XldrvSettings settings;
+    g_autoptr(GError) why = NULL;
+
+    g_assert_true(load(&settings,
+                       "[hypervisor]\nengine = interp\n[sockets]\nmode=0666\n"
+                       "[clients]\nmax=7\nkeepalive_interval=-1\n[log]\nverbosity=2\n",
+                       &why));
+    g_assert_no_error(why);
+    g_assert_cmpstr(settings.engine, ==, "interp");
+    g_assert_cmpuint(settings.socket_mode, ==, 0666);
+    g_assert_cmpuint(settings.limits.max_clients, ==, 7);
+    g_assert_cmpint(settings.limits.keepalive_interval, ==, -1);
+    g_assert_cmpint(settings.verbosity, ==, 2);
+    xldrv_settings_clear(&settings);
+}
+
+static void test_bad(void)
+{
+    static const struct {
+        const char *text, *culprit;
+    } rows[] = {
+        {"[hypervisor]\nengin=interp\n", "engin"}, {"[teapot]\nx=1\n", "teapot"},
+        {"[clients]\nmax=many\n", "many"},         {"[clients]\nmax=0\n", "max"},
+        {"[sockets]\nmode=999\n", "999"},          {"[workers]\nmin=9\nmax=3\n", "above max"},
+        {"nonsense\n", "nonsense"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        XldrvSettings settings;
+        g_autoptr(GError) why = NULL;
+        g_assert_false(load(&settings, rows[i].text, &why));
+        g_assert_nonnull(strstr(why->message, rows[i].culprit));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/settings/defaults", test_defaults);
+    g_test_add_func("/settings/values", test_values);
+    g_test_add_func("/settings/bad", test_bad);
+    return g_test_run();
+}
