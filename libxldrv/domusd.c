@@ -15,6 +15,7 @@
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/host/daemon.h"
 #include "libxldrv/host/log.h"
+#include "libxldrv/host/socket.h"
 #include "libxldrv/rpc/activation.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/settings.h"
@@ -90,8 +91,9 @@ typedef struct {
 static gboolean listen_one(Daemon *d, const char *name, guint mode, gboolean readonly, GError **error)
 {
     g_autofree char *path = g_build_filename(d->paths->socket_dir, name, NULL);
+    g_autofree char *short_path = xldrv_socket_short_path(path, error);
 
-    return xldrv_server_listen_unix(d->server, path, mode, readonly, error);
+    return short_path && xldrv_server_listen_unix(d->server, short_path, mode, readonly, error);
 }
 
 /* Sockets that the service manager opened, which it may name otherwise than we do. */
@@ -199,15 +201,17 @@ static void notify(const char *state)
 /* Serves until a signal ends it; @ready_fd (taken; or -1) is told when clients can come. */
 static int run(Daemon *d, int ready_fd)
 {
+    g_autofree char *log_path = g_build_filename(d->paths->log_dir, "domusd.log", NULL);
     g_autoptr(GError) why = NULL;
     gboolean ok;
 
     d->loop = g_main_loop_new(NULL, FALSE);
     ok = start(d, &why);
-    if (!ok)
+    if (!ok) {
         g_printerr("domusd: %s\n", why->message);
-    xldrv_daemon_tell_parent(ready_fd, ok);
-    if (ok) {
+        xldrv_daemon_failed(ready_fd);
+    } else {
+        xldrv_daemon_ready(ready_fd, log_path);
         notify("READY=1");
         xldrv_driver_autostart(d->driver);
         g_main_loop_run(d->loop);

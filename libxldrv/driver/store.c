@@ -4,6 +4,7 @@
 #include "libxldrv/driver/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "libxldrv/host/socket.h"
 #include "libxldrv/rpc/rpc.h"
 
+#define SOCKET_NAME        "socket"
 #define CONNECT_TIMEOUT_MS 5000
 #define START_TIMEOUT_MS   15000
 
@@ -56,15 +58,35 @@ static gboolean wait_until_it_answers(XldrvStore *store, const XldrvProcess *pro
     return TRUE;
 }
 
+/* Descriptor 3 of the daemon is the directory of its socket, whose path may be too long for an address. */
+static XldrvProcess *spawn_daemon(XldrvStore *store, GError **error)
+{
+    const char *argv[] = {store->daemon, "--socket", "/proc/self/fd/3/" SOCKET_NAME, NULL, NULL, NULL};
+    g_autofree char *dir = g_path_get_dirname(store->socket);
+    int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const XldrvSpawn spawn = {.argv = argv, .fds = &dir_fd, .n_fds = 1, .log_path = store->log_path};
+    XldrvProcess *process;
+
+    if (dir_fd < 0) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open '%s': %s", dir, g_strerror(errno));
+        return NULL;
+    }
+    if (*store->root) {
+        argv[3] = "--root";
+        argv[4] = store->root;
+    }
+    process = xldrv_process_spawn(&spawn, error);
+    close(dir_fd);
+    return process;
+}
+
 static gboolean start_daemon(XldrvStore *store, GError **error)
 {
-    const char *const argv[] = {store->daemon, *store->root ? "--root" : NULL, store->root, NULL};
-    const XldrvSpawn spawn = {.argv = argv, .log_path = store->log_path};
     g_autoptr(XldrvProcess) process = NULL;
 
     if (answers(store, NULL))
         return TRUE;
-    process = xldrv_process_spawn(&spawn, error);
+    process = spawn_daemon(store, error);
     if (!process || !wait_until_it_answers(store, process, error))
         return FALSE;
     g_info("started the store daemon, process %d", (int)process->pid);
@@ -96,7 +118,7 @@ XldrvStore *xldrv_store_new(const XldrvPaths *paths, const char *daemon, GError 
     g_mutex_init(&store->lock);
     store->root = g_strdup(paths->root);
     store->daemon = g_strdup(daemon);
-    store->socket = g_build_filename(paths->store_dir, "socket", NULL);
+    store->socket = g_build_filename(paths->store_dir, SOCKET_NAME, NULL);
     store->log_path = g_build_filename(paths->log_dir, "xenstored.log", NULL);
     short_path = xldrv_socket_short_path(store->socket, error);
     if (!short_path)

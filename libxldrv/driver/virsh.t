@@ -172,7 +172,7 @@ def events(host):
     host.virsh_args("define", host.write_xml(host.virsh("dumpxml one").out))
     tap.ok(watcher.expect(r"'one': Defined Updated", 10), "event: updated", watcher.text)
     host.virsh("desc one --title new")
-    tap.ok(watcher.expect(r"event 'metadata-change' for domain 'one': title", 10), "event: metadata", watcher.text)
+    tap.ok(watcher.expect(r"event 'metadata-change' for domain 'one': type title", 10), "event: metadata", watcher.text)
     host.virsh("domrename drei three")
     tap.ok(watcher.expect(r"'drei': Undefined Renamed", 10), "event: renamed from", watcher.text)
     tap.ok(watcher.expect(r"'three': Defined Renamed", 10), "event: renamed to", watcher.text)

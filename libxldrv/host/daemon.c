@@ -47,7 +47,7 @@ int xldrv_daemon_lock(const char *path, GError **error)
 
 /* ---- background */
 
-/* The child says one byte when it is ready and closes; nothing means that it failed, and said why itself. */
+/* The child says one byte when it is ready; the end without it means that it failed, and said why itself. */
 static int wait_for_child(int fd, pid_t pid)
 {
     char ready;
@@ -98,11 +98,25 @@ gboolean xldrv_daemon_fork(int *ready_fd, int *status)
     return TRUE;
 }
 
-void xldrv_daemon_tell_parent(int ready_fd, gboolean ready)
+void xldrv_daemon_ready(int ready_fd, const char *log_path)
 {
+    int log_fd;
+
     if (ready_fd < 0)
         return;
-    if (ready && write(ready_fd, "1", 1) != 1)
+    log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+    if (log_fd < 0)
+        g_warning("the log goes nowhere: cannot open '%s': %s", log_path, g_strerror(errno));
+    dup2(log_fd < 0 ? STDOUT_FILENO : log_fd, STDERR_FILENO); /* standard output is /dev/null */
+    if (log_fd >= 0)
+        close(log_fd);
+    if (write(ready_fd, "1", 1) != 1)
         g_warning("nobody waits to hear that the daemon is ready");
     close(ready_fd);
+}
+
+void xldrv_daemon_failed(int ready_fd)
+{
+    if (ready_fd >= 0)
+        close(ready_fd);
 }

@@ -11,6 +11,8 @@ int xldrv_daemon_lock(const char *path, GError **error);
  * parent once the child is ready or has failed, with the exit status. Before there are threads. */
 gboolean xldrv_daemon_fork(int *ready_fd, int *status);
 
-/* Tells the parent (@ready_fd, taken; -1: there is none) that the daemon is ready, or with @ready FALSE that it
- * is not. */
-void xldrv_daemon_tell_parent(int ready_fd, gboolean ready);
+/* In the background: sends standard error to @log_path and tells the parent (@ready_fd, taken; -1: there is
+ * none) that the daemon is ready. */
+void xldrv_daemon_ready(int ready_fd, const char *log_path);
+/* Lets the parent know that it failed, which has been said on standard error. */
+void xldrv_daemon_failed(int ready_fd);
