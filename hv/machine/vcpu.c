@@ -490,7 +490,10 @@ static void run_guest(struct hv_vcpu *v)
 static void *hv_vcpu_main(void *opaque)
 {
     struct hv_vcpu *v = opaque;
+    char name[16];
 
+    snprintf(name, sizeof(name), "vcpu%u", v->id);
+    pthread_setname_np(pthread_self(), name); /* of another thread it would open a file in /proc */
     while (wait_turn(v)) {
         uint32_t attention = atomic_fetch_and(&v->attention, HV_ATTN_EXIT);
 
@@ -603,13 +606,10 @@ void hv_vcpu_free(struct hv_vcpu *v)
 static int start_thread(struct hv_vcpu *v)
 {
     struct hv_vcpu_run *run = v->run;
-    char name[16];
     int rc = pthread_create(&run->thread, NULL, hv_vcpu_main, v);
 
     if (rc)
         return -rc;
-    snprintf(name, sizeof(name), "vcpu%u", v->id);
-    pthread_setname_np(run->thread, name);
     if (pthread_getcpuclockid(run->thread, &run->cpu_clock))
         run->cpu_clock = CLOCK_THREAD_CPUTIME_ID;
     atomic_store(&run->started, true);
@@ -625,7 +625,8 @@ int hv_vcpus_start(struct hv_domain *d)
     hv_time_fill_wallclock(d);
     for (unsigned i = 0; i < d->nr_vcpus; i++)
         hv_time_fill_vcpu(d->vcpus[i], &hv_vcpu_info(d->vcpus[i])->time);
-    sigfillset(&all); /* signals are the main thread's */
+    sigfillset(&all); /* signals are the main thread's, but for the sandbox's own */
+    sigdelset(&all, SIGSYS);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     for (unsigned i = 0; !rc && i < d->nr_vcpus; i++)
         rc = start_thread(d->vcpus[i]);

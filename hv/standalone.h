@@ -1,0 +1,32 @@
+/* domus-hv run: one domain without a toolstack. */
+#pragma once
+
+#include "hv/types.h"
+
+struct hv_engine_ops;
+
+struct hv_standalone_options {
+    const char *kernel, *ramdisk, *cmdline; /* ramdisk and cmdline may be NULL */
+    const char *name;
+    uint64_t memory_kib;
+    unsigned vcpus;
+    const struct hv_engine_ops *engine;
+    const char *console; /* "stdio" or a path */
+    bool stats;
+    bool store; /* with a store of its own */
+};
+
+/* Exit statuses of `domus-hv run`; see domus-hv(8). */
+enum hv_exit {
+    HV_EXIT_POWEROFF = 0,
+    HV_EXIT_FAILURE = 1,
+    HV_EXIT_USAGE = 2,
+    HV_EXIT_REBOOT = 3,
+    HV_EXIT_CRASH = 4,
+    HV_EXIT_WATCHDOG = 5,
+    HV_EXIT_SUSPEND = 6,
+    HV_EXIT_QUIT = 7, /* by the user, the guest was still running */
+};
+
+/* Builds and runs the domain; returns an enum hv_exit. */
+int hv_standalone_run(const struct hv_standalone_options *options);
