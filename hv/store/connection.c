@@ -15,11 +15,15 @@
 /* An answer or event on its way out. */
 struct message {
     struct message *next;
-    uint64_t hash; /* of events, to find equal ones */
     bool is_event;
+    uint64_t hash; /* events: to find equal ones */
+    struct message *next_alike, **link_alike;
     size_t bytes;
     uint8_t data[]; /* struct xsd_sockmsg and payload */
 };
+
+/* A domain may make thousands of events wait, each to be compared with those before. */
+#define EVENT_BUCKETS 256u
 
 struct open_tx {
     struct open_tx *next;
@@ -45,6 +49,7 @@ struct hv_xs_conn {
     size_t out_sent;  /* of the first message */
     size_t out_bytes; /* of all */
     unsigned out_answers;
+    struct message *events[EVENT_BUCKETS]; /* those of out, by hash */
 
     struct hv_xs_watch *watches;
     struct open_tx *txs;
@@ -200,6 +205,24 @@ static struct message *new_message(const struct xsd_sockmsg *header, const void 
     return m;
 }
 
+static void remember_event(struct hv_xs_conn *c, struct message *m)
+{
+    struct message **bucket = &c->events[m->hash % EVENT_BUCKETS];
+
+    m->next_alike = *bucket;
+    m->link_alike = bucket;
+    if (m->next_alike)
+        m->next_alike->link_alike = &m->next_alike;
+    *bucket = m;
+}
+
+static void forget_event(struct message *m)
+{
+    *m->link_alike = m->next_alike;
+    if (m->next_alike)
+        m->next_alike->link_alike = m->link_alike;
+}
+
 /* A toolstack may watch everything and be busy for a while. */
 #define PRIVILEGED_QUEUE_FACTOR 16
 
@@ -219,6 +242,8 @@ static void queue(struct hv_xs_conn *c, struct message *m)
     c->out_tail = &m->next;
     c->out_bytes += m->bytes;
     c->out_answers += !m->is_event;
+    if (m->is_event)
+        remember_event(c, m);
     tell_ready(c);
 }
 
@@ -232,25 +257,27 @@ void hv_xs_conn_answer(struct hv_xs_conn *c, const struct xsd_sockmsg *request, 
 }
 
 /* An event that says the same as one still waiting adds nothing, and dropping it keeps a domain that does not
- * read from filling our memory. The first message may have been sent in part. */
+ * read from filling our memory. */
 static bool is_queued(const struct hv_xs_conn *c, const struct message *event)
 {
-    for (const struct message *m = c->out ? c->out->next : NULL; m; m = m->next)
-        if (m->is_event && m->hash == event->hash && m->bytes == event->bytes &&
-            !memcmp(m->data, event->data, m->bytes))
+    for (const struct message *m = c->events[event->hash % EVENT_BUCKETS]; m; m = m->next_alike) {
+        bool being_sent = m == c->out && c->out_sent > 0;
+
+        if (m->hash == event->hash && m->bytes == event->bytes && !being_sent && !memcmp(m->data, event->data, m->bytes))
             return true;
+    }
     return false;
 }
 
 void hv_xs_conn_event(struct hv_xs_conn *c, const char *path, const char *token)
 {
-    char payload[XENSTORE_PAYLOAD_MAX * 2];
+    char payload[XENSTORE_PAYLOAD_MAX];
     size_t path_bytes = strlen(path) + 1, token_bytes = strlen(token) + 1;
     struct xsd_sockmsg header = {.type = XS_WATCH_EVENT, .len = (uint32_t)(path_bytes + token_bytes)};
     struct message *m;
 
-    /* What does not fit into a message cannot be told; libxenstore never waits for such. */
-    if (path_bytes + token_bytes > XENSTORE_PAYLOAD_MAX)
+    /* What does not fit into a message cannot be told. */
+    if (c->closing || path_bytes + token_bytes > sizeof(payload))
         return;
     memcpy(payload, path, path_bytes);
     memcpy(payload + path_bytes, token, token_bytes);
@@ -287,6 +314,8 @@ void hv_xs_conn_sent(struct hv_xs_conn *c, size_t count)
     c->out_sent = 0;
     c->out_bytes -= m->bytes;
     c->out_answers -= !m->is_event;
+    if (m->is_event)
+        forget_event(m);
     free(m);
 }
 

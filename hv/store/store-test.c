@@ -4,9 +4,11 @@
 #include "config.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "hv/store/domain-nodes.h"
@@ -528,6 +530,27 @@ static void test_domain_nodes(void)
     hv_xs_fini(&h.xs);
 }
 
+/* The store in a process of its own, for `domus-hv run`. */
+static void test_spawn(void)
+{
+    static const struct hv_store_domain domain = {.domid = 1, .name = "alone", .memory_kib = 4096, .nr_vcpus = 1};
+    static const struct { struct xsd_sockmsg h; char path[5]; } request = {{.type = XS_READ, .len = 5}, "name"};
+    struct { struct xsd_sockmsg h; char value[5]; } answer = {0};
+    struct pollfd p = {.events = POLLIN};
+    pid_t pid;
+    int status;
+
+    if (hv_store_spawn(&domain, &p.fd, &pid) < 0)
+        abort();
+    if (write(p.fd, &request, sizeof(request.h) + 5) != sizeof(request.h) + 5 || poll(&p, 1, 10000) != 1)
+        abort();
+    TAP_OK(read(p.fd, &answer, sizeof(answer.h) + 5) == sizeof(answer.h) + 5 && !memcmp(answer.value, "alone", 5),
+           "a store for one domain answers");
+    close(p.fd);
+    TAP_OK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+           "and ends with its connection");
+}
+
 int main(void)
 {
     test_nodes();
@@ -542,5 +565,6 @@ int main(void)
     test_journal();
     test_full_disk();
     test_domain_nodes();
+    test_spawn();
     return tap_done();
 }
