@@ -118,6 +118,19 @@ static void test_values(void)
     g_assert_null(console->alias);
 }
 
+/* A copy owns all that it has. */
+static void test_copy(void)
+{
+    g_autofree char *in = read_testdata("full", "in");
+    g_autofree char *expected = read_testdata("full", "out");
+    XmlconfDomain *domain = parse(in, 0);
+    g_autoptr(XmlconfDomain) copy = xmlconf_domain_copy(domain);
+
+    xmlconf_domain_unref(domain);
+    g_autofree char *xml = format(copy, XMLCONF_FORMAT_INACTIVE);
+    g_assert_cmpstr(xml, ==, expected);
+}
+
 static void test_defaults(void)
 {
     g_autoptr(XmlconfDomain) domain =
@@ -380,6 +393,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/domain/golden/console-pty", "console-pty", test_golden);
     g_test_add_func("/domain/live", test_live);
     g_test_add_func("/domain/values", test_values);
+    g_test_add_func("/domain/copy", test_copy);
     g_test_add_func("/domain/defaults", test_defaults);
     g_test_add_func("/domain/bad-input", test_bad_input);
     g_test_add_func("/domain/limits", test_limits);

@@ -64,32 +64,35 @@ static const XmlconfChoice char_types[] = {
     {NULL, 0, NULL},
 };
 
-/* <source path> is the file, or, of a running domain, once more the pty. */
+/* <source path> is the file, or, of a running domain, once more the pty: it depends on what is beside the value. */
+static const XmlconfConsole *console_of_path(gconstpointer value)
+{
+    return (const XmlconfConsole *)((const char *)value - G_STRUCT_OFFSET(XmlconfConsole, path));
+}
+
 static gboolean read_source(const XmlconfField *field G_GNUC_UNUSED, xmlNode *element G_GNUC_UNUSED,
                             const char *text, gpointer value, GError **error G_GNUC_UNUSED)
 {
-    XmlconfConsole *console = value;
-
-    if (console->type == XMLCONF_CHAR_FILE && *text)
-        console->path = g_strdup(text);
+    if (console_of_path(value)->type == XMLCONF_CHAR_FILE && *text)
+        *(char **)value = g_strdup(text);
     return TRUE;
 }
 
 static char *write_source(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live)
 {
-    const XmlconfConsole *console = value;
+    const XmlconfConsole *console = console_of_path(value);
 
     if (console->type == XMLCONF_CHAR_PTY)
         return live ? g_strdup(console->tty) : NULL;
     return g_strdup(console->path);
 }
 
-static const XmlconfValueType console_source = {read_source, write_source, FALSE};
+static const XmlconfValueType console_source = {read_source, write_source, TRUE};
 
 static const XmlconfField console_fields[] = {
     {"@type", &xmlconf_value_enum, CONSOLE(type), .fallback = "pty", .choices = char_types},
     {"@tty", &xmlconf_value_string, CONSOLE(tty), .flags = XMLCONF_FIELD_LIVE},
-    {.path = "source@path", .type = &console_source},
+    {"source@path", &console_source, CONSOLE(path)},
     {"source@append", &xmlconf_value_switch, CONSOLE(append)},
     {"log@file", &xmlconf_value_path, CONSOLE(log_path)},
     {"log@append", &xmlconf_value_switch, CONSOLE(log_append)},
