@@ -50,11 +50,11 @@ void xldrv_driver_react(XldrvDriver *driver, const XldrvReaction *reaction)
 static gboolean find_programs(XldrvDriver *driver, const XldrvDriverOptions *options, GError **error)
 {
     driver->hypervisor = xldrv_program_find(options->hypervisor, "../hv/domus-hv",
-                                            DOMUS_LIBEXECDIR, "domus-hv", error);
+                                            DOMUS_SBINDIR, "domus-hv", error);
     if (!driver->hypervisor)
         return FALSE;
     driver->store_daemon = xldrv_program_find(options->store_daemon, "../hv/domus-xenstored",
-                                              DOMUS_LIBEXECDIR, "domus-xenstored", error);
+                                              DOMUS_SBINDIR, "domus-xenstored", error);
     return driver->store_daemon != NULL;
 }
 
