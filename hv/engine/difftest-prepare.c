@@ -11,11 +11,11 @@
 #include <string.h>
 
 static const ZydisISAExt extensions[] = {
-    ZYDIS_ISA_EXT_BASE,  ZYDIS_ISA_EXT_LONGMODE, ZYDIS_ISA_EXT_X87,       ZYDIS_ISA_EXT_MMX,
-    ZYDIS_ISA_EXT_SSE,   ZYDIS_ISA_EXT_SSE2,     ZYDIS_ISA_EXT_SSE3,      ZYDIS_ISA_EXT_SSSE3,
-    ZYDIS_ISA_EXT_SSE4,  ZYDIS_ISA_EXT_AES,      ZYDIS_ISA_EXT_PCLMULQDQ, ZYDIS_ISA_EXT_BMI1,
-    ZYDIS_ISA_EXT_BMI2,  ZYDIS_ISA_EXT_LZCNT,    ZYDIS_ISA_EXT_MOVBE,     ZYDIS_ISA_EXT_PAUSE,
-    ZYDIS_ISA_EXT_CLFSH,
+    ZYDIS_ISA_EXT_BASE,  ZYDIS_ISA_EXT_LONGMODE,  ZYDIS_ISA_EXT_X87,       ZYDIS_ISA_EXT_MMX,
+    ZYDIS_ISA_EXT_SSE,   ZYDIS_ISA_EXT_SSE2,      ZYDIS_ISA_EXT_SSE3,      ZYDIS_ISA_EXT_SSSE3,
+    ZYDIS_ISA_EXT_SSE4,  ZYDIS_ISA_EXT_AES,       ZYDIS_ISA_EXT_PCLMULQDQ, ZYDIS_ISA_EXT_BMI1,
+    ZYDIS_ISA_EXT_BMI2,  ZYDIS_ISA_EXT_LZCNT,     ZYDIS_ISA_EXT_MOVBE,     ZYDIS_ISA_EXT_PAUSE,
+    ZYDIS_ISA_EXT_CLFSH, ZYDIS_ISA_EXT_ADOX_ADCX, ZYDIS_ISA_EXT_SHA,
 };
 
 static const ZydisMnemonic left_out[] = {
@@ -382,7 +382,8 @@ static bool is_misplaced(const struct dt_gen *g, const struct dt_candidate *c)
  * pages is reported differs, and the good one may have been written. */
 static bool place_memory(struct dt_gen *g, struct dt_candidate *c)
 {
-    bool parts = c->memory->size > 128 || c->memory->size == 80, faults = g->faults;
+    bool parts = c->insn.meta.isa_ext == ZYDIS_ISA_EXT_X87 && c->memory->size > 64;
+    bool faults = g->faults;
 
     if (parts && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
         return false;

@@ -98,6 +98,10 @@ static void pick_extend(struct interp_decoding *d, const struct interp_insn *ins
     };
     unsigned from = interp_log2(d->operands[1].size / 8);
 
+    if (from > interp_log2(d->op->size)) { /* MOVSXD to 16 bits reads no more than that, whatever Zydis says */
+        from = interp_log2(d->op->size);
+        d->op->mem_bytes = d->op->size;
+    }
     d->op->fn = fns[insn->extra][from][d->op->mem == 1][interp_log2(d->op->size)];
 }
 
