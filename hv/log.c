@@ -57,7 +57,8 @@ static void write_message(enum hv_log_level level, const char *prefix, const cha
     char line[1024];
     size_t used;
 
-    used = clip(snprintf(line, sizeof(line) - 1, "domus-hv: %s: %s", level_names[level], prefix),
+    used = clip(snprintf(line, sizeof(line) - 1, "%s: %s: %s", program_invocation_short_name,
+                         level_names[level], prefix),
                 sizeof(line) - 1);
     used += clip(vsnprintf(line + used, sizeof(line) - 1 - used, format, args),
                  sizeof(line) - 1 - used);
