@@ -9,42 +9,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define CPU_DIR  "/sys/devices/system/cpu"
-#define NODE_DIR "/sys/devices/system/node"
-
-static char *read_line(const char *path)
-{
-    char *text = NULL;
-
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        return NULL;
-    return g_strchomp(text);
-}
-
-static gboolean read_number(const char *path, guint64 *value)
-{
-    g_autofree char *text = read_line(path);
-
-    return text && g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, value, NULL);
-}
-
-/* Calls for each number of a list such as "0-3,8". */
-static GArray *read_list(const char *path)
-{
-    g_autofree char *text = read_line(path);
-    g_auto(GStrv) ranges = g_strsplit(text ? text : "", ",", -1);
-    GArray *numbers = g_array_new(FALSE, FALSE, sizeof(guint));
-
-    for (char **range = ranges; *range; range++) {
-        guint first, last;
-        int n = sscanf(*range, "%u-%u", &first, &last);
-        if (n < 1)
-            continue;
-        for (guint i = first; i <= (n == 2 ? last : first) && i < 65536; i++)
-            g_array_append_val(numbers, i);
-    }
-    return numbers;
-}
+#include "libxldrv/host/sysfs.h"
+#include "libxldrv/host/topology.h"
 
 /* The value of the first line "@key : value" of /proc/cpuinfo. */
 static char *cpuinfo(const char *key)
@@ -66,46 +32,14 @@ static char *cpuinfo(const char *key)
     return NULL;
 }
 
-static guint count_distinct(const char *attribute, GArray *cpus)
-{
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-
-    for (guint i = 0; i < cpus->len; i++) {
-        g_autofree char *path = g_strdup_printf(CPU_DIR "/cpu%u/topology/%s",
-                                                g_array_index(cpus, guint, i), attribute);
-        char *value = read_line(path);
-        if (value)
-            g_hash_table_add(seen, value);
-    }
-    return g_hash_table_size(seen);
-}
-
-static void fill_topology(XmlconfHost *host)
-{
-    g_autoptr(GArray) online = read_list(CPU_DIR "/online");
-    guint packages = count_distinct("physical_package_id", online);
-    guint cores = count_distinct("core_cpus_list", online);
-
-    host->cpus = MAX(online->len, 1);
-    host->nodes = xldrv_host_cells();
-    host->sockets = MAX(packages / host->nodes, 1);
-    host->cores = MAX(cores / (host->nodes * host->sockets), 1);
-    host->threads = MAX(host->cpus / (host->nodes * host->sockets * host->cores), 1);
-    /* Where the kernel's numbers do not multiply to what is there, say the plain truth instead. */
-    if (host->nodes * host->sockets * host->cores * host->threads != host->cpus) {
-        host->nodes = host->sockets = host->threads = 1;
-        host->cores = host->cpus;
-    }
-}
-
 static char *host_uuid(void)
 {
-    g_autofree char *machine = read_line("/sys/class/dmi/id/product_uuid");
+    g_autofree char *machine = xldrv_sysfs_line("/sys/class/dmi/id/product_uuid");
     g_autofree char *id = NULL;
 
     if (machine && g_uuid_string_is_valid(machine))
         return g_ascii_strdown(machine, -1);
-    id = read_line("/etc/machine-id");
+    id = xldrv_sysfs_line("/etc/machine-id");
     if (!id || strlen(id) != 32)
         return g_uuid_string_random();
     return g_strdup_printf("%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
@@ -120,7 +54,7 @@ void xldrv_host_fill(XmlconfHost *host)
     xldrv_host_meminfo(-1, "MemTotal", &host->memory_kib);
     if (!xldrv_host_meminfo(-1, "Hugepagesize", &host->hugepages_kib))
         host->hugepages_kib = 0;
-    fill_topology(host);
+    xldrv_topology_fill(host);
 }
 
 void xldrv_host_clear(XmlconfHost *host)
@@ -128,6 +62,7 @@ void xldrv_host_clear(XmlconfHost *host)
     g_clear_pointer(&host->host_uuid, g_free);
     g_clear_pointer(&host->cpu_model, g_free);
     g_clear_pointer(&host->cpu_vendor, g_free);
+    xldrv_topology_clear(host);
 }
 
 char *xldrv_host_name(void)
@@ -146,8 +81,8 @@ guint xldrv_host_cpu_mhz(void)
 
 GByteArray *xldrv_host_cpu_map(guint *present, guint *online)
 {
-    g_autoptr(GArray) all = read_list(CPU_DIR "/present");
-    g_autoptr(GArray) on = read_list(CPU_DIR "/online");
+    g_autoptr(GArray) all = xldrv_sysfs_list(XLDRV_SYSFS_CPU "/present");
+    g_autoptr(GArray) on = xldrv_sysfs_list(XLDRV_SYSFS_CPU "/online");
     GByteArray *map = g_byte_array_new();
 
     *present = all->len ? g_array_index(all, guint, all->len - 1) + 1 : 1;
@@ -224,7 +159,7 @@ gboolean xldrv_host_process_rss(int pid, guint64 *kib)
 
 guint xldrv_host_cells(void)
 {
-    g_autoptr(GArray) nodes = read_list(NODE_DIR "/online");
+    g_autoptr(GArray) nodes = xldrv_sysfs_list(XLDRV_SYSFS_NODE "/online");
 
     return MAX(nodes->len, 1);
 }
@@ -232,7 +167,7 @@ guint xldrv_host_cells(void)
 gboolean xldrv_host_meminfo(int cell, const char *name, guint64 *kib)
 {
     g_autofree char *path = cell < 0 ? g_strdup("/proc/meminfo")
-                                     : g_strdup_printf(NODE_DIR "/node%d/meminfo", cell);
+                                     : g_strdup_printf(XLDRV_SYSFS_NODE "/node%d/meminfo", cell);
     g_autofree char *pattern = g_strdup_printf(" %s:", name);
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
@@ -256,7 +191,7 @@ gboolean xldrv_host_meminfo(int cell, const char *name, guint64 *kib)
 gboolean xldrv_host_free_pages(int cell, guint page_kib, guint64 *pages)
 {
     g_autofree char *of_cell =
-        g_strdup_printf(NODE_DIR "/node%d/hugepages/hugepages-%ukB/free_hugepages", cell, page_kib);
+        g_strdup_printf(XLDRV_SYSFS_NODE "/node%d/hugepages/hugepages-%ukB/free_hugepages", cell, page_kib);
     g_autofree char *of_host =
         g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%ukB/free_hugepages", page_kib);
     const guint own_kib = sysconf(_SC_PAGESIZE) / 1024;
@@ -267,5 +202,5 @@ gboolean xldrv_host_free_pages(int cell, guint page_kib, guint64 *pages)
         *pages /= own_kib;
         return TRUE;
     }
-    return read_number(of_cell, pages) || (cell == 0 && read_number(of_host, pages));
+    return xldrv_sysfs_number(of_cell, pages) || (cell == 0 && xldrv_sysfs_number(of_host, pages));
 }
