@@ -70,7 +70,7 @@ GVariant *xldrv_handle_domain_get_info(XldrvCall *call G_GNUC_UNUSED, GVariant *
     state = domain->state;
     g_mutex_unlock(&domain->lock);
     return g_variant_new("(yttqt)", (guint8)state, typed->memory_kib,
-                         running ? info.memory_pages * 4 : typed->current_memory_kib,
+                         running ? xldrv_info_memory_kib(&info, typed->memory_kib) : typed->current_memory_kib,
                          (guint16)(running ? info.online_vcpus : typed->current_vcpus),
                          (guint64)(running ? info.cpu_time_ns : 0));
 }

@@ -15,6 +15,7 @@
 /* Without a reply for so long a hypervisor counts as stuck. */
 #define CALL_TIMEOUT_MS    15000
 #define DESTROY_TIMEOUT_MS 3000
+#define XEN_PAGE_KIB       4
 
 struct _XldrvInstance {
     gint refs;              /* atomic */
@@ -159,6 +160,11 @@ static int unpause_domain(struct domctl *ctl, gpointer unused G_GNUC_UNUSED)
 gboolean xldrv_instance_get_info(XldrvInstance *instance, struct domctl_info *info, GError **error)
 {
     return xldrv_instance_control(instance, "get information about", get_info, info, error);
+}
+
+guint64 xldrv_info_memory_kib(const struct domctl_info *info, guint64 max_kib)
+{
+    return MIN(info->memory_pages * XEN_PAGE_KIB, max_kib);
 }
 
 gboolean xldrv_instance_pause(XldrvInstance *instance, GError **error)

@@ -31,6 +31,9 @@ gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, Xldrv
 
 /* The usual ones. */
 gboolean xldrv_instance_get_info(XldrvInstance *instance, struct domctl_info *info, GError **error);
+/* Memory that the guest has, of at most @max_kib: the hypervisor's number has the pages that it shares with the
+ * guest, which come on top of what the guest was given. */
+guint64 xldrv_info_memory_kib(const struct domctl_info *info, guint64 max_kib);
 gboolean xldrv_instance_pause(XldrvInstance *instance, GError **error);
 gboolean xldrv_instance_unpause(XldrvInstance *instance, GError **error);
 

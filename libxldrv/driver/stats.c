@@ -8,8 +8,6 @@
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/host.h"
 
-#define PAGE_KIB 4
-
 /* ---- memory */
 
 GVariant *xldrv_handle_domain_memory_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -17,6 +15,7 @@ GVariant *xldrv_handle_domain_memory_stats(XldrvCall *call G_GNUC_UNUSED, GVaria
     guint room = xldrv_args_u32(args, 1);
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XldrvInstance) instance = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
     struct domctl_info info;
     GVariantBuilder list;
     guint64 rss_kib;
@@ -27,10 +26,11 @@ GVariant *xldrv_handle_domain_memory_stats(XldrvCall *call G_GNUC_UNUSED, GVaria
     instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
     if (!instance || !xldrv_instance_get_info(instance, &info, error))
         return NULL;
+    config = xldrv_domain_get_config(domain, FALSE);
     g_variant_builder_init(&list, G_VARIANT_TYPE("a(it)"));
     if (room > 0)
         g_variant_builder_add(&list, "(it)", VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON,
-                              (guint64)info.memory_pages * PAGE_KIB);
+                              xldrv_info_memory_kib(&info, xmlconf_domain_config(config)->memory_kib));
     if (room > 1 && xldrv_host_process_rss(xldrv_instance_process(instance)->pid, &rss_kib))
         g_variant_builder_add(&list, "(it)", VIR_DOMAIN_MEMORY_STAT_RSS, rss_kib);
     return g_variant_new("(a(it))", &list);
@@ -76,7 +76,7 @@ static void add_balloon(const Subject *s)
     guint64 rss_kib;
 
     xldrv_params_add(s->params, "balloon.current",
-                     g_variant_new_uint64(s->info ? (guint64)s->info->memory_pages * PAGE_KIB
+                     g_variant_new_uint64(s->info ? xldrv_info_memory_kib(s->info, s->config->memory_kib)
                                                   : s->config->current_memory_kib));
     xldrv_params_add(s->params, "balloon.maximum", g_variant_new_uint64(s->config->memory_kib));
     if (s->info && xldrv_host_process_rss(xldrv_instance_process(s->instance)->pid, &rss_kib))

@@ -46,7 +46,8 @@ static void set_inactive(XldrvDriver *driver, XldrvJob *job, int reason)
     g_mutex_unlock(&job->lock);
     xldrv_domains_set_id(driver->domains, job, -1);
     xldrv_instance_unref(instance);
-    xldrv_stream_unref(console);
+    if (console)
+        xldrv_stream_unref(console);
 }
 
 void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep)
