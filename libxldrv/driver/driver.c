@@ -58,11 +58,20 @@ static gboolean find_programs(XldrvDriver *driver, const XldrvDriverOptions *opt
     return driver->store_daemon != NULL;
 }
 
-static char *choose_user(const XldrvDriverOptions *options)
+/* "UID:GID", as domus-hv takes it. *user stays NULL where it is to run as we do. */
+static gboolean choose_user(const XldrvDriverOptions *options, char **user, GError **error)
 {
-    if (options->user)
-        return g_strdup(options->user);
-    return geteuid() == 0 && getpwnam(DEFAULT_USER) ? g_strdup(DEFAULT_USER) : NULL;
+    const char *name = options->user ? options->user : DEFAULT_USER;
+    const struct passwd *entry = geteuid() == 0 ? getpwnam(name) : NULL;
+
+    if (entry)
+        *user = g_strdup_printf("%u:%u", (guint)entry->pw_uid, (guint)entry->pw_gid);
+    if (entry || !options->user)
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           geteuid() == 0 ? "there is no user '%s'"
+                                          : "only root can start hypervisors as user '%s'",
+                           name);
 }
 
 static XldrvDriver *driver_new(const XldrvDriverOptions *options)
@@ -71,7 +80,6 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
 
     driver->paths = xldrv_paths_new(options->root);
     driver->engine = g_strdup(options->engine);
-    driver->hypervisor_user = choose_user(options);
     driver->domains = xldrv_domains_new();
     driver->events = xldrv_events_new();
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
@@ -84,7 +92,9 @@ XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
 {
     g_autoptr(XldrvDriver) driver = driver_new(options);
 
-    if (!find_programs(driver, options, error) || !xldrv_paths_create(driver->paths, error))
+    if (!find_programs(driver, options, error) ||
+        !choose_user(options, &driver->hypervisor_user, error) ||
+        !xldrv_paths_create(driver->paths, error))
         return NULL;
     xldrv_host_fill(&driver->host);
     driver->host.emulator = driver->hypervisor;

@@ -29,7 +29,7 @@ typedef struct {
     char *hypervisor;        /* immutable: path of domus-hv */
     char *engine;            /* immutable: its --engine; NULL: its own choice */
     char *store_daemon;      /* immutable: path of domus-xenstored */
-    char *hypervisor_user;   /* immutable: whom domus-hv runs as; NULL: as ourselves */
+    char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
     XmlconfHost host;        /* immutable */
     XldrvDomains *domains;   /* self-locking */
     XldrvEvents *events;     /* self-locking */

@@ -6,6 +6,9 @@
 #define XLDRV_HANDLER(name)                                                                        \
     GVariant *xldrv_handle_##name(XldrvCall *call, GVariant *args, GError **error)
 
+/* actions.c */
+XLDRV_HANDLER(domain_set_lifecycle_action);
+
 /* connection.c */
 XLDRV_HANDLER(connect_open);
 XLDRV_HANDLER(connect_close);

@@ -1,11 +1,10 @@
 /* Procedures about a domain's title, description and metadata. */
 #include "config.h"
 
+#include "libxldrv/driver/change.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
-#include "libxldrv/driver/run.h"
 #include "libxldrv/driver/wire.h"
-#include "libxldrv/state/definitions.h"
 
 #define IMPACT_FLAGS (VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG)
 
@@ -70,44 +69,13 @@ typedef struct {
     const char *value, *key, *uri;
 } Change;
 
-/* @domain with the change, a new document; NULL with an error. */
-static XmlconfDomain *changed(XmlconfDomain *domain, const Change *change, GError **error)
+static gboolean change_metadata(XmlconfDomain *domain, gconstpointer data, GError **error)
 {
-    g_autoptr(XmlconfDomain) copy = xmlconf_domain_copy(domain);
+    const Change *change = data;
     g_autoptr(GError) why = NULL;
 
-    if (xmlconf_domain_set_metadata(copy, change->type, change->value, change->key, change->uri, &why))
-        return g_steal_pointer(&copy);
-    xldrv_set_xml_error(error, g_steal_pointer(&why));
-    return NULL;
-}
-
-static void replace(XldrvJob *job, XmlconfDomain **where, XmlconfDomain *with)
-{
-    g_mutex_lock(&job->lock);
-    xmlconf_domain_unref(*where);
-    *where = xmlconf_domain_ref(with);
-    g_mutex_unlock(&job->lock);
-}
-
-static gboolean set_metadata(XldrvDriver *driver, XldrvJob *job, const XldrvImpact *impact,
-                             const Change *change, GError **error)
-{
-    g_autoptr(XmlconfDomain) live = NULL;
-    g_autoptr(XmlconfDomain) config = NULL;
-
-    if ((impact->live && !(live = changed(job->live, change, error))) ||
-        (impact->config && !(config = changed(job->config, change, error))))
-        return FALSE;
-    if (config && !xldrv_definition_save(driver->paths, config, error))
-        return FALSE;
-    if (config)
-        replace(job, &job->config, config);
-    if (live) {
-        replace(job, &job->live, live);
-        xldrv_set_running_state(driver, job, job->state, job->reason); /* saves it */
-    }
-    return TRUE;
+    return xmlconf_domain_set_metadata(domain, change->type, change->value, change->key, change->uri, &why) ||
+           xldrv_set_xml_error(error, g_steal_pointer(&why));
 }
 
 GVariant *xldrv_handle_domain_set_metadata(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -128,7 +96,7 @@ GVariant *xldrv_handle_domain_set_metadata(XldrvCall *call G_GNUC_UNUSED, GVaria
     domain = xldrv_args_domain(args, error);
     job = domain ? xldrv_job_begin(domain, "set metadata", error) : NULL;
     if (!job || !xldrv_impact(job, flags, &impact, error) ||
-        !set_metadata(driver, job, &impact, &change, error))
+        !xldrv_change(driver, job, &impact, change_metadata, &change, error))
         return NULL;
     xldrv_event_metadata_change(driver->events, job, type, change.uri);
     return xldrv_reply_void();

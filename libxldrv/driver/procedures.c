@@ -419,7 +419,7 @@ static const XldrvProcedure procedures[] = {
     {387, "DOMAIN_MIGRATE_GET_MAX_DOWNTIME", "Du", "t", "", "domain:migrate", RO, NULL},
     {388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "Du", "s", "", "domain:read;domain:read_secure:VIR_DOMAIN_SAVE_IMAGE_XML_SECURE", RO, NULL},
     {389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "Dmsu", "", "", "domain:write;domain:hibernate", NONE, NULL},
-    {390, "DOMAIN_SET_LIFECYCLE_ACTION", "Duuu", "", "", "domain:write", NONE, NULL},
+    {390, "DOMAIN_SET_LIFECYCLE_ACTION", "Duuu", "", "", "domain:write", NONE, xldrv_handle_domain_set_lifecycle_action},
     {391, "STORAGE_POOL_LOOKUP_BY_TARGET_PATH", "s", "P", "", "storage_pool:getattr", RO | HIGH, NULL},
     {392, "DOMAIN_DETACH_DEVICE_ALIAS", "Dsu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, NULL},
     {393, "CONNECT_COMPARE_HYPERVISOR_CPU", "msmsmsmssu", "i", "", "connect:write", NONE, NULL},

@@ -110,24 +110,41 @@ static gboolean write_status(Start *s, GError **error)
     return xldrv_status_save(s->driver->paths, &s->status, error);
 }
 
+/* The hypervisor's command line; its strings are the driver's or the start's. */
+static void fill_arguments(Start *s, const char *argv[static 10])
+{
+    guint n = 0;
+
+    argv[n++] = s->driver->hypervisor;
+    argv[n++] = "--control-fd";
+    argv[n++] = CONTROL_FD;
+    argv[n++] = "--name";
+    argv[n++] = s->config->name;
+    if (s->driver->engine) {
+        argv[n++] = "--engine";
+        argv[n++] = s->driver->engine;
+    }
+    if (s->driver->hypervisor_user) {
+        argv[n++] = "--user";
+        argv[n++] = s->driver->hypervisor_user;
+    }
+    argv[n] = NULL;
+}
+
 static gboolean start_process(Start *s, GError **error)
 {
-    const char *argv[] = {s->driver->hypervisor, "--control-fd", CONTROL_FD, NULL, NULL, NULL};
-    XldrvSpawn spawn = {.argv = argv,
-                        .n_fds = 1,
-                        .log_path = s->log_path,
-                        .pid_path = s->process_path,
-                        .user = s->driver->hypervisor_user};
+    const char *argv[10];
+    const XldrvSpawn spawn = {.argv = argv,
+                              .fds = &s->listen_fd,
+                              .n_fds = 1,
+                              .log_path = s->log_path,
+                              .pid_path = s->process_path};
     XldrvProcess *process;
 
-    if (s->driver->engine) {
-        argv[3] = "--engine";
-        argv[4] = s->driver->engine;
-    }
+    fill_arguments(s, argv);
     s->listen_fd = xldrv_socket_listen(s->control_path, SOCK_SEQPACKET, error);
     if (s->listen_fd < 0)
         return FALSE;
-    spawn.fds = &s->listen_fd;
     process = xldrv_process_spawn(&spawn, error);
     if (!process)
         return FALSE;

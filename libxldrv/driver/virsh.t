@@ -87,6 +87,10 @@ def metadata(host):
     tap.equal(host.virsh_args("metadata", "one", "http://example.org/x", "--remove").status, 0, "remove it")
     tap.ok(host.virsh_args("metadata", "one", "http://example.org/x").status != 0, "it is gone")
     tap.contains(host.virsh("list --all --title").out, "a title", "list --title")
+    tap.equal(host.virsh("set-lifecycle-action one crash preserve --config").status, 0, "set-lifecycle-action")
+    tap.contains(host.virsh("dumpxml one").out, "<on_crash>preserve</on_crash>", "is in the XML")
+    tap.contains(host.virsh("set-lifecycle-action one crash coredump-restart --config").err, "only destroy, restart",
+                 "others are refused by name")
 
 
 def renaming(host):

@@ -5,9 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,9 +26,6 @@ typedef struct {
     int *fds;
     guint n_fds;
     int log_fd, null_fd, pid_fd, error_fd;
-    gboolean change_user;
-    uid_t uid;
-    gid_t gid;
 } Child;
 
 static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
@@ -131,12 +126,6 @@ static gboolean place_descriptors(const Child *child)
     return TRUE;
 }
 
-static gboolean drop_user(const Child *child)
-{
-    return !child->change_user || (setgroups(0, NULL) == 0 && setgid(child->gid) == 0 &&
-                                   setuid(child->uid) == 0);
-}
-
 _Noreturn static void run_child(const Child *child)
 {
     int why;
@@ -147,7 +136,7 @@ _Noreturn static void run_child(const Child *child)
         copy_stat(child->pid_fd);
     /* All descriptors below are above the range that is overwritten; the error pipe closes on exec, so do
      * all others. */
-    if (place_descriptors(child) && drop_user(child))
+    if (place_descriptors(child))
         execv(child->argv[0], child->argv);
     why = errno;
     if (write(child->error_fd, &why, sizeof(why)) < 0)
@@ -186,20 +175,6 @@ static int open_up(const char *path, int flags, guint n_fds)
     return up;
 }
 
-static gboolean find_user(const char *name, Child *child, GError **error)
-{
-    const struct passwd *entry = name ? getpwnam(name) : NULL;
-
-    if (!name)
-        return TRUE;
-    if (!entry)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "there is no user '%s'", name);
-    child->change_user = TRUE;
-    child->uid = entry->pw_uid;
-    child->gid = entry->pw_gid;
-    return TRUE;
-}
-
 static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
 {
     const char *log_path = spawn->log_path ? spawn->log_path : "/dev/null";
@@ -220,7 +195,7 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
             return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot create '%s': %s",
                                    spawn->pid_path, g_strerror(errno));
     }
-    return find_user(spawn->user, child, error);
+    return TRUE;
 }
 
 /* The read end says what went wrong before exec, or nothing. */

@@ -16,7 +16,6 @@ typedef struct {
     guint n_fds;
     const char *log_path;    /* standard output and error are appended here; NULL: /dev/null */
     const char *pid_path;    /* the child writes its /proc/self/stat here before it runs; NULL: nowhere */
-    const char *user;        /* whom it runs as; NULL: as ourselves */
 } XldrvSpawn;
 
 /* NULL with an error, which names the program, if it could not be started. */
