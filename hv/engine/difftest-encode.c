@@ -29,7 +29,7 @@ uint8_t dt_free_register(struct dt_gen *g)
     uint8_t reg;
 
     do
-        reg = (uint8_t)dt_below(g, HV_NR_GPR);
+        reg = (uint8_t)dt_below(g, g->test->code32 ? 8 : HV_NR_GPR);
     while (g->reserved & (1u << reg));
     return reg;
 }
@@ -104,6 +104,11 @@ static void pick_memop(struct dt_gen *g, struct dt_memop *m)
     m->scale = (uint8_t)dt_below(g, 4);
     m->address32 = dt_chance(g, 8);
     m->gs = dt_chance(g, 6);
+    if (g->test->code32) { /* 16-bit addresses do not reach the sandbox, a null GS nothing at all */
+        m->address32 = m->gs = false;
+        if (m->form == DT_FORM_RIP)
+            m->form = DT_FORM_ABS;
+    }
     switch (m->form) {
     case DT_FORM_TMP:
         m->base = dt_free_register(g);
@@ -181,7 +186,7 @@ static unsigned encode_legacy(struct dt_gen *g, const struct group *group, uint8
 {
     unsigned n = 0;
 
-    if (rex || dt_chance(g, 10))
+    if (!g->test->code32 && (rex || dt_chance(g, 10)))
         out[n++] = 0x40 | rex;
     for (unsigned i = 0; i < 2 && group->map != MAP_1; i++)
         if (map_bytes[group->map][i])
@@ -197,13 +202,15 @@ static unsigned encode_vex(struct dt_gen *g, uint8_t rex, uint8_t opcode, uint8_
     out[1] = (uint8_t)((~rex & 7) << 5 | (opcode == 0xf0 ? 3 : 2));
     out[2] = (uint8_t)((rex & 8) << 4 | (opcode == 0xf0 ? 15 : dt_below(g, 16)) << 3 |
                        (opcode == 0xf0 ? 3 : dt_below(g, 4)));
+    if (g->test->code32) /* else it would be LES, and there are but eight registers */
+        out[1] |= 0xe0, out[2] |= 0x40;
     out[3] = opcode;
     return 4;
 }
 
 /* Bytes of the one-byte map that are the start of something longer: all after them would be out of
  * control. */
-static bool is_escape(const struct group *group, uint8_t opcode)
+static bool is_escape(const struct dt_gen *g, const struct group *group, uint8_t opcode)
 {
     static const uint8_t escapes[] = {0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x62, 0x64, 0x65,
                                       0x66, 0x67, 0xc4, 0xc5, 0xf0, 0xf2, 0xf3};
@@ -212,7 +219,8 @@ static bool is_escape(const struct group *group, uint8_t opcode)
         return opcode == 0x38 || opcode == 0x3a || opcode == 0x0f;
     if (group->map != MAP_1)
         return false;
-    return (opcode & 0xf0) == 0x40 || memchr(escapes, opcode, sizeof(escapes));
+    return ((opcode & 0xf0) == 0x40 && !g->test->code32) ||
+           memchr(escapes, opcode, sizeof(escapes));
 }
 
 static void random_bytes(struct dt_gen *g, uint8_t *out, size_t count)
@@ -229,12 +237,13 @@ bool dt_make_candidate(struct dt_gen *g, struct dt_candidate *c)
     ZyanStatus status;
 
     memset(c, 0, sizeof(*c));
+    c->code32 = g->test->code32;
     pick_memop(g, &c->memop);
     if (group->count)
         opcode = group->opcodes[dt_below(g, group->count)];
-    if (is_escape(group, opcode))
+    if (is_escape(g, group, opcode))
         return false;
-    if (dt_chance(g, 55))
+    if (!c->code32 && dt_chance(g, 55))
         rex = (uint8_t)dt_below(g, 16);
     if (dt_chance(g, 50))
         modrm_bytes = encode_memop(g, &c->memop, reg, modrm, &rex);
@@ -259,8 +268,12 @@ bool dt_make_candidate(struct dt_gen *g, struct dt_candidate *c)
     return true;
 }
 
-void dt_setup_bytes(struct dt_candidate *c, const void *bytes, size_t count)
+void dt_setup_bytes(struct dt_candidate *c, const uint8_t *bytes, size_t count)
 {
+    if (c->code32 && (bytes[0] & 0xf0) == 0x40) {
+        bytes++;
+        count--;
+    }
     memcpy(c->setup[c->nr_setup].bytes, bytes, count);
     c->setup[c->nr_setup++].length = (uint8_t)count;
 }
@@ -354,7 +367,7 @@ void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
         put_displacement(c, offset);
         return;
     }
-    if (g->faults && dt_chance(g, 4)) { /* not canonical */
+    if (g->faults && !c->code32 && dt_chance(g, 4)) { /* not canonical */
         DT_SETUP(c, (uint8_t)(0x48 | m->base >> 3), (uint8_t)(0xb8 | (m->base & 7)), 1, 2, 3, 4, 5,
                  6, 0x80, (uint8_t)dt_random(g)); /* mov base, imm64 */
         return;

@@ -124,7 +124,17 @@ static void start_sse(struct dt_gen *g, uint8_t *fx)
         hv_fx_put64(fx, HV_FX_XMM(0) + 8 * i, random_value(g));
 }
 
-static void choose_reserved(struct dt_gen *g)
+/* In 32-bit code there is one pointer, for want of registers. */
+static void choose_reserved_32(struct dt_gen *g)
+{
+    static const uint8_t choice[] = {HV_RBP, HV_RBX, HV_RDX};
+    unsigned first = dt_below(g, sizeof(choice));
+
+    g->pointer[0] = g->pointer[1] = choice[first];
+    g->index = choice[(first + 1 + dt_below(g, 2)) % sizeof(choice)];
+}
+
+static void choose_reserved_64(struct dt_gen *g)
 {
     static const uint8_t choice[] = {HV_RBP, HV_R8,  HV_R9,  HV_R10, HV_R11,
                                      HV_R12, HV_R13, HV_R14, HV_R15};
@@ -133,6 +143,14 @@ static void choose_reserved(struct dt_gen *g)
     g->pointer[0] = choice[first];
     g->pointer[1] = choice[(first + step) % sizeof(choice)];
     g->index = choice[(first + 2 * step) % sizeof(choice)];
+}
+
+static void choose_reserved(struct dt_gen *g)
+{
+    if (g->test->code32)
+        choose_reserved_32(g);
+    else
+        choose_reserved_64(g);
     g->reserved =
         (uint16_t)(1u << HV_RSP | 1u << g->pointer[0] | 1u << g->pointer[1] | 1u << g->index);
 }
@@ -150,6 +168,8 @@ static void start_state(struct dt_gen *g)
     start->gpr[g->index] = (uint64_t)(int64_t)((int)dt_below(g, 512) - 256);
     start->gpr[HV_RSP] =
         DT_STACK + HV_PAGE_SIZE + (dt_below(g, 64) - 32) * (dt_chance(g, 80) ? 8 : 1);
+    for (unsigned i = 0; i < 8 && g->test->code32; i++)
+        start->gpr[i] &= 0xffffffff;
     start->rflags = HV_EFLAGS_FIXED | HV_EFLAGS_IF | (dt_random(g) & ARITHMETIC);
     if (dt_chance(g, 10))
         start->rflags |= HV_EFLAGS_DF;
@@ -171,6 +191,8 @@ static void follow_flags(struct dt_gen *g, const ZydisDecodedInstruction *insn,
             operands[i].reg.value == ZYDIS_REGISTER_RFLAGS &&
             (operands[i].actions & ZYDIS_OPERAND_ACTION_CONDWRITE))
             written = 0;
+    if (insn->attributes & (ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) /* perhaps no times */
+        written = 0;
     if (g->nr_fixups == 0)
         g->undefined &= ~written;
     g->undefined = (g->undefined | undefined) & ARITHMETIC;
@@ -253,7 +275,8 @@ static void append_candidate(struct dt_gen *g, struct dt_candidate *c)
     append_setup(g, c);
     dt_fix_rip(g, c, g->test->code_address + g->test->code_bytes);
     append_bytes(g, c->bytes, c->insn.length);
-    follow_flags(g, &c->insn, c->operands, c->also_undefined, c->defined_after_all);
+    if (!c->keeps_flags)
+        follow_flags(g, &c->insn, c->operands, c->also_undefined, c->defined_after_all);
     if (c->return_setup)
         fix_return(g, c, first);
     resolve_branches(g, false);
@@ -264,7 +287,8 @@ static void append_candidate(struct dt_gen *g, struct dt_candidate *c)
 static void append_exit(struct dt_gen *g)
 {
     struct dt_test *t = g->test;
-    uint32_t distance = (uint32_t)(DT_EXIT - (t->code_address + t->code_bytes + JUMP_BYTES));
+    uint64_t target = t->code32 ? DT_EXIT32 : DT_EXIT;
+    uint32_t distance = (uint32_t)(target - (t->code_address + t->code_bytes + JUMP_BYTES));
     uint8_t jump[JUMP_BYTES] = {0xe9}; /* jmp rel32 */
 
     memcpy(jump + 1, &distance, 4);
@@ -280,17 +304,26 @@ static bool has_room(const struct dt_test *t)
            t->nr_insns + DT_SETUP_INSNS + 2 <= DT_MAX_INSNS;
 }
 
+void dt_decoder_init(void *decoder, const struct dt_test *test)
+{
+    if (test->code32)
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    else
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
 void dt_generate(struct dt_test *test, uint64_t seed, unsigned limit)
 {
     struct dt_gen g = {.test = test, .rng = seed * 0xd1342543de82ef95 + 1};
     struct dt_candidate c;
     unsigned chosen;
 
-    ZydisDecoderInit(&g.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     test->seed = seed;
     test->code_bytes = test->nr_insns = 0;
     test->code_address = DT_CODE + (seed % DT_BATCH) * HV_PAGE_SIZE;
     g.faults = dt_chance(&g, 8);
+    test->code32 = dt_chance(&g, 25);
+    dt_decoder_init(&g.decoder, test);
     start_state(&g);
     chosen = 1 + dt_below(&g, MAX_CHOSEN);
     if (chosen > limit)

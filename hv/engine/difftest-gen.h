@@ -37,6 +37,7 @@ struct dt_candidate {
     struct dt_memop memop;
     ZydisDecodedInstruction insn;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    bool code32;
     const ZydisDecodedOperand *memory; /* operand in bytes that memop describes, or NULL */
 
     /* Instructions to put before it. */
@@ -47,6 +48,7 @@ struct dt_candidate {
     unsigned nr_setup;
     uint8_t return_setup; /* 1 + which of them is given the address after the candidate */
     uint32_t also_undefined, defined_after_all; /* flags, against Zydis */
+    bool keeps_flags;
 };
 
 /* A forward branch whose target is not known yet. */
@@ -87,7 +89,8 @@ void dt_fix_rip(struct dt_gen *g, struct dt_candidate *c, uint64_t address);
 uint64_t dt_pick_address(struct dt_gen *g, unsigned bytes, bool aligned);
 
 void dt_setup_lea(struct dt_gen *g, struct dt_candidate *c, unsigned reg, uint64_t address);
-void dt_setup_bytes(struct dt_candidate *c, const void *bytes, size_t count);
+/* In 64-bit code; what 32-bit code needs is the same without a REX prefix. */
+void dt_setup_bytes(struct dt_candidate *c, const uint8_t *bytes, size_t count);
 #define DT_SETUP(c, ...)                                                                           \
     dt_setup_bytes(c, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 void dt_setup_mov32(struct dt_candidate *c, unsigned reg, uint32_t value);

@@ -80,19 +80,20 @@ static void make_page_tables(struct dt_guest *g)
     map(g, PT_BOX, DT_STACK, DT_STACK_PAGES, PTE_W | PTE_U);
 }
 
-/* Descriptors: code and data of ring 0 at 0x10 and 0x18, of ring 3 at 0x28 and 0x30, the TSS at
- * 0x40. */
+/* Descriptors: code and data of ring 0 at 0x10 and 0x18; of ring 3, 32-bit code at 0x20, data at
+ * 0x28 and 64-bit code at 0x30; the TSS at 0x40. */
 static void make_tables(struct dt_guest *g)
 {
     put_entry(g, GDT, 2, 0x00af9b000000ffff);
     put_entry(g, GDT, 3, 0x00cf93000000ffff);
+    put_entry(g, GDT, 4, 0x00cffb000000ffff);
     put_entry(g, GDT, 5, 0x00cff3000000ffff);
     put_entry(g, GDT, 6, 0x00affb000000ffff);
     put_entry(g, GDT, 8, 0x00008b0000000067 | (uint64_t)TSS << 16);
     put_entry(g, GDT, 9, 0);
-    hv_fx_put64(at(g, TSS), 4, RING0); /* RSP0 */
-    hv_fx_put16(at(g, TSS), 102, 104); /* no I/O permission map */
-    memset(at(g, DT_EXIT), 0xcc, 1);   /* int3 */
+    hv_fx_put64(at(g, TSS), 4, RING0);          /* RSP0 */
+    hv_fx_put16(at(g, TSS), 102, 104);          /* no I/O permission map */
+    *at(g, DT_EXIT) = *at(g, DT_EXIT32) = 0xcc; /* int3 */
     for (uint64_t v = 0; v < NR_VECTORS; v++) {
         uint64_t handler = HANDLERS + v * HANDLER_BYTES;
         uint64_t dpl = v == HV_VEC_BP ? 3 : 0;
@@ -134,8 +135,10 @@ static struct hv_segment segment(uint16_t selector, unsigned attr, uint64_t base
 }
 
 /* Ring 3 of a 64-bit kernel, with everything on that such a kernel turns on for user programs. */
-static void reset_cpu(struct hv_cpu *cpu)
+static void reset_cpu(struct hv_cpu *cpu, bool code32)
 {
+    const unsigned user = HV_SEG_S | 3 << 5 | HV_SEG_P | HV_SEG_G;
+
     memset(cpu, 0, sizeof(*cpu));
     cpu->cr0 = HV_CR0_PE | HV_CR0_MP | HV_CR0_ET | HV_CR0_NE | HV_CR0_WP | HV_CR0_AM | HV_CR0_PG;
     cpu->cr3 = PML4;
@@ -144,10 +147,10 @@ static void reset_cpu(struct hv_cpu *cpu)
     cpu->xcr0 = hv_xstate_supported();
     cpu->dr6 = HV_DR6_INIT;
     cpu->dr7 = HV_DR7_INIT;
-    cpu->seg[HV_CS] =
-        segment(DT_USER_CS, 0xb | HV_SEG_S | 3 << 5 | HV_SEG_P | HV_SEG_L | HV_SEG_G, 0);
-    cpu->seg[HV_SS] =
-        segment(DT_USER_SS, 3 | HV_SEG_S | 3 << 5 | HV_SEG_P | HV_SEG_DB | HV_SEG_G, 0);
+    cpu->seg[HV_CS] = code32 ? segment(DT_USER_CS32, 0xb | user | HV_SEG_DB, 0)
+                             : segment(DT_USER_CS, 0xb | user | HV_SEG_L, 0);
+    cpu->seg[HV_SS] = cpu->seg[HV_DS] = cpu->seg[HV_ES] =
+        segment(DT_USER_SS, 3 | user | HV_SEG_DB, 0);
     cpu->seg[HV_GS].base = DT_GS;
     cpu->tr = segment(0x40, 0xb | HV_SEG_P, TSS);
     cpu->tr.limit = 0x67;
@@ -181,7 +184,7 @@ int dt_guest_new(const char *engine, struct dt_guest **out)
     g->domain.nr_vcpus = 1;
     g->domain.vcpus[0] = g->vcpu;
     g->domain.engine = g->engine;
-    reset_cpu(&g->vcpu->cpu);
+    reset_cpu(&g->vcpu->cpu, false);
     ret = g->engine->vcpu_init(g->vcpu);
     if (ret < 0) {
         g->engine = NULL;
@@ -217,8 +220,9 @@ static bool has_error_code(unsigned vector)
 }
 
 /* From the frame that the handler found. */
-static void take_result(struct dt_guest *g, struct dt_result *result)
+static void take_result(struct dt_guest *g, const struct dt_test *test, struct dt_result *result)
 {
+    const uint64_t exit_address = test->code32 ? DT_EXIT32 : DT_EXIT;
     const struct hv_cpu *cpu = &g->vcpu->cpu;
     struct dt_regs *regs = &result->regs;
     uint64_t frame[6], *iret = frame;
@@ -234,11 +238,11 @@ static void take_result(struct dt_guest *g, struct dt_result *result)
     regs->rflags = iret[2];
     regs->gpr[HV_RSP] = iret[3];
     regs->cr2 = regs->vector == HV_VEC_PF ? cpu->cr2 : 0;
-    if (regs->vector == HV_VEC_BP && regs->rip == DT_EXIT + 1) {
+    if (regs->vector == HV_VEC_BP && regs->rip == exit_address + 1) {
         regs->vector = DT_VECTOR_NONE;
         regs->rip = DT_EXIT;
     }
-    if (iret[1] != DT_USER_CS || iret[4] != DT_USER_SS) {
+    if (iret[1] != (test->code32 ? DT_USER_CS32 : DT_USER_CS) || iret[4] != DT_USER_SS) {
         result->failed = true;
         snprintf(result->error, sizeof(result->error), "frame has CS %#lx, SS %#lx",
                  (unsigned long)iret[1], (unsigned long)iret[4]);
@@ -263,14 +267,14 @@ void dt_guest_run(struct dt_guest *g, const struct dt_test *test, struct dt_resu
     memcpy(at(g, DT_DATA), g->data, sizeof(result->memory.data));
     memcpy(at(g, DT_STACK), g->stack, sizeof(result->memory.stack));
     memcpy(at(g, test->code_address), test->code, test->code_bytes);
-    reset_cpu(cpu);
+    reset_cpu(cpu, test->code32);
     memcpy(cpu->gpr, test->start.gpr, sizeof(cpu->gpr));
     memcpy(cpu->xsave, test->start.fx, HV_FX_BYTES);
     cpu->rip = test->code_address;
     cpu->rflags = test->start.rflags;
     why = g->engine->run(g->vcpu);
     if (why == HV_RUN_HLT) {
-        take_result(g, result);
+        take_result(g, test, result);
     } else {
         result->failed = true;
         snprintf(result->error, sizeof(result->error), "%s: %.120s", run_names[why],

@@ -19,19 +19,43 @@ static const ZydisISAExt extensions[] = {
 };
 
 static const ZydisMnemonic left_out[] = {
-    ZYDIS_MNEMONIC_INT, ZYDIS_MNEMONIC_INT1, ZYDIS_MNEMONIC_INT3, ZYDIS_MNEMONIC_SYSCALL,
-    ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_SYSRET, ZYDIS_MNEMONIC_SYSEXIT, ZYDIS_MNEMONIC_SGDT,
-    ZYDIS_MNEMONIC_SIDT, ZYDIS_MNEMONIC_SLDT, ZYDIS_MNEMONIC_STR, ZYDIS_MNEMONIC_SMSW,
-    ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW, ZYDIS_MNEMONIC_LAR, ZYDIS_MNEMONIC_LSL,
-    ZYDIS_MNEMONIC_CPUID, ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP, ZYDIS_MNEMONIC_RDPMC,
-    ZYDIS_MNEMONIC_IRET, ZYDIS_MNEMONIC_IRETD, ZYDIS_MNEMONIC_IRETQ, ZYDIS_MNEMONIC_LSS,
-    ZYDIS_MNEMONIC_LFS, ZYDIS_MNEMONIC_LGS, ZYDIS_MNEMONIC_SWAPGS, ZYDIS_MNEMONIC_FXSAVE,
-    ZYDIS_MNEMONIC_FXSAVE64, ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64,
+    ZYDIS_MNEMONIC_INT,
+    ZYDIS_MNEMONIC_INT1,
+    ZYDIS_MNEMONIC_INTO,
+    ZYDIS_MNEMONIC_INT3,
+    ZYDIS_MNEMONIC_SYSCALL,
+    ZYDIS_MNEMONIC_SYSENTER,
+    ZYDIS_MNEMONIC_SYSRET,
+    ZYDIS_MNEMONIC_SYSEXIT,
+    ZYDIS_MNEMONIC_SGDT,
+    ZYDIS_MNEMONIC_SIDT,
+    ZYDIS_MNEMONIC_SLDT,
+    ZYDIS_MNEMONIC_STR,
+    ZYDIS_MNEMONIC_SMSW,
+    ZYDIS_MNEMONIC_VERR,
+    ZYDIS_MNEMONIC_VERW,
+    ZYDIS_MNEMONIC_LAR,
+    ZYDIS_MNEMONIC_LSL,
+    ZYDIS_MNEMONIC_CPUID,
+    ZYDIS_MNEMONIC_RDTSC,
+    ZYDIS_MNEMONIC_RDTSCP,
+    ZYDIS_MNEMONIC_RDPMC,
+    ZYDIS_MNEMONIC_IRET,
+    ZYDIS_MNEMONIC_IRETD,
+    ZYDIS_MNEMONIC_IRETQ,
+    ZYDIS_MNEMONIC_LSS,
+    ZYDIS_MNEMONIC_LFS,
+    ZYDIS_MNEMONIC_LGS,
+    ZYDIS_MNEMONIC_SWAPGS,
+    ZYDIS_MNEMONIC_FXSAVE,
+    ZYDIS_MNEMONIC_FXSAVE64,
+    ZYDIS_MNEMONIC_FXRSTOR,
+    ZYDIS_MNEMONIC_FXRSTOR64,
     /* store instruction pointers, which are the harness's or zero */
-    ZYDIS_MNEMONIC_FNSTENV, ZYDIS_MNEMONIC_FNSAVE,
+    ZYDIS_MNEMONIC_FNSTENV,
+    ZYDIS_MNEMONIC_FNSAVE,
     /* processors disagree on whether there is a ModRM byte */
     ZYDIS_MNEMONIC_UD0,
-    /* undefined result */
 };
 
 /* Only where the test may fault: they most likely do. */
@@ -205,8 +229,7 @@ static bool shift_flags(struct dt_candidate *c, unsigned count)
         c->also_undefined |= HV_EFLAGS_CF;
     if (count == 1)
         c->defined_after_all |= HV_EFLAGS_OF;
-    if (count == 0) /* changes nothing */
-        c->defined_after_all |= HV_EFLAGS_OF | HV_EFLAGS_AF | HV_EFLAGS_CF;
+    c->keeps_flags = count == 0;
     return true;
 }
 
@@ -324,6 +347,21 @@ static bool prepare_pushf(struct dt_gen *g, struct dt_candidate *c)
     return g->undefined == 0;
 }
 
+/* Whether memory that it does not change has to be writable differs. */
+static bool prepare_arpl(struct dt_gen *g, struct dt_candidate *c)
+{
+    (void)g;
+    return !c->memory;
+}
+
+/* Whether 32-bit pushes of selectors write the upper half differs between processors. */
+static bool prepare_push(struct dt_gen *g, struct dt_candidate *c)
+{
+    (void)g;
+    return c->operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER || c->insn.operand_width != 32 ||
+           ZydisRegisterGetClass(c->operands[0].reg.value) != ZYDIS_REGCLASS_SEGMENT;
+}
+
 static bool prepare_bswap(struct dt_gen *g, struct dt_candidate *c)
 {
     (void)g;
@@ -346,10 +384,12 @@ static const struct {
     {ZYDIS_MNEMONIC_SHRD, prepare_shift},         {ZYDIS_MNEMONIC_RET, prepare_return},
     {ZYDIS_MNEMONIC_ENTER, prepare_enter},        {ZYDIS_MNEMONIC_LEAVE, prepare_enter},
     {ZYDIS_MNEMONIC_POPF, prepare_popf},          {ZYDIS_MNEMONIC_POPFQ, prepare_popf},
+    {ZYDIS_MNEMONIC_POPFD, prepare_popf},         {ZYDIS_MNEMONIC_PUSHFD, prepare_pushf},
     {ZYDIS_MNEMONIC_PUSHF, prepare_pushf},        {ZYDIS_MNEMONIC_PUSHFQ, prepare_pushf},
     {ZYDIS_MNEMONIC_LAHF, prepare_pushf},         {ZYDIS_MNEMONIC_MASKMOVQ, prepare_maskmov},
     {ZYDIS_MNEMONIC_MASKMOVDQU, prepare_maskmov}, {ZYDIS_MNEMONIC_XLAT, prepare_xlat},
-    {ZYDIS_MNEMONIC_BSWAP, prepare_bswap},
+    {ZYDIS_MNEMONIC_BSWAP, prepare_bswap},        {ZYDIS_MNEMONIC_PUSH, prepare_push},
+    {ZYDIS_MNEMONIC_ARPL, prepare_arpl},
 };
 
 static const struct {

@@ -91,7 +91,7 @@ static bool stopped_at_mmx(const struct dt_test *t)
 
     if (h->vector == DT_VECTOR_NONE || offset >= t->code_bytes)
         return false;
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    dt_decoder_init(&decoder, t);
     if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, t->code + offset, t->code_bytes - offset,
                                            &insn, operands)))
         return false;
@@ -162,6 +162,7 @@ static unsigned compare(const struct dt_test *t, const struct dt_result *engine,
     struct report r = {.print = print};
     const struct dt_regs *h = &t->host.regs, *e = &engine->regs;
     uint64_t flags = ~(uint64_t)undefined_flags(t);
+    uint64_t gpr_mask = t->code32 ? 0xffffffff : ~0ull;
 
     if (engine->failed) {
         differ(&r, "the engine gave up: %s", engine->error);
@@ -175,8 +176,9 @@ static unsigned compare(const struct dt_test *t, const struct dt_result *engine,
     compare_number(&r, "error code", h->error_code, e->error_code);
     compare_number(&r, "cr2", h->cr2, e->cr2);
     compare_number(&r, "rflags", h->rflags & flags, e->rflags & flags);
+    /* Leaving compatibility mode, upper halves are undefined. */
     for (unsigned i = 0; i < HV_NR_GPR; i++)
-        compare_number(&r, gpr_names[i], h->gpr[i], e->gpr[i]);
+        compare_number(&r, gpr_names[i], h->gpr[i] & gpr_mask, e->gpr[i] & gpr_mask);
     if (!stopped_at_mmx(t))
         compare_x87(&r, h->fx, e->fx);
     compare_sse(&r, h, e->fx);
@@ -192,7 +194,7 @@ static void print_code(const struct dt_test *t)
     ZydisDecoder decoder;
     ZydisFormatter formatter;
 
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    dt_decoder_init(&decoder, t);
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     for (unsigned i = 0; i < t->nr_insns; i++) {
         const uint8_t *code = t->code + t->offset[i];
@@ -218,16 +220,17 @@ static void print_start(const struct dt_test *t)
         printf("%s%s=%llx", i % 4 == 0 ? "#   " : " ", gpr_names[i],
                (unsigned long long)t->start.gpr[i]),
             printf("%s", i % 4 == 3 ? "\n" : "");
-    printf("#   rflags=%llx mxcsr=%x fcw=%x fsw=%x tags=%x\n", (unsigned long long)t->start.rflags,
-           hv_fx_get32(t->start.fx, HV_FX_MXCSR), hv_fx_get16(t->start.fx, HV_FX_FCW),
-           hv_fx_get16(t->start.fx, HV_FX_FSW), t->start.fx[HV_FX_FTW]);
+    printf("#   %u-bit code, rflags=%llx mxcsr=%x fcw=%x fsw=%x tags=%x\n", t->code32 ? 32u : 64u,
+           (unsigned long long)t->start.rflags, hv_fx_get32(t->start.fx, HV_FX_MXCSR),
+           hv_fx_get16(t->start.fx, HV_FX_FCW), hv_fx_get16(t->start.fx, HV_FX_FSW),
+           t->start.fx[HV_FX_FTW]);
 }
 
 static void count_mnemonics(struct difftest *d, const struct dt_test *t)
 {
     ZydisDecoder decoder;
 
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    dt_decoder_init(&decoder, t);
     for (unsigned i = 0; i < t->nr_insns; i++) {
         ZydisDecodedInstruction insn;
 

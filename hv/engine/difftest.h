@@ -1,11 +1,12 @@
 /* Differential test: random instruction sequences, executed by the host CPU and by an engine.
  *
- * A test is a start state, code and a sandbox of a few pages at fixed linear addresses, all made
- * from one seed (difftest-gen.c, with difftest-encode.c for operands and difftest-prepare.c for
- * what single instructions need). A forked child executes it natively (difftest-host.c); the engine
- * executes it on a vCPU in 64-bit mode at CPL 3 whose page tables map the same linear addresses
- * (difftest-guest.c). Both end in the same kind of result: registers and the exception that stopped
- * them, or none. difftest.c compares and reports.
+ * A test is a start state, 64-bit or 32-bit code, and a sandbox of a few pages at fixed linear
+ * addresses, all made from one seed (difftest-gen.c, with difftest-encode.c for operands and
+ * difftest-prepare.c for what single instructions need). A forked child executes it natively
+ * (difftest-host.c), 32-bit code in compatibility mode; the engine executes it on a vCPU in long mode
+ * at CPL 3 whose page tables map the same linear addresses (difftest-guest.c). Both end in the same
+ * kind of result: registers and the exception that stopped them, or none. difftest.c compares and
+ * reports.
  */
 #pragma once
 
@@ -15,12 +16,13 @@
 /* The sandbox. All addresses are below 2 GiB, so that 32-bit addressing and absolute displacements
  * reach it. Plain numbers, for they are also used in assembler. Pages between the regions are
  * unmapped. */
-#define DT_CODE  0x10000000 /* one page per test of a batch */
-#define DT_EXIT  0x10050000 /* code jumps here when it is through */
-#define DT_DATA  0x10060000 /* two writable pages, one read-only, then nothing */
-#define DT_STACK 0x10070000 /* two writable pages */
-#define DT_CTL   0x10080000 /* host only: registers of the code under test and of the harness */
-#define DT_GS    0x08000000 /* base of GS */
+#define DT_CODE   0x10000000 /* one page per test of a batch */
+#define DT_EXIT   0x10050000 /* 64-bit code jumps here when it is through */
+#define DT_EXIT32 0x10050040 /* and 32-bit code here */
+#define DT_DATA   0x10060000 /* two writable pages, one read-only, then nothing */
+#define DT_STACK  0x10070000 /* two writable pages */
+#define DT_CTL    0x10080000 /* host only: registers of the code under test and of the harness */
+#define DT_GS     0x08000000 /* base of GS */
 
 #define DT_DATA_RW_PAGES 2
 #define DT_DATA_PAGES    3
@@ -32,6 +34,7 @@
 #define DT_CTL_HOST_RSP 144
 #define DT_CTL_EXIT     152
 #define DT_CTL_MXCSR    160
+#define DT_CTL_FAR      168 /* offset and selector, to enter 32-bit code */
 #define DT_CTL_FX       256
 
 #define DT_BATCH      64
@@ -39,8 +42,9 @@
 #define DT_MAX_INSNS  48 /* with those that prepare for others */
 
 /* Selectors as Linux has them, since code can read them. */
-#define DT_USER_CS 0x33
-#define DT_USER_SS 0x2b
+#define DT_USER_CS32 0x23
+#define DT_USER_CS   0x33
+#define DT_USER_SS   0x2b
 
 #define DT_VECTOR_NONE 256
 
@@ -68,6 +72,7 @@ struct dt_result {
 struct dt_test {
     uint64_t seed;
     uint64_t code_address;
+    bool code32; /* 32-bit code, in compatibility mode */
     struct dt_regs start;
     uint8_t code[DT_CODE_BYTES];
     uint32_t code_bytes;
@@ -80,6 +85,9 @@ struct dt_test {
 /* Makes test @seed, of at most @limit chosen instructions. The same arguments make the same test.
  */
 void dt_generate(struct dt_test *test, uint64_t seed, unsigned limit);
+
+/* Sets up @decoder (a ZydisDecoder) for the code of @test. */
+void dt_decoder_init(void *decoder, const struct dt_test *test);
 
 /* What the data pages and the stack hold before each test: integers, floating-point values, noise.
  */

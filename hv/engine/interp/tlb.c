@@ -425,7 +425,7 @@ uint64_t interp_linear(struct hv_cpu *cpu, struct interp_op *op, struct interp *
 
     if ((x->mode & INTERP_MODE_SIZE) == INTERP_MODE_64)
         return offset + (seg >= HV_FS ? s->base : 0);
-    if ((x->mode & INTERP_MODE_FLAT) && seg < HV_FS)
+    if ((x->mode & INTERP_MODE_FLAT) && seg < HV_FS && !(seg == HV_CS && write))
         return offset & 0xffffffff;
     if (x->mode & INTERP_MODE_PROTECTED) {
         if (!segment_allows(s, offset, bytes ? bytes : 1, write))
