@@ -140,7 +140,7 @@ static long set_upcall_vector(struct hv_caller *c, const uint64_t args[5], void 
     v = c->domain->vcpus[op->vcpu];
     atomic_store(&v->xen->upcall_vector, op->vector);
     if (__atomic_load_n(&hv_vcpu_info(v)->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
-        hv_lapic_set_irq(v, op->vector);
+        hv_lapic_set_upcall(v, op->vector);
     return 0;
 }
 

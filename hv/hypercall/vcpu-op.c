@@ -53,16 +53,8 @@ static long up(struct hv_caller *c, const uint64_t args[5], void *arg)
 
 static long down(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
-    struct hv_vcpu *v = target(c, args);
-    unsigned others = 0;
-
     (void)arg;
-    for (unsigned i = 0; i < c->domain->nr_vcpus; i++)
-        others += i != v->id && hv_vcpu_is_online(c->domain->vcpus[i]);
-    if (!others) /* nothing would ever run again */
-        hv_domain_shutdown(c->domain, SHUTDOWN_poweroff);
-    else
-        hv_vcpu_set_online(v, false);
+    hv_vcpu_down(target(c, args));
     return 0;
 }
 

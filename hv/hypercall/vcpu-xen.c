@@ -65,7 +65,7 @@ void hv_vcpu_xen_mark_pending(struct hv_vcpu *v)
         return;
     vector = atomic_load(&v->xen->upcall_vector);
     if (vector)
-        hv_lapic_set_irq(v, vector);
+        hv_lapic_set_upcall(v, vector);
     else
         hv_vcpu_request(v, HV_ATTN_EVENT);
 }

@@ -22,7 +22,7 @@ void hv_vcpu_xen_run_timers(struct hv_vcpu *v);
 
 /* The vector to inject now for an event upcall that bypasses the local APIC (HVM_PARAM_CALLBACK_IRQ of the
  * vector type) when an upcall is pending; or -1. The mask byte of vcpu_info is for PV guests only. Upcalls through a vector of HVMOP_set_evtchn_upcall_vector
- * go to hv_lapic_set_irq when they become pending instead. vCPU thread. */
+ * go to hv_lapic_set_upcall when they become pending instead. vCPU thread. */
 int hv_vcpu_xen_callback_vector(struct hv_vcpu *v);
 
 /* An event is pending and unmasked: a vCPU that polls or blocks wakes. */

@@ -145,6 +145,14 @@ void hv_lapic_set_irq(struct hv_vcpu *v, uint8_t vector)
     hv_vcpu_request(v, HV_ATTN_EVENT);
 }
 
+void hv_lapic_set_upcall(struct hv_vcpu *v, uint8_t vector)
+{
+    if (vector < 16)
+        return;
+    atomic_fetch_or(&v->lapic->irr[vector / 32], 1u << (vector % 32));
+    hv_vcpu_request(v, HV_ATTN_EVENT);
+}
+
 int hv_lapic_pending(struct hv_vcpu *v)
 {
     int irr = highest_irr(v->lapic);

@@ -155,6 +155,17 @@ void hv_vcpu_set_online(struct hv_vcpu *v, bool online)
     hv_vcpu_request(v, HV_ATTN_EVENT);
 }
 
+void hv_vcpu_down(struct hv_vcpu *v)
+{
+    struct hv_domain *d = v->domain;
+
+    hv_vcpu_set_online(v, false);
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        if (hv_vcpu_is_online(d->vcpus[i]))
+            return;
+    hv_domain_shutdown(d, SHUTDOWN_poweroff);
+}
+
 bool hv_vcpu_is_online(const struct hv_vcpu *v)
 {
     return atomic_load(&v->run->online);
@@ -457,6 +468,12 @@ static void triple_fault(struct hv_vcpu *v)
     hv_domain_shutdown(d, (unsigned)hv_param_get(d, HVM_PARAM_TRIPLE_FAULT_REASON));
 }
 
+static void halt(struct hv_vcpu *v)
+{
+    v->run->halted = true;
+    deliver(v);
+}
+
 static void handle_run(struct hv_vcpu *v, enum hv_run why)
 {
     switch (why) {
@@ -464,9 +481,11 @@ static void handle_run(struct hv_vcpu *v, enum hv_run why)
     case HV_RUN_IRQ_WINDOW:
         break;
     case HV_RUN_HLT:
-        v->run->halted = true;
         v->cpu.int_shadow = false;
-        deliver(v);
+        if (v->cpu.rflags & HV_EFLAGS_IF)
+            halt(v);
+        else
+            hv_vcpu_down(v); /* as Xen: a kernel that cannot power off stops its CPUs so */
         break;
     case HV_RUN_TRIPLE_FAULT:
         triple_fault(v);

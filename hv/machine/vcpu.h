@@ -30,6 +30,9 @@ void hv_domain_unpause(struct hv_domain *d);
 
 /* Brings a vCPU online (VCPUOP_up, SIPI) or takes it offline. Any thread. */
 void hv_vcpu_set_online(struct hv_vcpu *v, bool online);
+/* The vCPU gives up for good: goes offline, and with the last one the domain powers off, as no vCPU is left
+ * that could wake another. Any thread. */
+void hv_vcpu_down(struct hv_vcpu *v);
 bool hv_vcpu_is_online(const struct hv_vcpu *v);
 
 /* INIT, SIPI (start at @vector << 12; only a vCPU after INIT or one that never ran heeds it) and NMI. Any
