@@ -8,8 +8,6 @@
 #include "hv/hypercall/vcpu-state.h"
 #include "hv/hypercall/vcpu-xen.h"
 #include "hv/machine/time.h"
-#include "hv/machine/lapic.h"
-#include "hv/machine/vcpu.h"
 
 /* Vectors below are exceptions. */
 #define FIRST_VECTOR 0x10
@@ -42,19 +40,13 @@ static long check_param(const struct hv_caller *c, const struct xen_hvm_param *p
     return 0;
 }
 
-/* Events that are pending go out by the new way. */
-static void retry_upcalls(struct hv_domain *d)
-{
-    for (unsigned i = 0; i < d->nr_vcpus; i++)
-        hv_vcpu_request(d->vcpus[i], HV_ATTN_EVENT);
-}
-
 /* Any value is taken: Linux sets GSI 1 beside per-vCPU vectors, to look enlightened. Only the vector type
  * delivers: a PVH guest has no interrupt lines. */
 static long set_callback(struct hv_domain *d, uint64_t via)
 {
     hv_param_set(d, HVM_PARAM_CALLBACK_IRQ, via);
-    retry_upcalls(d);
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        hv_vcpu_xen_retry_upcall(d->vcpus[i]);
     return 0;
 }
 
@@ -139,8 +131,7 @@ static long set_upcall_vector(struct hv_caller *c, const uint64_t args[5], void 
         return -XEN_ENOENT;
     v = c->domain->vcpus[op->vcpu];
     atomic_store(&v->xen->upcall_vector, op->vector);
-    if (__atomic_load_n(&hv_vcpu_info(v)->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
-        hv_lapic_set_upcall(v, op->vector);
+    hv_vcpu_xen_retry_upcall(v);
     return 0;
 }
 

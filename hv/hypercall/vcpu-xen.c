@@ -70,6 +70,18 @@ void hv_vcpu_xen_mark_pending(struct hv_vcpu *v)
         hv_vcpu_request(v, HV_ATTN_EVENT);
 }
 
+void hv_vcpu_xen_retry_upcall(struct hv_vcpu *v)
+{
+    uint8_t vector = atomic_load(&v->xen->upcall_vector);
+
+    if (!upcall_pending(v))
+        return;
+    if (vector)
+        hv_lapic_set_upcall(v, vector);
+    else
+        hv_vcpu_request(v, HV_ATTN_EVENT);
+}
+
 /* The vector of HVM_PARAM_CALLBACK_IRQ when it is of the vector type, or -1. */
 static int callback_vector(struct hv_domain *d)
 {

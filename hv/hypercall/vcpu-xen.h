@@ -36,6 +36,9 @@ void hv_vcpu_xen_poll_end(struct hv_vcpu *v);
 /* An event became pending on the vCPU: sets evtchn_upcall_pending and raises the upcall. Any thread. */
 void hv_vcpu_xen_mark_pending(struct hv_vcpu *v);
 
+/* Raises the upcall again if one is pending: the way it goes changed, or the APIC forgot it. Any thread. */
+void hv_vcpu_xen_retry_upcall(struct hv_vcpu *v);
+
 /* True when vcpu_info of some vCPU lives in page @gfn. Caller holds domain->lock. */
 bool hv_vcpu_xen_uses_gfn(struct hv_domain *d, hv_gfn gfn);
 

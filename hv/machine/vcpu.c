@@ -387,6 +387,7 @@ static void stop_for_sipi(struct hv_vcpu *v)
     struct hv_vcpu_run *run = v->run;
 
     hv_vcpu_reset_state(v, true);
+    hv_vcpu_xen_retry_upcall(v); /* the APIC has forgotten it */
     v->domain->engine->flush(v);
     run->halted = run->blocked = run->nmi_pending = false;
     atomic_store(&run->online, false);
