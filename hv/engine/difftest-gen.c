@@ -322,7 +322,7 @@ void dt_generate(struct dt_test *test, uint64_t seed, unsigned limit)
     test->code_bytes = test->nr_insns = 0;
     test->code_address = DT_CODE + (seed % DT_BATCH) * HV_PAGE_SIZE;
     g.faults = dt_chance(&g, 8);
-    test->code32 = dt_chance(&g, 25);
+    test->code32 = dt_chance(&g, 25) && dt_host_has_code32();
     dt_decoder_init(&g.decoder, test);
     start_state(&g);
     chosen = 1 + dt_below(&g, MAX_CHOSEN);

@@ -169,6 +169,16 @@ static bool catch_signals(void)
     return true;
 }
 
+bool dt_host_has_code32(void)
+{
+    const uint32_t present = 1u << 15;
+    uint32_t rights = 0;
+    bool valid;
+
+    __asm__("lar %2, %0" : "=r"(rights), "=@ccz"(valid) : "r"(DT_USER_CS32));
+    return valid && (rights & present);
+}
+
 static bool map(uint64_t address, size_t pages, int prot)
 {
     return mmap(at(address), pages * HV_PAGE_SIZE, prot,

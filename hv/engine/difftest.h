@@ -3,10 +3,10 @@
  * A test is a start state, 64-bit or 32-bit code, and a sandbox of a few pages at fixed linear
  * addresses, all made from one seed (difftest-gen.c, with difftest-encode.c for operands and
  * difftest-prepare.c for what single instructions need). A forked child executes it natively
- * (difftest-host.c), 32-bit code in compatibility mode; the engine executes it on a vCPU in long mode
- * at CPL 3 whose page tables map the same linear addresses (difftest-guest.c). Both end in the same
- * kind of result: registers and the exception that stopped them, or none. difftest.c compares and
- * reports.
+ * (difftest-host.c), 32-bit code in compatibility mode; the engine executes it on a vCPU in long
+ * mode at CPL 3 whose page tables map the same linear addresses (difftest-guest.c). Both end in the
+ * same kind of result: registers and the exception that stopped them, or none. difftest.c compares
+ * and reports.
  */
 #pragma once
 
@@ -96,6 +96,8 @@ void dt_fill_memory(uint8_t data[DT_DATA_PAGES * HV_PAGE_SIZE],
 
 /* The child. It runs the tests of the shared batch when told, and ends with its parent. */
 struct dt_host;
+/* Whether the kernel lets processes run 32-bit code: it may be booted without. */
+bool dt_host_has_code32(void);
 int dt_host_new(struct dt_host **out) HV_MUST_CHECK;
 void dt_host_free(struct dt_host *host);
 struct dt_test *dt_host_batch(struct dt_host *host); /* DT_BATCH tests, shared with the child */

@@ -189,6 +189,9 @@ static void test_general_registers(struct machine *m)
     TAP_OK(RUN(m, 0x66, 0x4d, 0x0f, 0x3a, 0x16, 0xcd, 0x01) == 0 &&
                m->cpu->gpr[HV_R13] == 0xffffffff12345678,
            "pextrq r13, xmm9, 1");
+    hv_fx_put64(m->memory, 0, 0x4008000000000000); /* 3.0 */
+    TAP_OK(RUN(m, 0xf2, 0x4c, 0x0f, 0x2d, 0x3e) == 0 && m->cpu->gpr[HV_R15] == 3,
+           "cvtsd2si r15, [rsi] names no XMM register");
     m->cpu->gpr[HV_RAX] = 0;
     m->cpu->gpr[HV_RBX] = 0x6100;
     TAP_OK(RUN(m, 0xf2, 0x0f, 0x38, 0xf0, 0xc7) == 0 && m->cpu->gpr[HV_RAX] == 0x93ad1061,
@@ -332,6 +335,25 @@ static void test_x87(struct machine *m)
     TAP_OK(RUN(m, 0xdb, 0xe2) == 0 && RUN(m, 0x9b) == 0, "fnclex clears it");
     __asm__("fnstcw %0" : "=m"(host_after));
     TAP_OK(host_before == host_after, "the host's control word is as it was");
+}
+
+static void test_x87_stores(struct machine *m)
+{
+    const struct hv_native_insn *insn = NULL;
+
+    reset(m);
+    RUN(m, 0xd9, 0xeb); /* fldpi */
+    TAP_OK(RUN(m, 0xdb, 0x08) == 0 && hv_fx_get32(m->memory, 0) == 3, "fisttp dword, of SSE3");
+    hv_fx_put16(m->cpu->xsave, HV_FX_FCW, 0x37e); /* invalid unmasked */
+    m->memory[0] = 0x55;
+    TAP_OK(compile(m, (const uint8_t[]){0xd9, 0x18}, 2, &insn) == 0 && hv_native_info(insn)->x87 &&
+               hv_native_execute(insn, m->cpu, m->memory, &m->fault) == 0 && m->memory[0] == 0x55 &&
+               !hv_native_stored(insn, m->cpu),
+           "fstp of an empty register, invalid unmasked: nothing is stored");
+    TAP_OK(compile(m, (const uint8_t[]){0xd9, 0x38}, 2, &insn) == 0 &&
+               hv_native_execute(insn, m->cpu, m->memory, &m->fault) == 0 &&
+               hv_native_stored(insn, m->cpu),
+           "fnstcw does not wait for that and stores");
 }
 
 static void test_x87_images(struct machine *m)
@@ -487,6 +509,7 @@ int main(void)
     test_not_ours(&m);
     test_mxcsr(&m);
     test_x87(&m);
+    test_x87_stores(&m);
     test_x87_images(&m);
     test_mmx(&m);
     test_fxsave(&m);
