@@ -117,10 +117,13 @@ static long max_vcpus(struct hv_caller *c, const uint64_t args[5], void *arg)
 static long max_mem(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     const struct xen_domctl *u = arg;
+    uint64_t pages = u->u.max_mem.max_memkb / KIB_PER_PAGE;
 
     (void)args;
+    if (pages > c->domain->mem.nr_gfns) /* more than there are addresses for */
+        return -XEN_EINVAL;
     pthread_mutex_lock(&c->domain->lock);
-    c->domain->mem.max_pages = u->u.max_mem.max_memkb / KIB_PER_PAGE;
+    c->domain->mem.max_pages = pages;
     pthread_mutex_unlock(&c->domain->lock);
     return 0;
 }

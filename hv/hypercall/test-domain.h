@@ -31,7 +31,7 @@ static void test_vcpu_fini(struct hv_vcpu *v)
 
 static enum hv_run test_run(struct hv_vcpu *v)
 {
-    (void)v;
+    v->cpu.rflags |= HV_EFLAGS_IF; /* without, the domain would power off */
     return HV_RUN_HLT;
 }
 
