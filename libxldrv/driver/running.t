@@ -1,0 +1,269 @@
+#!/usr/bin/python3
+"""Running domains: start, states, lifecycle actions, auto-destroy, a killed daemon or process; with tiny guests."""
+import glob
+import os
+import re
+import signal
+import sys
+import threading
+import uuid
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tests", "lib")]
+if os.path.exists("libxldrv/domusd"):
+    os.environ.setdefault("DOMUS_BUILD", os.getcwd())
+import libvirt
+import tap
+import tinyguest
+from host import Console, Host, alive, wait_for
+
+libvirt.registerErrorHandler(lambda *_: None, None)
+
+XML = """<domain type='xen'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory><vcpu>{vcpus}</vcpu>
+  <os><type arch='x86_64' machine='xenpvh'>xenpvh</type><kernel>{kernel}</kernel></os>
+  <on_poweroff>{poweroff}</on_poweroff><on_reboot>{reboot}</on_reboot><on_crash>{crash}</on_crash>
+  <devices><console type='{console}'>{source}</console></devices></domain>"""
+
+
+def xml(host, name, guest, vcpus=1, poweroff="destroy", reboot="restart", crash="destroy", console="pty", source=""):
+    return XML.format(name=name, uuid=uuid.uuid5(uuid.NAMESPACE_DNS, name), kernel=f"{host.root}/{guest}", vcpus=vcpus, poweroff=poweroff, reboot=reboot,
+                      crash=crash, console=console, source=source)
+
+
+def define(host, *args, **options):
+    return host.virsh_args("define", host.write_xml(xml(host, *args, **options)))
+
+
+def reason(host, name):
+    return host.virsh(f"domstate --reason {name}").out.strip()
+
+
+def leftovers(host):
+    """What running domains have on the host, which must go with them."""
+    files = [name for name in os.listdir(f"{host.root}/run/domus") if name != "last-domid"]
+    return host.hv_pids() + files + host.client("xenstore-list", "/local/domain").out.split() + \
+        host.client("xenstore-list", "/vm").out.split() + host.client("xenstore-list", "/libxl").out.split()
+
+
+def states(host):
+    define(host, "spin", "spin", vcpus=2)
+    tap.equal(host.virsh("start spin").status, 0, "start")
+    tap.equal(reason(host, "spin"), "running (booted)", "running (booted)")
+    tap.contains(host.virsh("start spin").err, "already active", "start of what runs fails")
+    first = int(host.virsh("domid spin").out)
+    tap.ok(first >= 1, "it has an id")
+    for node, value in [("name", "spin"), ("memory/target", "16384"), ("cpu/1/availability", "online")]:
+        tap.equal(host.client("xenstore-read", f"/local/domain/{first}/{node}").out.strip(), value,
+                  f"store: {node}")
+    tap.ok(wait_for(lambda: float(re.search(r"cpu.time=(\d+)", host.virsh("domstats spin").out).group(1)) > 1e6),
+           "CPU time goes up")
+    tap.equal(host.virsh("suspend spin").status, 0, "suspend")
+    tap.equal(host.virsh("suspend spin").status, 0, "twice does no harm")
+    tap.equal(reason(host, "spin"), "paused (user)", "paused (user)")
+    tap.equal(host.virsh("list --state-paused --name").out.split(), ["spin"], "list --state-paused")
+    tap.equal(host.virsh("resume spin").status, 0, "resume")
+    tap.equal(reason(host, "spin"), "running (unpaused)", "running (unpaused)")
+    tap.equal(host.virsh("domcontrol spin").out.strip(), "ok", "domcontrol")
+    tap.ok(re.search(r"actual 16384\n.*rss \d+", host.virsh("dommemstat spin").out), "dommemstat")
+    tap.ok(re.search(r"VCPU: +0\nCPU: +\d+\nState: +running", host.virsh("vcpuinfo spin").out), "vcpuinfo")
+    tap.ok(re.search(r"maximum +live +2\n", host.virsh("vcpucount spin").out), "vcpucount")
+    tap.equal(host.virsh("desc spin --live --title running").status, 0, "a title for now")
+    tap.ok("<title>" not in host.virsh("dumpxml spin --inactive").out, "not for the next start")
+    define(host, "spin", "spin", vcpus=1, crash="preserve")
+    tap.contains(host.virsh("dumpxml spin").out, ">2</vcpu>", "a new definition does not change what runs")
+    tap.contains(host.virsh("dumpxml spin --inactive").out, ">1</vcpu>", "but the next start")
+    tap.contains(host.virsh("domrename spin other").err, "active", "a running domain keeps its name")
+    tap.equal(host.virsh("undefine spin").status, 0, "undefine of what runs")
+    tap.contains(host.virsh("dominfo spin").out, "Persistent:     no", "makes it transient")
+    tap.equal(host.virsh("destroy spin --graceful").status, 0, "destroy")
+    tap.ok(host.virsh("domstate spin").status != 0, "and then it is gone")
+    tap.equal(leftovers(host), [], "all of it")
+
+
+def endings(host):
+    """Guest, its lifecycle actions, the state afterwards, the last event; None: it comes back as another id."""
+    rows = [("poweroff", {}, "shut off (shutdown)", "Stopped Shutdown"),
+            ("poweroff", {"poweroff": "preserve"}, "in shutdown (unknown)", "Shutdown Finished"),
+            ("poweroff", {"poweroff": "restart"}, None, None),
+            ("reboot", {}, None, None),
+            ("reboot", {"reboot": "destroy"}, "shut off (shutdown)", "Stopped Shutdown"),
+            ("crash", {}, "shut off (crashed)", "Stopped Crashed"),
+            ("crash", {"crash": "preserve"}, "crashed (panicked)", "Crashed Panicked"),
+            ("crash", {"crash": "restart"}, None, None)]
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    for number, (guest, actions, state, event) in enumerate(rows):
+        name = f"end{number}"
+        what = f"{guest}, {actions or 'defaults'}"
+        define(host, name, guest, **actions)
+        tap.equal(host.virsh(f"start {name}").status, 0, f"{what}: start")
+        if state:
+            tap.ok(wait_for(lambda: reason(host, name) == state), f"{what}: {state}", reason(host, name))
+            if number > 1:
+                tap.ok(watcher.expect(f"'{name}': {event}", 10), f"{what}: {event}", watcher.text)
+        else:
+            ids = set()
+            tap.ok(wait_for(lambda: ids.add(host.virsh(f"domid {name}").out.strip()) or len(ids - {"-", ""}) > 2),
+                   f"{what}: comes back with other ids", ids)
+            tap.ok(watcher.expect(f"'{name}': Stopped .*(\n.*)*'{name}': Started Booted", 10),
+                   f"{what}: events", watcher.text)
+        if state and "preserve" in actions.values():
+            tap.contains(host.virsh(f"suspend {name}").err, "not running", f"{what}: no good for anything")
+            tap.equal(host.virsh(f"destroy {name}").status, 0, f"{what}: but destroy")
+        elif not state:
+            tap.ok(wait_for(lambda: host.virsh(f"destroy {name}").status == 0), f"{what}: destroy")
+        host.virsh(f"undefine {name}")
+    tap.ok(watcher.expect("event 'reboot' for domain 'end3'", 10), "event: reboot", watcher.text)
+    watcher.close()
+    tap.equal(leftovers(host), [], "nothing of them is left")
+
+
+def consoles(host):
+    define(host, "cons", "sleep")
+    host.virsh("start cons")
+    tty = host.virsh("ttyconsole cons").out.strip()
+    tap.ok(re.fullmatch(r"/dev/pts/\d+", tty), "ttyconsole", tty)
+    connection = libvirt.open(host.uri)
+    domain = connection.lookupByName("cons")
+    first, second = connection.newStream(), connection.newStream()
+    domain.openConsole(None, first)
+    try:
+        domain.openConsole(None, second)
+        tap.ok(False, "a second console is refused")
+    except libvirt.libvirtError as error:
+        tap.equal(error.get_error_code(), libvirt.VIR_ERR_OPERATION_FAILED, "a second console is refused")
+    third = connection.newStream()
+    domain.openConsole(None, third, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+    tap.ok(True, "unless forced")
+    try:
+        first.recv(1)
+        tap.ok(False, "which ends the first")
+    except libvirt.libvirtError:
+        tap.ok(True, "which ends the first")
+    third.abort()
+    tap.ok(wait_for(lambda: host.console("cons").expect("Connected to domain", 2)), "after an abort it is free")
+    connection.close()
+    host.virsh("destroy cons")
+    path = f"{host.root}/console.log"
+    define(host, "cons", "sleep", console="file", source=f"<source path='{path}'/>")
+    tap.equal(host.virsh("start cons").status, 0, "a console of type file")
+    tap.ok(os.path.exists(path), "has its file")
+    tap.ok(host.virsh("console cons").status != 0, "and cannot be opened")
+    host.virsh("destroy cons")
+    define(host, "cons", "sleep", console="file", source="<source path='/nonexistent/console.log'/>")
+    tap.contains(host.virsh("start cons").err, "/nonexistent/console.log", "a file that cannot be made is named")
+    host.virsh("undefine cons")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def clients_that_go(host):
+    connection = libvirt.open(host.uri)
+    connection.createXML(xml(host, "auto", "sleep"), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    tap.equal(host.state("auto"), "running", "a domain that goes with its client")
+    connection.close()
+    tap.ok(wait_for(lambda: host.virsh("domstate auto").status != 0), "goes with its client")
+    kept = libvirt.open(host.uri)
+    kept.createXML(xml(host, "auto", "sleep"), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    host.stop(signal.SIGKILL)
+    host.start()
+    tap.ok(host.virsh("domstate auto").status != 0, "or with the daemon")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def killed(host):
+    host.virsh_args("create", host.write_xml(xml(host, "transient", "sleep")))
+    define(host, "paused", "spin")
+    define(host, "ends", "sleep")
+    host.virsh("start paused --paused")
+    host.virsh("start ends")
+    before = {name: host.virsh(f"dumpxml {name}").out for name in ["transient", "paused"]}
+    pids = sorted(host.hv_pids())
+    host.stop(signal.SIGKILL)
+    tap.equal(sorted(host.hv_pids()), pids, "domains outlive a killed daemon")
+    by_name = {re.search(r"<uuid>(.*)</uuid>", text).group(1): name for name, text in before.items()}
+    for path in glob.glob(f"{host.root}/run/domus/*.process"):
+        if os.path.basename(path).removesuffix(".process") not in by_name:
+            with open(path) as f:
+                victim = int(f.read().split()[0])
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: not alive(victim))
+    host.start()
+    for name, text in before.items():
+        tap.equal(host.virsh(f"dumpxml {name}").out, text, f"{name}: found again as it was")
+    tap.equal(reason(host, "transient"), "running (booted)", "transient: state")
+    tap.equal(reason(host, "paused"), "paused (user)", "paused: state")
+    tap.equal(reason(host, "ends"), "shut off (crashed)", "one whose process ended meanwhile is shut off")
+    tap.equal(host.virsh("resume paused").status, 0, "paused: resume")
+    tap.equal(host.virsh("destroy transient").status, 0, "transient: destroy")
+    (pid,) = host.hv_pids()
+    os.kill(pid, signal.SIGKILL)
+    tap.ok(wait_for(lambda: reason(host, "paused") == "shut off (crashed)"), "a process of another parent is watched")
+    for name in ["paused", "ends"]:
+        host.virsh(f"undefine {name}")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def stuck(host):
+    """A hypervisor that does not answer makes its own domain's calls fail, and no others."""
+    define(host, "stuck", "sleep")
+    define(host, "well", "sleep")
+    host.virsh("start stuck")
+    (pid,) = host.hv_pids()
+    host.virsh("start well")
+    os.kill(pid, signal.SIGSTOP)
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(host.virsh("suspend stuck").err))
+    waiting.start()
+    tap.equal(host.virsh("domstats well --cpu-total", seconds=5).status, 0, "others are served meanwhile")
+    tap.equal(host.virsh("domstate stuck", seconds=5).out.strip(), "running", "its state can be asked")
+    waiting.join(60)
+    tap.ok("does not answer" in answers[0], "its own calls end with an error", answers)
+    tap.equal(host.virsh("destroy stuck", seconds=60).status, 0, "destroy helps")
+    host.virsh("destroy well")
+    for name in ["stuck", "well"]:
+        host.virsh(f"undefine {name}")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def many(host):
+    count = 12
+    names = [f"many{i}" for i in range(count)]
+
+    def create(name):
+        host.virsh_args("create", host_file(host, name))
+
+    threads = [threading.Thread(target=create, args=(name,)) for name in names for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tap.equal(sorted(host.virsh("list --name").out.split()), sorted(names), "started at once, each once")
+    tap.equal(len(host.hv_pids()), count, "with one process each")
+    ids = host.virsh("list --id").out.split()
+    tap.equal(len(set(ids)), count, "and an id each")
+    for name in names:
+        host.virsh(f"destroy {name}")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def host_file(host, name):
+    path = f"{host.root}/{name}.xml"
+    if not os.path.exists(path):
+        with open(path, "w") as f:
+            f.write(xml(host, name, "sleep"))
+    return path
+
+
+with Host() as host:
+    for name, code in [("spin", tinyguest.SPIN), ("sleep", tinyguest.SLEEP),
+                       ("poweroff", tinyguest.shut_down(tinyguest.POWEROFF)),
+                       ("reboot", tinyguest.shut_down(tinyguest.REBOOT)),
+                       ("crash", tinyguest.shut_down(tinyguest.CRASH))]:
+        tinyguest.write(f"{host.root}/{name}", code)
+    states(host)
+    endings(host)
+    consoles(host)
+    clients_that_go(host)
+    killed(host)
+    stuck(host)
+    many(host)
+tap.done()
