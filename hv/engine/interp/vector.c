@@ -49,13 +49,14 @@ static void execute_with_memory(struct hv_cpu *cpu, struct interp_op *op, struct
 {
     uint8_t bounce[HV_NATIVE_MEMORY_MAX] __attribute__((aligned(64)));
     unsigned bytes = info->memory_bytes;
-    uint64_t va = interp_address(cpu, op, x);
+    uint64_t va;
     void *host;
 
-    if (info->aligned && (va & (bytes - 1)))
-        interp_raise_code(x, op, HV_VEC_GP, 0);
     if (info->x87 && info->writes_memory && is_store_suppressed(cpu, op, x))
         return;
+    va = interp_address(cpu, op, x);
+    if (info->aligned && (va & (bytes - 1)))
+        interp_raise_code(x, op, HV_VEC_GP, 0);
     host = interp_host(x, op, va, bytes, info->writes_memory);
     if (host) {
         execute(cpu, op, x, host);
