@@ -82,6 +82,10 @@ enum { EAX, EBX, ECX, EDX };
 #define L6A_ARAT   BIT(2) /* the APIC timer never stops */
 #define E7D_INVARIANT BIT(8)
 
+/* Not prone to branch type confusion (RETBleed), for the reason that ARCH_CAPABILITIES gives in msr.c. Linux asks
+ * this bit of every vendor. */
+#define E8B_FORCED BIT(29)
+
 typedef void adjust_fn(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4]);
 
 struct leaf {
@@ -93,7 +97,7 @@ struct leaf {
 };
 
 static adjust_fn vendor_leaf, feature_leaf, cache_leaf, features7_leaf, topology_leaf, xstate_leaf,
-    extended_max_leaf, extended_feature_leaf, power_leaf, address_leaf, xen_max_leaf,
+    extended_max_leaf, extended_feature_leaf, power_leaf, address_leaf, frequency_leaf, xen_max_leaf,
     xen_version_leaf, xen_msr_leaf, xen_time_leaf, xen_hvm_leaf;
 
 /* clang-format off */
@@ -106,6 +110,7 @@ static const struct leaf leaves[] = {
     {0x00000007, 1, {0, L7B_HOST, 0, 0}, {0, L7B_FORCED, L7C_FORCED, L7D_FORCED}, features7_leaf},
     {0x0000000b, 1, {0}, {0}, topology_leaf},
     {0x0000000d, MAX_SUBLEAVES, {ALL, ALL, ALL, 0}, {0}, xstate_leaf},
+    {0x00000016, 1, {0}, {0}, frequency_leaf},
     {0x0000001f, 1, {0}, {0}, topology_leaf},
     {XEN_LEAF_BASE + 0, 1, {0}, {0, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX,
                                  XEN_CPUID_SIGNATURE_EDX}, xen_max_leaf},
@@ -122,7 +127,7 @@ static const struct leaf leaves[] = {
     {0x80000005, 1, {ALL, ALL, ALL, ALL}, {0}, NULL},
     {0x80000006, 1, {ALL, ALL, ALL, ALL}, {0}, NULL},
     {0x80000007, 1, {0}, {0}, power_leaf},
-    {0x80000008, 1, {0}, {0}, address_leaf},
+    {0x80000008, 1, {0}, {0, E8B_FORCED, 0, 0}, address_leaf},
 };
 /* clang-format on */
 
@@ -364,6 +369,14 @@ static void address_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
     out[EAX] = HV_GPA_BITS | 48u << 8;
     if (hv_cpuid_vendor(v->domain) == HV_VENDOR_AMD)
         out[ECX] = package_shift(v) << 12 | (v->domain->nr_vcpus - 1);
+}
+
+/* In MHz. There is no timer that a kernel could measure the TSC with, so it is told. */
+static void frequency_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    out[EAX] = out[EBX] = (uint32_t)(hv_time_tsc_khz(v->domain) + 500) / 1000;
+    out[ECX] = 100; /* a bus clock as they all have */
 }
 
 static void xen_max_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])

@@ -116,11 +116,17 @@ class Console:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._read(end - time.monotonic()):
             pass
-        status = wait_for(lambda: os.waitpid(self.pid, os.WNOHANG), max(end - time.monotonic(), 1))
-        if not status or status[0] == 0:
+        status = None
+
+        def ended():
+            nonlocal status
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            return pid != 0
+
+        if not wait_for(ended, max(end - time.monotonic(), 1)):
             return None
         self.pid = None
-        return os.waitstatus_to_exitcode(status[1])
+        return os.waitstatus_to_exitcode(status)
 
     def close(self):
         if self.fd is not None:
