@@ -38,12 +38,17 @@ static void consume(Buffer *buffer, gsize n)
     buffer->used -= n;
 }
 
-static void fail_stream(Console *console)
+static void end_session(Console *console, const char *problem)
 {
     if (!console->problem)
-        console->problem = g_strdup(virGetLastErrorMessage());
-    virResetLastError();
+        console->problem = g_strdup(problem);
     console->done = TRUE;
+}
+
+static void fail_stream(Console *console)
+{
+    end_session(console, virGetLastErrorMessage());
+    virResetLastError();
 }
 
 static void update_events(Console *console)
@@ -141,8 +146,10 @@ static void on_output(int watch G_GNUC_UNUSED, int fd, int events, void *opaque)
 
     if (n > 0)
         consume(&console->to_terminal, (gsize)n);
-    else if ((n < 0 && errno != EAGAIN && errno != EINTR) || (events & VIR_EVENT_HANDLE_ERROR))
-        console->done = TRUE;
+    else if (n < 0 && errno != EAGAIN && errno != EINTR)
+        end_session(console, g_strerror(errno));
+    else if (events & (VIR_EVENT_HANDLE_ERROR | VIR_EVENT_HANDLE_HANGUP))
+        end_session(console, "standard output was closed");
     update_events(console);
 }
 
@@ -190,23 +197,28 @@ static void on_signal(int number G_GNUC_UNUSED)
     interrupted = 1;
 }
 
-static const int caught_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+static const struct {
+    int number;
+    void (*handler)(int number);
+} caught_signals[] = {
+    {SIGINT, on_signal}, {SIGTERM, on_signal}, {SIGHUP, on_signal}, {SIGQUIT, on_signal}, {SIGPIPE, SIG_IGN},
+};
 
 /* No SA_RESTART: the event loop is to return. */
 static void catch_signals(struct sigaction *saved)
 {
-    struct sigaction action = {.sa_handler = on_signal};
-
     interrupted = 0;
-    sigemptyset(&action.sa_mask);
-    for (guint i = 0; i < G_N_ELEMENTS(caught_signals); i++)
-        sigaction(caught_signals[i], &action, &saved[i]);
+    for (guint i = 0; i < G_N_ELEMENTS(caught_signals); i++) {
+        struct sigaction action = {.sa_handler = caught_signals[i].handler};
+        sigemptyset(&action.sa_mask);
+        sigaction(caught_signals[i].number, &action, &saved[i]);
+    }
 }
 
 static void restore_signals(const struct sigaction *saved)
 {
     for (guint i = 0; i < G_N_ELEMENTS(caught_signals); i++)
-        sigaction(caught_signals[i], &saved[i], NULL);
+        sigaction(caught_signals[i].number, &saved[i], NULL);
 }
 
 static gboolean join_terminal(virStreamPtr stream, char escape, GError **error)

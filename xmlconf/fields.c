@@ -9,7 +9,6 @@
 #define CONSOLE(member) .offset = G_STRUCT_OFFSET(XmlconfConsole, member)
 #define REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
 
-#define MAX_VCPUS 64
 #define MIN_MEMORY_KIB 4096
 #define MAX_MEMORY_KIB ((guint64)16 << 30) /* 16 TiB: page numbers of 32 bits */
 
@@ -123,11 +122,11 @@ static const XmlconfField domain_fields[] = {
     {"currentMemory", &xmlconf_value_memory, DOMAIN(current_memory_kib), .min = MIN_MEMORY_KIB,
      .max = MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
     {"currentMemory@unit", &xmlconf_value_unit, .fallback = "KiB"},
-    {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = MAX_VCPUS},
+    {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = XMLCONF_MAX_VCPUS},
     {"vcpu@placement", &xmlconf_value_fixed, .fallback = "static"},
     {"vcpu@cpuset", &xmlconf_value_cpuset, DOMAIN(cpuset)},
     {"vcpu@current", &xmlconf_value_uint, DOMAIN(current_vcpus), .flags = XMLCONF_FIELD_ELIDE, .min = 1,
-     .max = MAX_VCPUS, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, max_vcpus)},
+     .max = XMLCONF_MAX_VCPUS, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, max_vcpus)},
 
     REFUSED("bootloader", "boot loaders run on the host are not supported"),
     REFUSED("bootloader_args", "boot loaders run on the host are not supported"),

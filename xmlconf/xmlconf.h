@@ -35,6 +35,9 @@ typedef enum {
     XMLCONF_FORMAT_STATUS = 1 << 2,   /* for the driver's own files: everything */
 } XmlconfFormatFlags;
 
+/* Most virtual CPUs of a domain: what the hypervisor can do. */
+#define XMLCONF_MAX_VCPUS 64
+
 typedef enum { XMLCONF_OS_PVH, XMLCONF_OS_PV, XMLCONF_OS_HVM } XmlconfOsType;
 
 typedef enum {

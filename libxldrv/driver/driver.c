@@ -13,7 +13,6 @@
 /* Reactions wait for jobs and for processes to end; more than a few at once are rare. */
 #define REACTOR_THREADS 8
 /* Xen's limit of a PVH guest. */
-#define MAX_VCPUS 128
 #define DEFAULT_USER "domus"
 
 static XldrvDriver *the_driver;
@@ -98,7 +97,7 @@ XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
         return NULL;
     xldrv_host_fill(&driver->host);
     driver->host.emulator = driver->hypervisor;
-    driver->host.max_vcpus = MAX_VCPUS;
+    driver->host.max_vcpus = XMLCONF_MAX_VCPUS;
     driver->store = xldrv_store_new(driver->paths, driver->store_daemon, error);
     if (!driver->store)
         return NULL;
