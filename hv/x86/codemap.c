@@ -45,7 +45,8 @@ int hv_codemap_get(struct hv_memory *mem)
             codemap_free(map);
             return -ENOMEM;
         }
-        /* Where the kernel lacks it, the window described in hv_codemap_mark is a store buffer wide. */
+        /* Where the kernel lacks it, the window described in hv_codemap_mark is a store buffer
+         * wide. */
         (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
         mem->code = map;
     }
@@ -79,8 +80,8 @@ void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
     if ((__atomic_load_n(word, __ATOMIC_RELAXED) & want) == want)
         return;
     __atomic_fetch_or(word, want, __ATOMIC_SEQ_CST);
-    /* Another vCPU may have stored, and looked at the word, just before: the barrier on its processor
-     * makes that store visible to the read that follows here. */
+    /* Another vCPU may have stored, and looked at the word, just before: the barrier on its
+     * processor makes that store visible to the read that follows here. */
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
@@ -90,8 +91,8 @@ bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 
     if (!(__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & lines_of(gpa, bytes)))
         return false;
-    /* All cached code of the page goes. Engines read the generation before they mark, so lines first: who
-     * still found its bit set has the old generation. */
+    /* All cached code of the page goes. Engines read the generation before they mark, so lines
+     * first: who still found its bit set has the old generation. */
     __atomic_store_n(&map->lines[gfn], 0, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&map->generation[gfn], 1, __ATOMIC_SEQ_CST);
     return true;

@@ -1,10 +1,11 @@
 /* Which guest pages hold code that an engine has decoded or translated, so that writes to them are
  * noticed: by guest physical address, since a kernel patches its text through another mapping.
  *
- * Two arrays by gfn, one set for the domain, both reserved and filled as touched: `lines` has one bit for
- * each 64 bytes that hold cached code, `generation` counts how often cached code of the page became stale. An
- * engine remembers the generation with what it caches and compares before use; every write to guest memory,
- * by a vCPU or by the hypervisor, looks at `lines` after the store.
+ * Two arrays by gfn, one set for the domain, both reserved and filled as touched: `lines` has one
+ * bit for each 64 bytes that hold cached code, `generation` counts how often cached code of the
+ * page became stale. An engine remembers the generation with what it caches and compares before
+ * use; every write to guest memory, by a vCPU or by the hypervisor, looks at `lines` after the
+ * store.
  */
 #pragma once
 
@@ -24,11 +25,12 @@ int hv_codemap_get(struct hv_memory *mem) HV_MUST_CHECK;
 void hv_codemap_put(struct hv_memory *mem);
 
 /* Says that code from [@gpa, @gpa + @bytes), within one page, is about to be read and cached. The
- * caller has read the generation before, and compares it before use. When this returns, a store of any vCPU is either seen by that read or will bump the generation. Any thread. */
+ * caller has read the generation before, and compares it before use. When this returns, a store of
+ * any vCPU is either seen by that read or will bump the generation. Any thread. */
 void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes);
 
-/* Makes cached code in the touched lines stale: called after a store to [@gpa, @gpa + @bytes), within one
- * page. True if there was any. Any thread. */
+/* Makes cached code in the touched lines stale: called after a store to [@gpa, @gpa + @bytes),
+ * within one page. True if there was any. Any thread. */
 bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes);
 
 static inline bool hv_codemap_written(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)

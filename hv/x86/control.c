@@ -9,8 +9,8 @@
 #include "hv/x86/segment.h"
 
 #define CR0_KNOWN                                                                                  \
-    (HV_CR0_PE | HV_CR0_MP | HV_CR0_EM | HV_CR0_TS | HV_CR0_ET | HV_CR0_NE | HV_CR0_WP | HV_CR0_AM |   \
-     HV_CR0_NW | HV_CR0_CD | HV_CR0_PG)
+    (HV_CR0_PE | HV_CR0_MP | HV_CR0_EM | HV_CR0_TS | HV_CR0_ET | HV_CR0_NE | HV_CR0_WP |           \
+     HV_CR0_AM | HV_CR0_NW | HV_CR0_CD | HV_CR0_PG)
 #define CR4_ALWAYS                                                                                 \
     (HV_CR4_TSD | HV_CR4_DE | HV_CR4_PSE | HV_CR4_PAE | HV_CR4_MCE | HV_CR4_PGE | HV_CR4_PCE |     \
      HV_CR4_OSFXSR | HV_CR4_OSXMMEXCPT)
@@ -78,8 +78,12 @@ static uint64_t allowed_cr4(struct hv_vcpu *v)
         uint32_t leaf;
         uint8_t reg, bit;
     } rows[] = {
-        {HV_CR4_OSXSAVE, 1, 2, 26}, {HV_CR4_PCIDE, 1, 2, 17}, {HV_CR4_FSGSBASE, 7, 1, 0},
-        {HV_CR4_SMEP, 7, 1, 7},     {HV_CR4_SMAP, 7, 1, 20},  {HV_CR4_UMIP, 7, 2, 2},
+        {HV_CR4_OSXSAVE, 1, 2, 26},
+        {HV_CR4_PCIDE, 1, 2, 17},
+        {HV_CR4_FSGSBASE, 7, 1, 0},
+        {HV_CR4_SMEP, 7, 1, 7},
+        {HV_CR4_SMAP, 7, 1, 20},
+        {HV_CR4_UMIP, 7, 2, 2},
         {HV_CR4_VME | HV_CR4_PVI, 1, 3, 1},
     };
     uint64_t allowed = CR4_ALWAYS;
@@ -236,7 +240,8 @@ static struct hv_segment flat_code(uint16_t selector, unsigned dpl, bool wide)
 {
     return (struct hv_segment){
         .selector = selector,
-        .attr = (uint16_t)(0xb | HV_SEG_S | dpl << 5 | HV_SEG_P | HV_SEG_G | (wide ? HV_SEG_L : HV_SEG_DB)),
+        .attr = (uint16_t)(0xb | HV_SEG_S | dpl << 5 | HV_SEG_P | HV_SEG_G |
+                           (wide ? HV_SEG_L : HV_SEG_DB)),
         .limit = 0xffffffff,
     };
 }

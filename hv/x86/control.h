@@ -1,7 +1,7 @@
 /* Control and debug registers, fast system calls: what the engines share.
  *
- * The caller has checked the privilege level where it says so. 0, or -EFAULT with *fault and nothing changed.
- * An engine looks at the mode again after each of these.
+ * The caller has checked the privilege level where it says so. 0, or -EFAULT with *fault and
+ * nothing changed. An engine looks at the mode again after each of these.
  */
 #pragma once
 
@@ -11,18 +11,23 @@ struct hv_vcpu;
 
 /* MOV to CR0, CR2, CR3 (without bit 63), CR4, CR8. #UD for others. CPL 0.
  * Source: Intel SDM volume 3, chapter 2.5 and volume 2, MOV. */
-int hv_x86_write_cr(struct hv_vcpu *v, unsigned number, uint64_t value, struct hv_fault *fault) HV_MUST_CHECK;
-int hv_x86_read_cr(struct hv_vcpu *v, unsigned number, uint64_t *value, struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_write_cr(struct hv_vcpu *v, unsigned number, uint64_t value,
+                    struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_read_cr(struct hv_vcpu *v, unsigned number, uint64_t *value,
+                   struct hv_fault *fault) HV_MUST_CHECK;
 
 /* MOV to and from DR0-DR7; checks CR4.DE and DR7.GD. CPL 0. */
-int hv_x86_write_dr(struct hv_vcpu *v, unsigned number, uint64_t value, struct hv_fault *fault) HV_MUST_CHECK;
-int hv_x86_read_dr(struct hv_vcpu *v, unsigned number, uint64_t *value, struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_write_dr(struct hv_vcpu *v, unsigned number, uint64_t value,
+                    struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_read_dr(struct hv_vcpu *v, unsigned number, uint64_t *value,
+                   struct hv_fault *fault) HV_MUST_CHECK;
 
 /* XSETBV for XCR0. CPL 0. Source: Intel SDM volume 1, chapter 13.3. */
-int hv_x86_write_xcr(struct hv_vcpu *v, uint32_t number, uint64_t value, struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_write_xcr(struct hv_vcpu *v, uint32_t number, uint64_t value,
+                     struct hv_fault *fault) HV_MUST_CHECK;
 
-/* SYSCALL with RIP of the next instruction; SYSRET and SYSEXIT with operand size 8 or 4. They check all they
- * need, privilege included. Source: Intel SDM volume 2. */
+/* SYSCALL with RIP of the next instruction; SYSRET and SYSEXIT with operand size 8 or 4. They check
+ * all they need, privilege included. Source: Intel SDM volume 2. */
 int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault) HV_MUST_CHECK;
 int hv_x86_sysret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault) HV_MUST_CHECK;
 int hv_x86_sysenter(struct hv_vcpu *v, struct hv_fault *fault) HV_MUST_CHECK;

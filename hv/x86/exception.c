@@ -48,8 +48,8 @@ static int read_gate(struct delivery *d, struct hv_fault *fault)
 
     if (d->what->vector * bytes + bytes - 1 > v->cpu.idtr.limit)
         return gate_fault(d, HV_VEC_GP, fault);
-    err = hv_x86_read_linear(v, v->cpu.idtr.base + d->what->vector * bytes, raw, bytes, HV_ACCESS_IMPLICIT,
-                             fault);
+    err = hv_x86_read_linear(v, v->cpu.idtr.base + d->what->vector * bytes, raw, bytes,
+                             HV_ACCESS_IMPLICIT, fault);
     if (err)
         return err;
     d->gate = (struct gate){
@@ -76,7 +76,8 @@ static int check_gate(struct delivery *d, struct hv_fault *fault)
     if (!d->gate.present)
         return gate_fault(d, HV_VEC_NP, fault);
     if (type == GATE_TASK) {
-        snprintf(d->v->error, sizeof(d->v->error), "interrupt %u through a task gate", d->what->vector);
+        snprintf(d->v->error, sizeof(d->v->error), "interrupt %u through a task gate",
+                 d->what->vector);
         return -ENOTSUP;
     }
     return 0;
@@ -113,7 +114,8 @@ static int read_tss(const struct delivery *d, unsigned offset, void *buf, unsign
     return hv_x86_read_linear(d->v, tr->base + offset, buf, bytes, HV_ACCESS_IMPLICIT, fault);
 }
 
-/* 64-bit mode: a stack of the interrupt stack table, or the one of the new level, or the current one. */
+/* 64-bit mode: a stack of the interrupt stack table, or the one of the new level, or the current
+ * one. */
 static int choose_stack_64(struct delivery *d, struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &d->v->cpu;
@@ -157,12 +159,14 @@ static int choose_stack_32(struct delivery *d, struct hv_fault *fault)
     return hv_x86_check_stack(d->v, selector, d->cpl, HV_VEC_TS, d->ext, &d->ss, fault);
 }
 
-/* RFLAGS as pushed: RF is set so that a fault's instruction is not stopped by its own breakpoint again. */
+/* RFLAGS as pushed: RF is set so that a fault's instruction is not stopped by its own breakpoint
+ * again. */
 static uint64_t pushed_flags(const struct delivery *d)
 {
     uint64_t flags = d->v->cpu.rflags;
 
-    if (d->kind == HV_DELIVER_EXCEPTION && d->what->vector != HV_VEC_DB && d->what->vector != HV_VEC_DF)
+    if (d->kind == HV_DELIVER_EXCEPTION && d->what->vector != HV_VEC_DB &&
+        d->what->vector != HV_VEC_DF)
         flags |= HV_EFLAGS_RF;
     return flags;
 }
@@ -227,7 +231,8 @@ static void enter_handler(struct delivery *d)
     cpu->seg[HV_CS] = d->code.segment;
     cpu->seg[HV_CS].selector = (uint16_t)((d->gate.selector & ~3u) | d->cpl);
     cpu->seg[HV_SS] = d->ss;
-    cpu->rip = long_mode ? d->gate.offset : d->gate.offset & (d->gate.type >= GATE_INT ? 0xffffffff : 0xffff);
+    cpu->rip = long_mode ? d->gate.offset
+                         : d->gate.offset & (d->gate.type >= GATE_INT ? 0xffffffff : 0xffff);
     if (long_mode || (d->ss.attr & HV_SEG_DB))
         cpu->gpr[HV_RSP] = d->sp;
     else
@@ -308,7 +313,8 @@ static bool is_contributory(uint8_t vector)
     return vector == HV_VEC_DE || (vector >= HV_VEC_TS && vector <= HV_VEC_GP);
 }
 
-int hv_x86_deliver(struct hv_vcpu *v, enum hv_delivery kind, const struct hv_fault *what, uint64_t return_rip)
+int hv_x86_deliver(struct hv_vcpu *v, enum hv_delivery kind, const struct hv_fault *what,
+                   uint64_t return_rip)
 {
     struct hv_fault current = *what, next;
 

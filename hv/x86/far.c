@@ -22,7 +22,8 @@ static int unsupported(struct hv_vcpu *v, const char *what)
 }
 
 /* Is the target within the segment, or canonical? */
-static int check_offset(const struct hv_segment *s, bool long_mode, uint64_t offset, struct hv_fault *fault)
+static int check_offset(const struct hv_segment *s, bool long_mode, uint64_t offset,
+                        struct hv_fault *fault)
 {
     bool ok = long_mode && (s->attr & HV_SEG_L) ? hv_x86_canonical(offset) : offset <= s->limit;
 
@@ -54,7 +55,9 @@ static struct stack current_stack(struct hv_vcpu *v)
         .v = v,
         .base = wide ? 0 : ss->base,
         .sp = cpu->gpr[HV_RSP],
-        .mask = wide ? ~0ull : ss->attr & HV_SEG_DB ? 0xffffffff : 0xffff,
+        .mask = wide                   ? ~0ull
+                : ss->attr & HV_SEG_DB ? 0xffffffff
+                                       : 0xffff,
         .flags = hv_cpu_cpl(cpu) == 3 ? HV_ACCESS_USER : 0,
     };
 }
@@ -106,8 +109,8 @@ static void commit_stack(struct hv_cpu *cpu, uint64_t sp, uint64_t mask)
 /* ---- JMP and CALL */
 
 /* Checks a code segment as the target of a direct transfer, which keeps the privilege level. */
-static int check_direct(struct hv_vcpu *v, struct hv_descriptor *d, uint16_t selector, uint64_t offset,
-                        struct hv_fault *fault)
+static int check_direct(struct hv_vcpu *v, struct hv_descriptor *d, uint16_t selector,
+                        uint64_t offset, struct hv_fault *fault)
 {
     const struct hv_segment *s = &d->segment;
     unsigned cpl = hv_cpu_cpl(&v->cpu), dpl = HV_SEG_DPL(s->attr);
@@ -115,7 +118,8 @@ static int check_direct(struct hv_vcpu *v, struct hv_descriptor *d, uint16_t sel
 
     if (!(s->attr & HV_SEG_S) && (s->attr & HV_SEG_P))
         return unsupported(v, "far transfer through a call gate, task gate or TSS");
-    if (!hv_segment_is_code(s) || (hv_segment_is_conforming(s) ? dpl > cpl : dpl != cpl || (selector & 3u) > cpl) ||
+    if (!hv_segment_is_code(s) ||
+        (hv_segment_is_conforming(s) ? dpl > cpl : dpl != cpl || (selector & 3u) > cpl) ||
         (long_mode && (s->attr & HV_SEG_L) && (s->attr & HV_SEG_DB)))
         return hv_x86_fault_code(fault, HV_VEC_GP, code_of(selector));
     if (!(s->attr & HV_SEG_P))
@@ -123,8 +127,8 @@ static int check_direct(struct hv_vcpu *v, struct hv_descriptor *d, uint16_t sel
     return check_offset(s, long_mode, offset, fault);
 }
 
-static int find_direct(struct hv_vcpu *v, uint16_t selector, uint64_t offset, struct hv_descriptor *d,
-                       struct hv_fault *fault)
+static int find_direct(struct hv_vcpu *v, uint16_t selector, uint64_t offset,
+                       struct hv_descriptor *d, struct hv_fault *fault)
 {
     int err;
 
@@ -156,8 +160,8 @@ int hv_x86_far_jump(struct hv_vcpu *v, uint16_t selector, uint64_t offset, struc
     return 0;
 }
 
-int hv_x86_far_call(struct hv_vcpu *v, uint16_t selector, uint64_t offset, unsigned bytes, uint64_t return_rip,
-                    struct hv_fault *fault)
+int hv_x86_far_call(struct hv_vcpu *v, uint16_t selector, uint64_t offset, unsigned bytes,
+                    uint64_t return_rip, struct hv_fault *fault)
 {
     struct stack s = current_stack(v);
     bool protected = v->cpu.cr0 & HV_CR0_PE;
@@ -205,7 +209,8 @@ static int check_return_code(struct hv_vcpu *v, struct target *t, struct hv_faul
     if (err)
         return err;
     if (!hv_segment_is_code(s) || t->cpl < hv_cpu_cpl(&v->cpu) ||
-        (hv_segment_is_conforming(s) ? HV_SEG_DPL(s->attr) > t->cpl : HV_SEG_DPL(s->attr) != t->cpl) ||
+        (hv_segment_is_conforming(s) ? HV_SEG_DPL(s->attr) > t->cpl
+                                     : HV_SEG_DPL(s->attr) != t->cpl) ||
         (long_mode && (s->attr & HV_SEG_L) && (s->attr & HV_SEG_DB)))
         return hv_x86_fault_code(fault, HV_VEC_GP, code_of(t->cs_selector));
     if (!(s->attr & HV_SEG_P))
@@ -242,7 +247,8 @@ static void drop_privileged_segments(struct hv_cpu *cpu, unsigned cpl)
     }
 }
 
-static void commit_return(struct hv_vcpu *v, const struct target *t, const struct stack *s, unsigned bytes)
+static void commit_return(struct hv_vcpu *v, const struct target *t, const struct stack *s,
+                          unsigned bytes)
 {
     struct hv_cpu *cpu = &v->cpu;
     unsigned old_cpl = hv_cpu_cpl(cpu);
@@ -255,7 +261,10 @@ static void commit_return(struct hv_vcpu *v, const struct target *t, const struc
     }
     cpu->seg[HV_SS] = t->ss;
     /* A 64-bit frame gives the whole register, others what the new stack segment uses. */
-    commit_stack(cpu, t->rsp, bytes == 8 || hv_cpu_64bit(cpu) ? ~0ull : t->ss.attr & HV_SEG_DB ? 0xffffffff : 0xffff);
+    commit_stack(cpu, t->rsp,
+                 bytes == 8 || hv_cpu_64bit(cpu) ? ~0ull
+                 : t->ss.attr & HV_SEG_DB        ? 0xffffffff
+                                                 : 0xffff);
     if (t->cpl > old_cpl)
         drop_privileged_segments(cpu, t->cpl);
 }
@@ -314,8 +323,9 @@ int hv_x86_far_return(struct hv_vcpu *v, unsigned bytes, unsigned release, struc
 /* The flags that IRET may change at the privilege it leaves. */
 static uint64_t iret_flags(const struct hv_cpu *cpu, unsigned bytes)
 {
-    uint64_t mask = HV_EFLAGS_CF | HV_EFLAGS_PF | HV_EFLAGS_AF | HV_EFLAGS_ZF | HV_EFLAGS_SF | HV_EFLAGS_TF |
-                    HV_EFLAGS_DF | HV_EFLAGS_OF | HV_EFLAGS_NT | HV_EFLAGS_RF | HV_EFLAGS_AC | HV_EFLAGS_ID;
+    uint64_t mask = HV_EFLAGS_CF | HV_EFLAGS_PF | HV_EFLAGS_AF | HV_EFLAGS_ZF | HV_EFLAGS_SF |
+                    HV_EFLAGS_TF | HV_EFLAGS_DF | HV_EFLAGS_OF | HV_EFLAGS_NT | HV_EFLAGS_RF |
+                    HV_EFLAGS_AC | HV_EFLAGS_ID;
     unsigned cpl = hv_cpu_cpl(cpu);
 
     if (cpl <= ((cpu->rflags >> 12) & 3))

@@ -20,7 +20,8 @@ static size_t piece_of(uint64_t va, size_t bytes)
     return bytes < room ? bytes : room;
 }
 
-static int translate(struct hv_vcpu *v, uint64_t *va, unsigned flags, hv_gpa *gpa, struct hv_fault *fault)
+static int translate(struct hv_vcpu *v, uint64_t *va, unsigned flags, hv_gpa *gpa,
+                     struct hv_fault *fault)
 {
     struct hv_translation t;
     int err;
@@ -102,8 +103,8 @@ int hv_x86_read_linear(struct hv_vcpu *v, uint64_t va, void *buf, size_t bytes, 
     return 0;
 }
 
-int hv_x86_write_linear(struct hv_vcpu *v, uint64_t va, const void *buf, size_t bytes, unsigned flags,
-                        struct hv_fault *fault)
+int hv_x86_write_linear(struct hv_vcpu *v, uint64_t va, const void *buf, size_t bytes,
+                        unsigned flags, struct hv_fault *fault)
 {
     const uint8_t *in = buf;
     hv_gpa gpa;

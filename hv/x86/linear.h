@@ -1,17 +1,17 @@
-/* Access to guest memory by linear address, for what the engines share (descriptor tables, TSS, stacks of
- * interrupts) and for hypercalls. No TLB: each call walks the page tables.
+/* Access to guest memory by linear address, for what the engines share (descriptor tables, TSS,
+ * stacks of interrupts) and for hypercalls. No TLB: each call walks the page tables.
  */
 #pragma once
 
 #include "hv/x86/paging.h"
 
-/* Copies @bytes from or to linear address @va; @flags is enum hv_access_flags (WRITE is implied for a
- * write). Addresses wrap at 4 GiB outside 64-bit mode; one that is not canonical in long mode gives #GP(0).
- * 0, or -EFAULT with *@fault. A write checks all pages before it stores anything. */
+/* Copies @bytes from or to linear address @va; @flags is enum hv_access_flags (WRITE is implied for
+ * a write). Addresses wrap at 4 GiB outside 64-bit mode; one that is not canonical in long mode
+ * gives #GP(0). 0, or -EFAULT with *@fault. A write checks all pages before it stores anything. */
 int hv_x86_read_linear(struct hv_vcpu *v, uint64_t va, void *buf, size_t bytes, unsigned flags,
                        struct hv_fault *fault) HV_MUST_CHECK;
-int hv_x86_write_linear(struct hv_vcpu *v, uint64_t va, const void *buf, size_t bytes, unsigned flags,
-                        struct hv_fault *fault) HV_MUST_CHECK;
+int hv_x86_write_linear(struct hv_vcpu *v, uint64_t va, const void *buf, size_t bytes,
+                        unsigned flags, struct hv_fault *fault) HV_MUST_CHECK;
 
 static inline bool hv_x86_canonical(uint64_t va)
 {

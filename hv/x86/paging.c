@@ -75,8 +75,8 @@ static bool set_bits(const struct walk *w, void *p, uint64_t entry, uint64_t bit
     if (w->kind->entry_bytes == 8) {
         uint64_t old = entry;
 
-        return __atomic_compare_exchange_n((uint64_t *)p, &old, entry | bits, false, __ATOMIC_SEQ_CST,
-                                           __ATOMIC_RELAXED);
+        return __atomic_compare_exchange_n((uint64_t *)p, &old, entry | bits, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
     uint32_t old32 = (uint32_t)entry;
 
@@ -109,7 +109,8 @@ static bool access_allowed(const struct walk *w)
     const struct hv_cpu *cpu = &w->v->cpu;
     bool user_access = w->flags & HV_ACCESS_USER;
 
-    if ((w->flags & HV_ACCESS_FETCH) && (w->nx || (!user_access && w->user && (cpu->cr4 & HV_CR4_SMEP))))
+    if ((w->flags & HV_ACCESS_FETCH) &&
+        (w->nx || (!user_access && w->user && (cpu->cr4 & HV_CR4_SMEP))))
         return false;
     if (user_access)
         return w->user && (w->writable || !(w->flags & HV_ACCESS_WRITE));
@@ -229,7 +230,8 @@ int hv_x86_translate(struct hv_vcpu *v, hv_gva va, unsigned flags, struct hv_tra
         return 0;
     }
     w.kind = paging_kind_of(&v->cpu);
-    /* A hostile guest may change an entry at each try, but each loss means that another vCPU progressed. */
+    /* A hostile guest may change an entry at each try, but each loss means that another vCPU
+     * progressed. */
     do
         err = walk_once(&w, out, fault);
     while (err == -EAGAIN);

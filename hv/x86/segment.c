@@ -76,8 +76,8 @@ struct hv_segment hv_x86_null_stack(unsigned cpl)
     return (struct hv_segment){.selector = (uint16_t)cpl, .attr = (uint16_t)(cpl << 5)};
 }
 
-int hv_x86_check_stack(struct hv_vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector, unsigned ext,
-                       struct hv_segment *out, struct hv_fault *fault)
+int hv_x86_check_stack(struct hv_vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector,
+                       unsigned ext, struct hv_segment *out, struct hv_fault *fault)
 {
     struct hv_descriptor d;
     int err = hv_x86_read_descriptor(v, selector, vector, ext, &d, fault);
@@ -115,7 +115,8 @@ static int load_stack(struct hv_vcpu *v, uint16_t selector, struct hv_fault *fau
     return err;
 }
 
-static int load_data(struct hv_vcpu *v, enum hv_segment_index index, uint16_t selector, struct hv_fault *fault)
+static int load_data(struct hv_vcpu *v, enum hv_segment_index index, uint16_t selector,
+                     struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &v->cpu;
     unsigned cpl = hv_cpu_cpl(cpu), rpl = selector & 3u;
@@ -131,7 +132,8 @@ static int load_data(struct hv_vcpu *v, enum hv_segment_index index, uint16_t se
     if (err)
         return err;
     attr = d.segment.attr;
-    if (!(attr & HV_SEG_S) || (hv_segment_is_code(&d.segment) && !(HV_SEG_TYPE(attr) & HV_SEG_TYPE_RW)))
+    if (!(attr & HV_SEG_S) ||
+        (hv_segment_is_code(&d.segment) && !(HV_SEG_TYPE(attr) & HV_SEG_TYPE_RW)))
         return hv_x86_fault_code(fault, HV_VEC_GP, code_of(selector, 0));
     if (!hv_segment_is_conforming(&d.segment) && HV_SEG_DPL(attr) < (cpl > rpl ? cpl : rpl))
         return hv_x86_fault_code(fault, HV_VEC_GP, code_of(selector, 0));
@@ -209,7 +211,8 @@ int hv_x86_load_task(struct hv_vcpu *v, uint16_t selector, struct hv_fault *faul
 static bool system_type_known(unsigned type, enum hv_segment_question question, bool long_mode)
 {
     static const uint16_t legacy[] = {
-        [HV_ASK_RIGHTS] = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 9 | 1u << 11 | 1u << 12,
+        [HV_ASK_RIGHTS] =
+            1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 9 | 1u << 11 | 1u << 12,
         [HV_ASK_LIMIT] = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 9 | 1u << 11,
         [HV_ASK_WRITE] = 0,
     };
@@ -229,7 +232,8 @@ static bool question_holds(const struct hv_cpu *cpu, const struct hv_descriptor 
     unsigned type = HV_SEG_TYPE(d->segment.attr);
     bool code = hv_segment_is_code(&d->segment);
 
-    if (!hv_segment_is_conforming(&d->segment) && HV_SEG_DPL(d->segment.attr) < (cpl > rpl ? cpl : rpl))
+    if (!hv_segment_is_conforming(&d->segment) &&
+        HV_SEG_DPL(d->segment.attr) < (cpl > rpl ? cpl : rpl))
         return false;
     if (!(d->segment.attr & HV_SEG_S))
         return system_type_known(type, question, hv_cpu_long_mode(cpu));

@@ -21,8 +21,8 @@ struct hv_vcpu;
 #define HV_SYSTEM_TASK_GATE 5u
 
 struct hv_descriptor {
-    uint64_t low, high; /* high: second half of a system descriptor in long mode */
-    uint64_t address;   /* linear, of the descriptor */
+    uint64_t low, high;        /* high: second half of a system descriptor in long mode */
+    uint64_t address;          /* linear, of the descriptor */
     struct hv_segment segment; /* unpacked, with the selector */
 };
 
@@ -41,8 +41,8 @@ static inline bool hv_segment_is_conforming(const struct hv_segment *s)
     return hv_segment_is_code(s) && (HV_SEG_TYPE(s->attr) & HV_SEG_TYPE_CONFORMING);
 }
 
-/* Reads the descriptor of @selector from the GDT or LDT. A selector beyond the table gives @vector with the
- * selector (and @ext, 0 or 1) as error code. */
+/* Reads the descriptor of @selector from the GDT or LDT. A selector beyond the table gives @vector
+ * with the selector (and @ext, 0 or 1) as error code. */
 int hv_x86_read_descriptor(struct hv_vcpu *v, uint16_t selector, uint8_t vector, unsigned ext,
                            struct hv_descriptor *out, struct hv_fault *fault) HV_MUST_CHECK;
 /* Sets the accessed bit (or @busy, of a TSS) in the table. */
@@ -52,10 +52,10 @@ int hv_x86_mark_descriptor(struct hv_vcpu *v, struct hv_descriptor *d, unsigned 
 /* MOV, POP, LDS...: loads ES, SS, DS, FS or GS (not CS). */
 int hv_x86_load_segment(struct hv_vcpu *v, enum hv_segment_index index, uint16_t selector,
                         struct hv_fault *fault) HV_MUST_CHECK;
-/* Checks @selector for SS at privilege @cpl, a fault being @vector (#GP, or #TS during a stack switch), and gives the
- * segment, accessed bit set. A null selector is not looked at here. */
-int hv_x86_check_stack(struct hv_vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector, unsigned ext,
-                       struct hv_segment *out, struct hv_fault *fault) HV_MUST_CHECK;
+/* Checks @selector for SS at privilege @cpl, a fault being @vector (#GP, or #TS during a stack
+ * switch), and gives the segment, accessed bit set. A null selector is not looked at here. */
+int hv_x86_check_stack(struct hv_vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector,
+                       unsigned ext, struct hv_segment *out, struct hv_fault *fault) HV_MUST_CHECK;
 /* SS as the processor sets it when it enters 64-bit code at @cpl by an interrupt. */
 struct hv_segment hv_x86_null_stack(unsigned cpl);
 
@@ -64,6 +64,7 @@ int hv_x86_load_task(struct hv_vcpu *v, uint16_t selector, struct hv_fault *faul
 
 enum hv_segment_question { HV_ASK_RIGHTS, HV_ASK_LIMIT, HV_ASK_READ, HV_ASK_WRITE };
 
-/* LAR, LSL, VERR, VERW: sets *@answer (rights as LAR gives them, or the limit) and *@yes (ZF). Only page faults. */
+/* LAR, LSL, VERR, VERW: sets *@answer (rights as LAR gives them, or the limit) and *@yes (ZF). Only
+ * page faults. */
 int hv_x86_ask_segment(struct hv_vcpu *v, enum hv_segment_question question, uint16_t selector,
                        uint32_t *answer, bool *yes, struct hv_fault *fault) HV_MUST_CHECK;

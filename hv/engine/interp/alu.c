@@ -1,9 +1,21 @@
-/* ADD to TEST, INC, DEC, NEG, NOT: executed by the host's own instruction, so that all flags are the hardware's. */
+/* ADD to TEST, INC, DEC, NEG, NOT: executed by the host's own instruction, so that all flags are
+ * the hardware's. */
 #include "config.h"
 
 #include "hv/engine/interp/mem.h"
 
-enum alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP, ALU_TEST, ALU_COUNT };
+enum alu {
+    ALU_ADD,
+    ALU_OR,
+    ALU_ADC,
+    ALU_SBB,
+    ALU_AND,
+    ALU_SUB,
+    ALU_XOR,
+    ALU_CMP,
+    ALU_TEST,
+    ALU_COUNT
+};
 enum form { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI, FORM_COUNT };
 enum unary { UNARY_INC, UNARY_DEC, UNARY_NEG, UNARY_NOT, UNARY_COUNT };
 
@@ -28,7 +40,8 @@ enum unary { UNARY_INC, UNARY_DEC, UNARY_NEG, UNARY_NOT, UNARY_COUNT };
 
 #define WITH_CARRY "btl $0, %k[f]\n\t"
 
-INTERP_INLINE uint64_t compute(struct hv_cpu *cpu, enum alu what, unsigned bytes, uint64_t a, uint64_t b)
+INTERP_INLINE uint64_t compute(struct hv_cpu *cpu, enum alu what, unsigned bytes, uint64_t a,
+                               uint64_t b)
 {
     uint64_t rflags = cpu->rflags;
     uint16_t ax;
@@ -54,8 +67,8 @@ INTERP_INLINE bool has_result(enum alu what)
     return what != ALU_CMP && what != ALU_TEST;
 }
 
-INTERP_INLINE void binary_memory(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum alu what,
-                                 unsigned bytes, uint64_t b)
+INTERP_INLINE void binary_memory(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                 enum alu what, unsigned bytes, uint64_t b)
 {
     uint64_t va = interp_address(cpu, op, x);
     void *host;
@@ -163,7 +176,8 @@ static void pick_binary(struct interp_decoding *d, const struct interp_insn *ins
         break
 
 /* The flags go in too: INC and DEC leave CF, NOT leaves all. */
-INTERP_INLINE uint64_t compute_unary(struct hv_cpu *cpu, enum unary what, unsigned bytes, uint64_t a)
+INTERP_INLINE uint64_t compute_unary(struct hv_cpu *cpu, enum unary what, unsigned bytes,
+                                     uint64_t a)
 {
     uint16_t ax = interp_flags_ax(cpu->rflags);
 
@@ -178,14 +192,15 @@ INTERP_INLINE uint64_t compute_unary(struct hv_cpu *cpu, enum unary what, unsign
     return a;
 }
 
-INTERP_INLINE void unary(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum unary what,
-                         unsigned bytes, bool memory)
+INTERP_INLINE void unary(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                         enum unary what, unsigned bytes, bool memory)
 {
     uint64_t va;
     void *host;
 
     if (!memory) {
-        interp_set(cpu, op->r[0], bytes, compute_unary(cpu, what, bytes, interp_get(cpu, op->r[0], bytes)));
+        interp_set(cpu, op->r[0], bytes,
+                   compute_unary(cpu, what, bytes, interp_get(cpu, op->r[0], bytes)));
         return;
     }
     va = interp_address(cpu, op, x);
@@ -217,7 +232,10 @@ UNARY_SIZES(UNARY_NOT, 0)
 UNARY_SIZES(UNARY_NOT, 1)
 
 static interp_fn *const unary_fns[UNARY_COUNT][2][4] = {
-    UNARY_ROW(UNARY_INC), UNARY_ROW(UNARY_DEC), UNARY_ROW(UNARY_NEG), UNARY_ROW(UNARY_NOT),
+    UNARY_ROW(UNARY_INC),
+    UNARY_ROW(UNARY_DEC),
+    UNARY_ROW(UNARY_NEG),
+    UNARY_ROW(UNARY_NOT),
 };
 
 static void pick_unary(struct interp_decoding *d, const struct interp_insn *insn)

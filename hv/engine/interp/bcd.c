@@ -138,14 +138,10 @@ static INTERP_HANDLER(arpl)
 }
 
 static const struct interp_insn insns[] = {
-    {ZYDIS_MNEMONIC_DAA, .fn = {daa}},
-    {ZYDIS_MNEMONIC_DAS, .fn = {das}},
-    {ZYDIS_MNEMONIC_AAA, .fn = {aaa}},
-    {ZYDIS_MNEMONIC_AAS, .fn = {aas}},
-    {ZYDIS_MNEMONIC_AAM, .fn = {aam}},
-    {ZYDIS_MNEMONIC_AAD, .fn = {aad}},
-    {ZYDIS_MNEMONIC_SALC, .fn = {salc}},
-    {ZYDIS_MNEMONIC_BOUND, .fn = {bound}},
+    {ZYDIS_MNEMONIC_DAA, .fn = {daa}},   {ZYDIS_MNEMONIC_DAS, .fn = {das}},
+    {ZYDIS_MNEMONIC_AAA, .fn = {aaa}},   {ZYDIS_MNEMONIC_AAS, .fn = {aas}},
+    {ZYDIS_MNEMONIC_AAM, .fn = {aam}},   {ZYDIS_MNEMONIC_AAD, .fn = {aad}},
+    {ZYDIS_MNEMONIC_SALC, .fn = {salc}}, {ZYDIS_MNEMONIC_BOUND, .fn = {bound}},
     {ZYDIS_MNEMONIC_ARPL, .fn = {arpl}},
 };
 

@@ -1,5 +1,5 @@
-/* Bit instructions: BT to BTC, scans and counts, BMI, ADX, CRC32; by the host's own instruction where flags are
- * concerned. A guest sees them only if the host has them (CPUID policy).
+/* Bit instructions: BT to BTC, scans and counts, BMI, ADX, CRC32; by the host's own instruction
+ * where flags are concerned. A guest sees them only if the host has them (CPUID policy).
  */
 #include "config.h"
 
@@ -24,7 +24,8 @@ enum bit { BIT_BT, BIT_BTS, BIT_BTR, BIT_BTC };
             BIT_ASM(insn, "q", "q");                                                               \
         break
 
-INTERP_INLINE uint64_t compute_bit(struct hv_cpu *cpu, unsigned what, unsigned bytes, uint64_t a, uint64_t b)
+INTERP_INLINE uint64_t compute_bit(struct hv_cpu *cpu, unsigned what, unsigned bytes, uint64_t a,
+                                   uint64_t b)
 {
     uint16_t ax = interp_flags_ax(cpu->rflags);
 
@@ -39,10 +40,11 @@ INTERP_INLINE uint64_t compute_bit(struct hv_cpu *cpu, unsigned what, unsigned b
     return a;
 }
 
-INTERP_INLINE void bit_test(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned what,
-                            unsigned bytes)
+INTERP_INLINE void bit_test(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                            unsigned what, unsigned bytes)
 {
-    uint64_t b = op->flags & INTERP_OP_SRC_IMM ? (uint64_t)op->imm : interp_get(cpu, op->r[1], bytes);
+    uint64_t b =
+        op->flags & INTERP_OP_SRC_IMM ? (uint64_t)op->imm : interp_get(cpu, op->r[1], bytes);
     uint64_t va;
     void *host;
 
@@ -71,7 +73,8 @@ INTERP_INLINE void bit_test(struct hv_cpu *cpu, struct interp_op *op, struct int
             : [b] "r"(b)                                                                           \
             : "cc")
 
-/* The whole destination goes in and out, since some leave it alone (BSF of 0) and 16-bit forms keep the rest. */
+/* The whole destination goes in and out, since some leave it alone (BSF of 0) and 16-bit forms keep
+ * the rest. */
 #define UNARY_SIZE(name, insn, bytes, suffix, m)                                                   \
     static INTERP_HANDLER(name##_##bytes)                                                          \
     {                                                                                              \
@@ -84,8 +87,9 @@ INTERP_INLINE void bit_test(struct hv_cpu *cpu, struct interp_op *op, struct int
         interp_set(cpu, op->r[0], 8, a);                                                           \
         INTERP_NEXT();                                                                             \
     }
-#define UNARY_LARGE(name, insn) UNARY_SIZE(name, insn, 4, "l", "k") UNARY_SIZE(name, insn, 8, "q", "q")
-#define UNARY_ALL(name, insn)   UNARY_SIZE(name, insn, 2, "w", "w") UNARY_LARGE(name, insn)
+#define UNARY_LARGE(name, insn)                                                                    \
+    UNARY_SIZE(name, insn, 4, "l", "k") UNARY_SIZE(name, insn, 8, "q", "q")
+#define UNARY_ALL(name, insn) UNARY_SIZE(name, insn, 2, "w", "w") UNARY_LARGE(name, insn)
 
 UNARY_ALL(bsf, "bsf")
 UNARY_ALL(bsr, "bsr")
@@ -130,7 +134,7 @@ THREE(shrx, "shrx")
     static INTERP_HANDLER(rorx_##bytes)                                                            \
     {                                                                                              \
         uint64_t a = interp_operand(cpu, op, x, 1, bytes);                                         \
-        unsigned bits = (bytes) * 8, count = (unsigned)op->imm & (bits - 1);                       \
+        unsigned bits = (bytes)*8, count = (unsigned)op->imm & (bits - 1);                         \
                                                                                                    \
         interp_set(cpu, op->r[0], bytes, a >> count | a << ((bits - count) & (bits - 1)));         \
         INTERP_NEXT();                                                                             \
@@ -190,11 +194,22 @@ static void pick_bit(struct interp_decoding *d, const struct interp_insn *insn)
 }
 
 #define BIT_ROW(name)                                                                              \
-    {ZYDIS_MNEMONIC_##name, pick_bit, .fn = {NULL, BIT_##name##_2, BIT_##name##_4, BIT_##name##_8}}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, pick_bit, .fn = {                                                   \
+            NULL,                                                                                  \
+            BIT_##name##_2,                                                                        \
+            BIT_##name##_4,                                                                        \
+            BIT_##name##_8                                                                         \
+        }                                                                                          \
+    }
 #define UNARY_ROW(name, fn2, fn4, fn8, bit, other)                                                 \
-    {ZYDIS_MNEMONIC_##name, .fn = {NULL, fn2, fn4, fn8}, .feature = bit, .without = other}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = {NULL, fn2, fn4, fn8}, .feature = bit, .without = other       \
+    }
 #define BMI_ROW(name, f, bit)                                                                      \
-    {ZYDIS_MNEMONIC_##name, .fn = {NULL, NULL, f##_4, f##_8}, .feature = bit}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = {NULL, NULL, f##_4, f##_8}, .feature = bit                    \
+    }
 
 static const struct interp_insn insns[] = {
     BIT_ROW(BT),

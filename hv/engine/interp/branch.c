@@ -11,7 +11,8 @@ INTERP_INLINE uint64_t target(struct interp_op *op, struct interp *x)
 }
 
 /* Checks an absolute target before anything is committed. */
-INTERP_INLINE void check_target(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint64_t rip)
+INTERP_INLINE void check_target(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                uint64_t rip)
 {
     if (interp_is_64(x) ? !hv_x86_canonical(rip) : rip > cpu->seg[HV_CS].limit)
         interp_raise_code(x, op, HV_VEC_GP, 0);
@@ -147,18 +148,40 @@ static void pick_ret(struct interp_decoding *d, const struct interp_insn *insn)
 }
 
 #define JCC(cc, suffix)                                                                            \
-    {ZYDIS_MNEMONIC_J##suffix, pick_relative, .fn = {jcc_##cc}, .flags = INTERP_ENDS}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_J##suffix, pick_relative, .fn = {jcc_##cc}, .flags = INTERP_ENDS            \
+    }
 #define LOOP(name, kind)                                                                           \
-    {ZYDIS_MNEMONIC_##name, pick_relative, .fn = {loop}, .flags = INTERP_ENDS, .extra = kind}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, pick_relative, .fn = {loop}, .flags = INTERP_ENDS, .extra = kind    \
+    }
 
 static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_JMP, pick_jump, .fn = {jmp_rel, jmp_indirect}, .flags = INTERP_ENDS},
     {ZYDIS_MNEMONIC_CALL, pick_jump, .fn = {call_rel, call_indirect}, .flags = INTERP_ENDS},
     {ZYDIS_MNEMONIC_RET, pick_ret, .fn = {ret}, .flags = INTERP_ENDS},
-    JCC(0, O), JCC(1, NO), JCC(2, B), JCC(3, NB), JCC(4, Z), JCC(5, NZ), JCC(6, BE), JCC(7, NBE),
-    JCC(8, S), JCC(9, NS), JCC(10, P), JCC(11, NP), JCC(12, L), JCC(13, NL), JCC(14, LE), JCC(15, NLE),
-    LOOP(LOOP, LOOP_ALWAYS), LOOP(LOOPE, LOOP_IF_ZERO), LOOP(LOOPNE, LOOP_IF_NOT_ZERO),
-    LOOP(JCXZ, LOOP_JCXZ), LOOP(JECXZ, LOOP_JCXZ), LOOP(JRCXZ, LOOP_JCXZ),
+    JCC(0, O),
+    JCC(1, NO),
+    JCC(2, B),
+    JCC(3, NB),
+    JCC(4, Z),
+    JCC(5, NZ),
+    JCC(6, BE),
+    JCC(7, NBE),
+    JCC(8, S),
+    JCC(9, NS),
+    JCC(10, P),
+    JCC(11, NP),
+    JCC(12, L),
+    JCC(13, NL),
+    JCC(14, LE),
+    JCC(15, NLE),
+    LOOP(LOOP, LOOP_ALWAYS),
+    LOOP(LOOPE, LOOP_IF_ZERO),
+    LOOP(LOOPNE, LOOP_IF_NOT_ZERO),
+    LOOP(JCXZ, LOOP_JCXZ),
+    LOOP(JECXZ, LOOP_JCXZ),
+    LOOP(JRCXZ, LOOP_JCXZ),
 };
 
 const struct interp_insn_table interp_branch_insns = {insns, HV_ARRAY_LEN(insns)};

@@ -1,5 +1,5 @@
-/* The cache of decoded blocks: by guest physical address and mode, with a jump cache by linear address in
- * front. Memory is one arena; when it is full everything is dropped.
+/* The cache of decoded blocks: by guest physical address and mode, with a jump cache by linear
+ * address in front. Memory is one arena; when it is full everything is dropped.
  */
 #include "config.h"
 
@@ -95,8 +95,10 @@ static void end_block(struct interp_block *b, unsigned offset)
     b->ops[b->nr_ops] = (struct interp_op){.fn = interp_op_end, .end = (uint16_t)offset};
 }
 
-/* Decodes from @bytes, @room of which are in the page. Leaves nr_ops at 0 if the first instruction crosses. */
-static void decode_block(struct interp *x, struct interp_block *b, const uint8_t *bytes, unsigned room)
+/* Decodes from @bytes, @room of which are in the page. Leaves nr_ops at 0 if the first instruction
+ * crosses. */
+static void decode_block(struct interp *x, struct interp_block *b, const uint8_t *bytes,
+                         unsigned room)
 {
     unsigned limit = x->mode & INTERP_MODE_ONE ? 1 : INTERP_BLOCK_OPS;
     unsigned offset = 0, marked = 0, flags = 0;
@@ -125,8 +127,8 @@ static void decode_block(struct interp *x, struct interp_block *b, const uint8_t
 }
 
 /* An instruction that continues in the next page: a block of its own. */
-static void decode_crossing(struct interp *x, struct interp_block *b, uint64_t linear, const uint8_t *bytes,
-                            unsigned room)
+static void decode_crossing(struct interp *x, struct interp_block *b, uint64_t linear,
+                            const uint8_t *bytes, unsigned room)
 {
     uint8_t both[32];
     const uint8_t *rest;
@@ -153,7 +155,8 @@ static void decode_crossing(struct interp *x, struct interp_block *b, uint64_t l
         end_block(b, length);
 }
 
-static struct interp_block *new_block(struct interp *x, uint64_t linear, uint64_t gpa, const uint8_t *bytes)
+static struct interp_block *new_block(struct interp *x, uint64_t linear, uint64_t gpa,
+                                      const uint8_t *bytes)
 {
     size_t most = sizeof(struct interp_block) + (INTERP_BLOCK_OPS + 1) * sizeof(struct interp_op);
     unsigned room = HV_PAGE_SIZE - (unsigned)(gpa & HV_PAGE_MASK);
@@ -217,7 +220,8 @@ static uint64_t code_linear(struct interp *x)
     return (cpu->rip + cpu->seg[HV_CS].base) & 0xffffffff;
 }
 
-/* A branch notes its target if that is in the same page, whose mapping the branch itself vouches for. */
+/* A branch notes its target if that is in the same page, whose mapping the branch itself vouches
+ * for. */
 static void set_link(struct interp *x, struct interp_block *b)
 {
     struct interp_block *from = x->block;

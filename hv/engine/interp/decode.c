@@ -9,10 +9,10 @@
 #include "hv/machine/machine.h"
 
 static const struct interp_insn_table *const tables[] = {
-    &interp_alu_insns,    &interp_move_insns,   &interp_shift_insns,  &interp_branch_insns,
-    &interp_stack_insns,  &interp_muldiv_insns, &interp_bit_insns,    &interp_lock_insns,
-    &interp_string_insns, &interp_system_insns, &interp_far_insns,    &interp_io_insns,
-    &interp_bcd_insns,    &interp_xsave_insns,
+    &interp_alu_insns,    &interp_move_insns,    &interp_shift_insns,  &interp_branch_insns,
+    &interp_stack_insns,  &interp_muldiv_insns,  &interp_bit_insns,    &interp_lock_insns,
+    &interp_string_insns, &interp_special_insns, &interp_system_insns, &interp_far_insns,
+    &interp_io_insns,     &interp_bcd_insns,     &interp_xsave_insns,
 };
 
 /* Where CPUID tells of a feature: leaf, subleaf, register, bit. */
@@ -89,7 +89,9 @@ static uint8_t register_offset(ZydisRegister r)
     switch (ZydisRegisterGetClass(r)) {
     case ZYDIS_REGCLASS_GPR8:
         /* AL CL DL BL, AH..BH, SPL BPL SIL DIL, R8B... */
-        return (uint8_t)((r >= ZYDIS_REGISTER_SPL ? r - ZYDIS_REGISTER_SPL + 4 : r - ZYDIS_REGISTER_AL) * 8);
+        return (uint8_t)((r >= ZYDIS_REGISTER_SPL ? r - ZYDIS_REGISTER_SPL + 4
+                                                  : r - ZYDIS_REGISTER_AL) *
+                         8);
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
     case ZYDIS_REGCLASS_GPR64:
@@ -267,7 +269,8 @@ unsigned interp_decode(struct interp *x, const uint8_t *bytes, unsigned room, st
         room = sizeof(copy);
     memcpy(copy, bytes, room);
     *op = (struct interp_op){.end = op->end};
-    status = ZydisDecoderDecodeFull(&x->decoders[x->mode & INTERP_MODE_SIZE], copy, room, &d.insn, d.operands);
+    status = ZydisDecoderDecodeFull(&x->decoders[x->mode & INTERP_MODE_SIZE], copy, room, &d.insn,
+                                    d.operands);
     if (status == ZYDIS_STATUS_NO_MORE_DATA && room < sizeof(copy))
         return 0;
     if (ZYAN_SUCCESS(status)) {

@@ -25,8 +25,8 @@ static void finish(struct interp *x, struct interp_op *op, int err, const struct
 }
 
 /* The far pointer: from memory, or two immediates. */
-static void far_pointer(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint16_t *selector,
-                        uint64_t *offset)
+static void far_pointer(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                        uint16_t *selector, uint64_t *offset)
 {
     uint64_t va;
 
@@ -95,8 +95,8 @@ static INTERP_HANDLER(iret)
 
 /* ---- software interrupts */
 
-static void interrupt(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum hv_delivery kind,
-                      uint8_t vector)
+static void interrupt(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                      enum hv_delivery kind, uint8_t vector)
 {
     struct hv_fault what = {.vector = vector};
     uint64_t next = interp_next_rip(x, op);
@@ -141,6 +141,8 @@ static INTERP_HANDLER(syscall_insn)
 
     set_rip(cpu, op, x);
     finish(x, op, hv_x86_syscall(x->v, next, &fault), &fault);
+    x->step_trap =
+        x->step_trap && (cpu->rflags & HV_EFLAGS_TF); /* a TF that SFMASK clears does not trap */
 }
 
 static INTERP_HANDLER(sysret)

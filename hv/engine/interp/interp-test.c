@@ -1,6 +1,6 @@
-/* What the differential test cannot check natively: paging, exceptions and their frames, modes, privilege changes,
- * self-modifying code, restart of instructions.
- * Source: Intel SDM volume 3, chapters 4 to 6; volume 2 for SYSCALL, SYSRET, IRET.
+/* What the differential test cannot check natively: paging, exceptions and their frames, modes,
+ * privilege changes, self-modifying code, restart of instructions. Source: Intel SDM volume 3,
+ * chapters 4 to 6; volume 2 for SYSCALL, SYSRET, IRET.
  */
 #include "config.h"
 
@@ -9,11 +9,11 @@
 #include "hv/engine/interp/test-machine.h"
 #include "hv/tap.h"
 
-#define P 1u
-#define W 2u
-#define U 4u
-#define A 0x20u
-#define D 0x40u
+#define P  1u
+#define W  2u
+#define U  4u
+#define A  0x20u
+#define D  0x40u
 #define NX (1ull << 63)
 
 TEST_ASM(code_loop, ".code64",
@@ -115,7 +115,8 @@ static void test_accessed_dirty(struct test_machine *m)
     m->cpu->rip = TEST_CODE + 0x100;
     test_load(m, TEST_CODE + 0x100, code_write, code_write_end);
     (void)test_run(m);
-    TAP_OK((test_get64(m, TEST_PT + 64) & (A | D)) == (A | D), "a write through the same TLB entry sets D");
+    TAP_OK((test_get64(m, TEST_PT + 64) & (A | D)) == (A | D),
+           "a write through the same TLB entry sets D");
 }
 
 TEST_ASM(code_cross, ".code64", "mov %rax, (%rbx); mov (%rbx), %rcx; hlt");
@@ -128,7 +129,8 @@ static void test_page_crossing(struct test_machine *m)
     m->cpu->gpr[HV_RBX] = TEST_VA + 0x8ffd;
     m->cpu->gpr[HV_RAX] = 0x1122334455667788;
     TEST_LOAD(m, code_cross);
-    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0x1122334455667788, "an access over two pages");
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0x1122334455667788,
+           "an access over two pages");
     TAP_OK(m->ram[0x40ffd] == 0x88 && m->ram[0x50000] == 0x55, "lands in both");
 
     test_reset(m);
@@ -154,12 +156,15 @@ static void test_crossing_code(struct test_machine *m)
     test_map(m, 9, 0x60000, P);
     hv_engine_interp.flush(m->v);
     m->cpu->rip = TEST_VA + 0x8ffe;
-    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1234aa78, "whose second page is another now");
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1234aa78,
+           "whose second page is another now");
 }
 
-TEST_ASM(code_invlpg, ".code64", "mov (%rbx), %rax; mov %rdx, (%rsi); invlpg (%rbx); mov (%rbx), %rcx; hlt");
-TEST_ASM(code_cr3, ".code64",
-         "mov (%rbx), %rax; mov %rdx, (%rsi); mov %cr3, %rdi; mov %rdi, %cr3; mov (%rbx), %rcx; hlt");
+TEST_ASM(code_invlpg, ".code64",
+         "mov (%rbx), %rax; mov %rdx, (%rsi); invlpg (%rbx); mov (%rbx), %rcx; hlt");
+TEST_ASM(
+    code_cr3, ".code64",
+    "mov (%rbx), %rax; mov %rdx, (%rsi); mov %cr3, %rdi; mov %rdi, %cr3; mov (%rbx), %rcx; hlt");
 
 static void test_invalidation(struct test_machine *m)
 {
@@ -203,7 +208,8 @@ static void test_frames(struct test_machine *m)
     test_gate(m, 6, 14, 0, 1);
     m->cpu->gpr[HV_RSP] -= 5;
     TEST_LOAD(m, code_ud2);
-    TAP_OK(test_run(m) == 6 && m->cpu->gpr[HV_RSP] == TEST_IST1 - 40, "an IST gate switches stacks");
+    TAP_OK(test_run(m) == 6 && m->cpu->gpr[HV_RSP] == TEST_IST1 - 40,
+           "an IST gate switches stacks");
 
     test_reset_user(m);
     TEST_LOAD(m, code_ud2);
@@ -235,7 +241,8 @@ static void test_nested_faults(struct test_machine *m)
     m->ram[TEST_IDT + 14 * 16 + 5] &= 0x7f;
     m->cpu->gpr[HV_RBX] = TEST_VA;
     TEST_LOAD(m, code_read);
-    TAP_OK(test_run(m) == 8 && test_get64(m, m->cpu->gpr[HV_RSP]) == 0, "#NP while delivering #PF is #DF");
+    TAP_OK(test_run(m) == 8 && test_get64(m, m->cpu->gpr[HV_RSP]) == 0,
+           "#NP while delivering #PF is #DF");
 
     test_reset(m);
     m->ram[TEST_IDT + 6 * 16 + 5] &= 0x7f;
@@ -246,7 +253,8 @@ static void test_nested_faults(struct test_machine *m)
     test_reset(m);
     m->cpu->idtr.limit = 0;
     TEST_LOAD(m, code_ud2);
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_TRIPLE_FAULT, "without an IDT it is a triple fault");
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_TRIPLE_FAULT,
+           "without an IDT it is a triple fault");
 }
 
 static void test_canonical(struct test_machine *m)
@@ -258,7 +266,8 @@ static void test_canonical(struct test_machine *m)
     test_reset(m);
     m->cpu->gpr[HV_RBX] = 0x800000000000;
     TEST_LOAD(m, code_jump);
-    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE, "so is such a target, at the jump");
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE,
+           "so is such a target, at the jump");
 }
 
 /* ---- interrupts */
@@ -298,7 +307,8 @@ static void test_single_step(struct test_machine *m)
     TEST_LOAD(m, code_sti);
     m->cpu->dr[2] = TEST_CODE + 2;
     m->cpu->dr7 = HV_DR7_INIT | 1 << 4;
-    TAP_OK(test_run(m) == 1 && (m->cpu->dr6 & 15) == 4 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + 2,
+    TAP_OK(test_run(m) == 1 && (m->cpu->dr6 & 15) == 4 &&
+               test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + 2,
            "an instruction breakpoint gives #DB before it");
 }
 
@@ -315,7 +325,8 @@ static void test_fast_calls(struct test_machine *m)
     TAP_OK(test_run(m) == -1 && hv_cpu_cpl(m->cpu) == 0 && m->cpu->gpr[HV_RCX] == TEST_VA + 7,
            "SYSCALL goes to LSTAR with the return address in RCX");
     TAP_OK(!(m->cpu->rflags & HV_EFLAGS_DF) && (m->cpu->gpr[HV_R11] & HV_EFLAGS_DF) &&
-               m->cpu->seg[HV_CS].selector == TEST_CODE64 && m->cpu->seg[HV_SS].selector == TEST_DATA,
+               m->cpu->seg[HV_CS].selector == TEST_CODE64 &&
+               m->cpu->seg[HV_SS].selector == TEST_DATA,
            "masks flags and loads segments");
     m->cpu->rip = TEST_CODE + 0x300;
     test_load(m, TEST_CODE + 0x300, code_sysret, code_sysret_end);
@@ -324,8 +335,8 @@ static void test_fast_calls(struct test_machine *m)
            "SYSRET comes back to user mode (whose HLT is #GP)");
 }
 
-static void push_frame(struct test_machine *m, uint64_t rip, uint64_t cs, uint64_t flags, uint64_t rsp,
-                       uint64_t ss)
+static void push_frame(struct test_machine *m, uint64_t rip, uint64_t cs, uint64_t flags,
+                       uint64_t rsp, uint64_t ss)
 {
     const uint64_t frame[] = {rip, cs, flags, rsp, ss};
 
@@ -344,10 +355,11 @@ static void test_iret(struct test_machine *m)
     test_gate(m, 33, 14, 3, 0);
     TEST_LOAD(m, code_iretq);
     test_load(m, TEST_CODE + 0x1000, code_user32, code_user32_end);
-    push_frame(m, TEST_VA, TEST_USER_CODE32 | 3, HV_EFLAGS_IF | 2, TEST_VA + 0x2000, TEST_USER_DATA | 3);
+    push_frame(m, TEST_VA, TEST_USER_CODE32 | 3, HV_EFLAGS_IF | 2, TEST_VA + 0x2000,
+               TEST_USER_DATA | 3);
     TAP_OK(test_run(m) == 33, "IRETQ to 32-bit user code, which calls back");
-    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 24) == TEST_VA + 0x1ffc && m->cpu->gpr[HV_RAX] == 0x11223344 &&
-               m->ram[0x30ffc] == 0x44,
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 24) == TEST_VA + 0x1ffc &&
+               m->cpu->gpr[HV_RAX] == 0x11223344 && m->ram[0x30ffc] == 0x44,
            "it pushed four bytes on its stack");
     TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 16) & HV_EFLAGS_IF, "with the flags of the frame");
 
@@ -366,19 +378,22 @@ TEST_ASM(code_enter_long, ".code32",
          "mov %cr0, %eax; or $0x80000000, %eax; mov %eax, %cr0;"
          "ljmp $0x08, $(0x10000 + code_enter_long_64 - code_enter_long);"
          "code_enter_long_64: .code64; movabs $0x1122334455667788, %rax; mov %cs, %ebx; hlt");
-TEST_ASM(code_flat, ".code32",
-         "mov $0x30000, %ebx; movl $0x12345678, (%ebx); pusha; popa; mov 2(%ebx), %ax; call 1f; hlt;"
-         "1: das; lea 1(%ebx,%ebx,2), %edx; ret");
+TEST_ASM(
+    code_flat, ".code32",
+    "mov $0x30000, %ebx; movl $0x12345678, (%ebx); pusha; popa; mov 2(%ebx), %ax; call 1f; hlt;"
+    "1: das; lea 1(%ebx,%ebx,2), %edx; ret");
 TEST_ASM(code_limit, ".code32", "mov $0x10, %ax; mov %ax, %ds; mov %fs:0x100, %eax; hlt");
-TEST_ASM(code_real, ".code16",
-         "mov $0x3000, %ax; mov %ax, %ds; movw $0x1234, 4; mov $0xffff, %sp; mov 4, %bx; add %bx, %bx;"
-         "int $0x21; hlt");
+TEST_ASM(
+    code_real, ".code16",
+    "mov $0x3000, %ax; mov %ax, %ds; movw $0x1234, 4; mov $0xffff, %sp; mov 4, %bx; add %bx, %bx;"
+    "int $0x21; hlt");
 
 static void test_modes(struct test_machine *m)
 {
     test_reset_32(m);
     TEST_LOAD(m, code_enter_long);
-    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1122334455667788 && m->cpu->gpr[HV_RBX] == TEST_CODE64,
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1122334455667788 &&
+               m->cpu->gpr[HV_RBX] == TEST_CODE64,
            "32-bit code enters long mode");
     TAP_OK(hv_cpu_64bit(m->cpu) && (m->cpu->efer & HV_EFER_LMA), "and LMA is set");
 
@@ -389,7 +404,8 @@ static void test_modes(struct test_machine *m)
 
     test_reset_32(m);
     TEST_LOAD(m, code_limit);
-    m->cpu->seg[HV_FS] = (struct hv_segment){.selector = 0x10, .attr = 0x493, .limit = 0xff, .base = 0x30000};
+    m->cpu->seg[HV_FS] =
+        (struct hv_segment){.selector = 0x10, .attr = 0x493, .limit = 0xff, .base = 0x30000};
     TAP_OK(test_run(m) == 13, "an offset beyond a segment's limit is #GP");
     m->cpu->seg[HV_FS].limit = 0x103;
     m->cpu->rip = TEST_CODE;
@@ -400,13 +416,15 @@ static void test_modes(struct test_machine *m)
     m->cpu->cr0 = HV_CR0_ET;
     for (unsigned i = 0; i < HV_NR_SEG; i++)
         m->cpu->seg[i] = (struct hv_segment){.attr = 0x93, .limit = 0xffff};
-    m->cpu->seg[HV_CS] = (struct hv_segment){.selector = 0x1000, .attr = 0x9b, .limit = 0xffff, .base = 0x10000};
+    m->cpu->seg[HV_CS] =
+        (struct hv_segment){.selector = 0x1000, .attr = 0x9b, .limit = 0xffff, .base = 0x10000};
     m->cpu->rip = 0;
     m->cpu->idtr = (struct hv_table_register){.base = 0, .limit = 0x3ff};
     test_put64(m, 0x21 * 4, 0x10000800); /* 1000:0800 */
     m->ram[0x10800] = 0xf4;
     TEST_LOAD(m, code_real);
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_HLT && m->cpu->rip == 0x801 && (uint16_t)m->cpu->gpr[HV_RBX] == 0x2468,
+    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_HLT && m->cpu->rip == 0x801 &&
+               (uint16_t)m->cpu->gpr[HV_RBX] == 0x2468,
            "real mode reaches its interrupt handler");
     TAP_OK((uint16_t)m->cpu->gpr[HV_RSP] == 0xfff9, "with six bytes on the stack");
 }
@@ -441,7 +459,8 @@ static void test_self_modifying(struct test_machine *m)
 {
     test_reset(m);
     TEST_LOAD(m, code_patch_next);
-    TAP_OK(test_run(m) == -1 && (uint8_t)m->cpu->gpr[HV_RAX] == 0x2a, "code overwrites its next instruction");
+    TAP_OK(test_run(m) == -1 && (uint8_t)m->cpu->gpr[HV_RAX] == 0x2a,
+           "code overwrites its next instruction");
 
     test_reset(m);
     TEST_LOAD(m, code_patched);
@@ -452,9 +471,11 @@ static void test_self_modifying(struct test_machine *m)
     m->cpu->rip = TEST_CODE + 0x1000;
     m->cpu->gpr[HV_RBX] = TEST_VA + 0x8001;
     m->cpu->gpr[HV_RDX] = TEST_CODE;
-    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 7, "is seen changed through another mapping");
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 7,
+           "is seen changed through another mapping");
 
-    TAP_OK(hv_memory_write(&m->domain.mem, hv_gpa_of(TEST_CODE + 1), "\x09", 1) == 0, "the hypervisor writes there");
+    TAP_OK(hv_memory_write(&m->domain.mem, hv_gpa_of(TEST_CODE + 1), "\x09", 1) == 0,
+           "the hypervisor writes there");
     m->cpu->rip = TEST_CODE;
     TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 9, "and that is seen too");
 }
@@ -469,12 +490,15 @@ static void test_rep_restart(struct test_machine *m)
     m->cpu->gpr[HV_RDI] = TEST_VA + 0x8f00;
     m->cpu->gpr[HV_RCX] = 0x200;
     m->cpu->gpr[HV_RAX] = 0x5a;
-    TAP_OK(test_run(m) == 14 && m->cpu->gpr[HV_RCX] == 0x100 && m->cpu->gpr[HV_RDI] == TEST_VA + 0x9000,
+    TAP_OK(test_run(m) == 14 && m->cpu->gpr[HV_RCX] == 0x100 &&
+               m->cpu->gpr[HV_RDI] == TEST_VA + 0x9000,
            "REP STOS faults with its registers where it was");
-    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE && m->ram[0x40fff] == 0x5a, "at its own RIP");
+    TAP_OK(test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_CODE && m->ram[0x40fff] == 0x5a,
+           "at its own RIP");
     test_map(m, 9, 0x50000, P | W);
     m->cpu->rip = TEST_CODE;
-    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0 && m->ram[0x500ff] == 0x5a && !m->ram[0x50100],
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RCX] == 0 && m->ram[0x500ff] == 0x5a &&
+               !m->ram[0x50100],
            "and goes on when it is restarted");
 
     test_reset(m);
@@ -493,7 +517,8 @@ TEST_ASM(code_machine, ".code64",
          "mov $0x5a, %al; out %al, $0x60; xor %eax, %eax; in $0x60, %al; mov %eax, %esi;"
          "vmcall; mov %rax, %rdi; mov $0x77, %eax; mov %eax, (%rbx); mov (%rbx), %edx; hlt");
 TEST_ASM(code_rdmsr, ".code64", "mov $0xbad, %ecx; rdmsr; hlt");
-TEST_ASM(code_sse, ".code64", "movdqu (%rbx), %xmm1; paddd %xmm1, %xmm1; movdqu %xmm1, (%rbx); hlt");
+TEST_ASM(code_sse, ".code64",
+         "movdqu (%rbx), %xmm1; paddd %xmm1, %xmm1; movdqu %xmm1, (%rbx); hlt");
 
 static void test_around(struct test_machine *m)
 {

@@ -26,7 +26,8 @@ _Noreturn void interp_raise_vector(struct interp *x, struct interp_op *op, uint8
     interp_raise(x, op, &(struct hv_fault){.vector = vector});
 }
 
-_Noreturn void interp_raise_code(struct interp *x, struct interp_op *op, uint8_t vector, uint32_t code)
+_Noreturn void interp_raise_code(struct interp *x, struct interp_op *op, uint8_t vector,
+                                 uint32_t code)
 {
     interp_raise(x, op,
                  &(struct hv_fault){.vector = vector, .has_error_code = true, .error_code = code});
@@ -121,7 +122,8 @@ static void check_breakpoints(struct interp *x)
     uint64_t linear = cpu->rip + (hv_cpu_64bit(cpu) ? 0 : cpu->seg[HV_CS].base);
 
     for (unsigned i = 0; i < 4; i++)
-        if ((cpu->dr7 & (3u << (2 * i))) && !(cpu->dr7 & (0xfull << (16 + 4 * i))) && cpu->dr[i] == linear)
+        if ((cpu->dr7 & (3u << (2 * i))) && !(cpu->dr7 & (0xfull << (16 + 4 * i))) &&
+            cpu->dr[i] == linear)
             deliver_debug(x, 1u << i);
 }
 
@@ -280,10 +282,14 @@ static void print_stats(struct hv_vcpu *v, int fd)
         const char *name;
         uint64_t value;
     } rows[] = {
-        {"instructions", x->instructions}, {"blocks", x->blocks},
-        {"decoded", x->decoded},           {"tlb_misses", x->tlb_misses},
-        {"tlb_flushes", x->tlb_flushes},   {"stale_blocks", x->stale_blocks},
-        {"cache_flushes", x->cache_flushes}, {"exceptions", x->faults},
+        {"instructions", x->instructions},
+        {"blocks", x->blocks},
+        {"decoded", x->decoded},
+        {"tlb_misses", x->tlb_misses},
+        {"tlb_flushes", x->tlb_flushes},
+        {"stale_blocks", x->stale_blocks},
+        {"cache_flushes", x->cache_flushes},
+        {"exceptions", x->faults},
     };
 
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)

@@ -1,15 +1,17 @@
 /* The reference engine, inside.
  *
- * Guest code is decoded by Zydis once, into blocks of struct interp_op: a handler function, operands as byte
- * offsets into the register file, an address recipe, an immediate. A handler does one instruction and tail-calls
- * the next one's; the last one of a block sets RIP or x->next (cache.c chains blocks within a page). Blocks are
- * found by guest physical address and mode (cache.c), guest memory through a software TLB (tlb.c, mem.h). An
- * instruction that faults leaves by longjmp before it changed anything (interp_raise), so handlers do all that
- * can fault first. What instructions mean beyond registers and memory is in hv/x86/.
+ * Guest code is decoded by Zydis once, into blocks of struct interp_op: a handler function,
+ * operands as byte offsets into the register file, an address recipe, an immediate. A handler does
+ * one instruction and tail-calls the next one's; the last one of a block sets RIP or x->next
+ * (cache.c chains blocks within a page). Blocks are found by guest physical address and mode
+ * (cache.c), guest memory through a software TLB (tlb.c, mem.h). An instruction that faults leaves
+ * by longjmp before it changed anything (interp_raise), so handlers do all that can fault first.
+ * What instructions mean beyond registers and memory is in hv/x86/.
  *
  * Refused: virtual-8086 mode and hardware task switches (HV_RUN_UNSUPPORTED).
  *
- * Start at run() in interp.c, then decode.c; the handlers are one file per family, each with its table.
+ * Start at run() in interp.c, then decode.c; the handlers are one file per family, each with its
+ * table.
  */
 #pragma once
 
@@ -71,8 +73,8 @@ struct interp_op {
         };
         struct interp_block *chain[2]; /* branches: not taken, taken */
     };
-    uint8_t r[3];  /* byte offset in cpu->gpr of operand i, INTERP_NO_REG if it is no register */
-    uint8_t mem;   /* which operand is in memory */
+    uint8_t r[3]; /* byte offset in cpu->gpr of operand i, INTERP_NO_REG if it is no register */
+    uint8_t mem;  /* which operand is in memory */
     uint8_t ea, base, index, scale, seg;
     uint8_t flags; /* enum interp_op_flags */
     uint8_t size;  /* operand size in bytes */
@@ -85,8 +87,8 @@ struct interp_op {
 
 struct interp_block {
     struct interp_block *hash_next;
-    const uint32_t *generation_now;   /* of the page, in the code map */
-    const uint32_t *generation2_now;  /* of the second page if the instruction crosses */
+    const uint32_t *generation_now;  /* of the page, in the code map */
+    const uint32_t *generation2_now; /* of the second page if the instruction crosses */
     uint64_t gpa;
     uint64_t gfn2; /* second page, or ~0 */
     uint32_t generation, generation2;
@@ -101,13 +103,15 @@ enum interp_mode {
     INTERP_MODE_32 = 1,
     INTERP_MODE_64 = 2,
     INTERP_MODE_SIZE = 3,
-    INTERP_MODE_FLAT = 1u << 2, /* ES, CS, SS, DS are 0 to 4 GiB, all rights; always in 64-bit mode */
-    INTERP_MODE_ONE = 1u << 3,  /* blocks of one instruction: single step, interrupt shadow, breakpoints */
+    INTERP_MODE_FLAT =
+        1u << 2, /* ES, CS, SS, DS are 0 to 4 GiB, all rights; always in 64-bit mode */
+    INTERP_MODE_ONE =
+        1u << 3, /* blocks of one instruction: single step, interrupt shadow, breakpoints */
     INTERP_MODE_PROTECTED = 1u << 4,
 };
 
-/* One page. Tags are the linear page number shifted up, with the address space's number (x->asid) in the low
- * bits; 0 never matches since asid is not 0. */
+/* One page. Tags are the linear page number shifted up, with the address space's number (x->asid)
+ * in the low bits; 0 never matches since asid is not 0. */
 struct interp_tlb_entry {
     uint64_t read, write, exec;
     uint64_t addend; /* host address = linear address + addend */
@@ -142,9 +146,9 @@ struct interp {
     struct interp_block **link; /* set by a branch: where to note the block that is found next */
 
     uint32_t mode;
-    bool stale;    /* the machine state may have changed: interp_refresh */
-    bool stepping; /* this instruction runs alone */
-    bool step_trap; /* #DB follows it */
+    bool stale;       /* the machine state may have changed: interp_refresh */
+    bool stepping;    /* this instruction runs alone */
+    bool step_trap;   /* #DB follows it */
     bool beyond_help; /* an injected interrupt ended in a triple fault */
 
     uint64_t jump_epoch, jump_key;
@@ -173,7 +177,8 @@ struct interp {
     ZydisDecoder decoders[3];
     const struct interp_insn *insns[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
-    uint64_t instructions, blocks, decoded, tlb_misses, tlb_flushes, stale_blocks, cache_flushes, faults;
+    uint64_t instructions, blocks, decoded, tlb_misses, tlb_flushes, stale_blocks, cache_flushes,
+        faults;
 };
 
 #define INTERP_HANDLER(name) void name(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
@@ -188,22 +193,34 @@ void interp_tlb_flush_all(struct interp *x);
 void interp_tlb_flush_current(struct interp *x);
 void interp_tlb_flush_page(struct interp *x, uint64_t va);
 void interp_tlb_flush_pcid(struct interp *x, unsigned pcid);
-/* After CR3 was written: takes the address space of its PCID; @keep is bit 63 of the value written. */
+/* After CR3 was written: takes the address space of its PCID; @keep is bit 63 of the value written.
+ */
 void interp_tlb_switch(struct interp *x, bool keep);
 /* Takes over cpu's mode after anything that may have changed it. */
 void interp_refresh(struct interp *x);
 
+/* One walk for an access (enum hv_access_flags) that does not cross a page: enters the TLB if it is
+ * memory, and gives its host address, NULL for a device. */
+uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsigned flags,
+                     hv_gpa *gpa);
+/* Translates an instruction fetch at linear address @va: host address in *@host, NULL outside of
+ * RAM. */
+hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host);
+
+/* ---- memory.c */
 uint64_t interp_read_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
-void interp_write_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, uint64_t value);
+void interp_write_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes,
+                       uint64_t value);
 /* Reads or writes any number of bytes; a write checks all pages first. */
-void interp_read_bytes(struct interp *x, struct interp_op *op, uint64_t va, void *buf, unsigned bytes);
-void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, const void *buf, unsigned bytes);
+void interp_read_bytes(struct interp *x, struct interp_op *op, uint64_t va, void *buf,
+                       unsigned bytes);
+void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, const void *buf,
+                        unsigned bytes);
 /* Faults unless @bytes at @va can be written. */
 void interp_check_write(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
-/* Host address of @va if [@va, @va + @bytes) is RAM in one page, else NULL; faults as the access would. */
+/* Host address of @va if [@va, @va + @bytes) is RAM in one page, else NULL; faults as the access
+ * would. */
 void *interp_host(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, bool write);
-/* Translates an instruction fetch at linear address @va: host address in *@host, NULL outside of RAM. */
-hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host);
 uint64_t interp_ea_slow(struct hv_cpu *cpu, struct interp_op *op, struct interp *x);
 /* The linear address of @offset in segment @seg for an access, checked outside 64-bit mode. */
 uint64_t interp_linear(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned seg,
@@ -214,14 +231,15 @@ void interp_code_written(struct interp *x, struct interp_op *op, uint64_t gpa, u
 /* ---- interp.c */
 _Noreturn void interp_raise(struct interp *x, struct interp_op *op, const struct hv_fault *fault);
 _Noreturn void interp_raise_vector(struct interp *x, struct interp_op *op, uint8_t vector);
-_Noreturn void interp_raise_code(struct interp *x, struct interp_op *op, uint8_t vector, uint32_t code);
+_Noreturn void interp_raise_code(struct interp *x, struct interp_op *op, uint8_t vector,
+                                 uint32_t code);
 /* Leaves run() with the message in vcpu->error; RIP is at @op. */
 _Noreturn void interp_unsupported(struct interp *x, struct interp_op *op, const char *what);
 /* Ends run() with @reason after this instruction, whose RIP the handler has set. */
 _Noreturn void interp_stop(struct interp *x, enum hv_run reason);
 
-/* RIP back to @op, for a handler that returns without having completed it; it and what follows in the block are
- * not counted. */
+/* RIP back to @op, for a handler that returns without having completed it; it and what follows in
+ * the block are not counted. */
 void interp_rewind(struct interp *x, struct interp_op *op);
 
 /* ---- cache.c */
@@ -246,17 +264,37 @@ enum interp_insn_flags {
 
 /* CPUID bits on which instructions depend. */
 enum interp_feature {
-    INTERP_FEATURE_NONE, INTERP_FEATURE_MOVBE, INTERP_FEATURE_POPCNT, INTERP_FEATURE_SSE42,
-    INTERP_FEATURE_RDRAND, INTERP_FEATURE_RDSEED, INTERP_FEATURE_BMI1, INTERP_FEATURE_BMI2,
-    INTERP_FEATURE_ADX, INTERP_FEATURE_LZCNT, INTERP_FEATURE_FSGSBASE, INTERP_FEATURE_INVPCID,
-    INTERP_FEATURE_SMAP, INTERP_FEATURE_RDTSCP, INTERP_FEATURE_RDPID, INTERP_FEATURE_XSAVE,
-    INTERP_FEATURE_XSAVEOPT, INTERP_FEATURE_XSAVEC, INTERP_FEATURE_XSAVES, INTERP_FEATURE_CX16,
-    INTERP_FEATURE_CLFLUSHOPT, INTERP_FEATURE_CLWB, INTERP_FEATURE_CLFSH, INTERP_FEATURE_SERIALIZE,
-    INTERP_FEATURE_FXSR, INTERP_FEATURE_SSE2, INTERP_FEATURE_SYSCALL,
+    INTERP_FEATURE_NONE,
+    INTERP_FEATURE_MOVBE,
+    INTERP_FEATURE_POPCNT,
+    INTERP_FEATURE_SSE42,
+    INTERP_FEATURE_RDRAND,
+    INTERP_FEATURE_RDSEED,
+    INTERP_FEATURE_BMI1,
+    INTERP_FEATURE_BMI2,
+    INTERP_FEATURE_ADX,
+    INTERP_FEATURE_LZCNT,
+    INTERP_FEATURE_FSGSBASE,
+    INTERP_FEATURE_INVPCID,
+    INTERP_FEATURE_SMAP,
+    INTERP_FEATURE_RDTSCP,
+    INTERP_FEATURE_RDPID,
+    INTERP_FEATURE_XSAVE,
+    INTERP_FEATURE_XSAVEOPT,
+    INTERP_FEATURE_XSAVEC,
+    INTERP_FEATURE_XSAVES,
+    INTERP_FEATURE_CX16,
+    INTERP_FEATURE_CLFLUSHOPT,
+    INTERP_FEATURE_CLWB,
+    INTERP_FEATURE_CLFSH,
+    INTERP_FEATURE_SERIALIZE,
+    INTERP_FEATURE_FXSR,
+    INTERP_FEATURE_SSE2,
+    INTERP_FEATURE_SYSCALL,
 };
 
-/* One row per mnemonic. @pick chooses op->fn from the decoded operands; without one, op->fn is by operand size
- * from @fn (8, 16, 32, 64 bits), or fn[0] if that is the only one. */
+/* One row per mnemonic. @pick chooses op->fn from the decoded operands; without one, op->fn is by
+ * operand size from @fn (8, 16, 32, 64 bits), or fn[0] if that is the only one. */
 struct interp_insn {
     ZydisMnemonic mnemonic;
     void (*pick)(struct interp_decoding *d, const struct interp_insn *insn);
@@ -264,7 +302,8 @@ struct interp_insn {
     uint8_t flags;   /* enum interp_insn_flags */
     uint8_t extra;   /* copied to op->extra */
     uint8_t feature; /* enum interp_feature */
-    ZydisMnemonic without; /* what the bytes mean without that feature, or ZYDIS_MNEMONIC_INVALID: #UD */
+    ZydisMnemonic
+        without; /* what the bytes mean without that feature, or ZYDIS_MNEMONIC_INVALID: #UD */
 };
 
 struct interp_insn_table {
@@ -273,19 +312,19 @@ struct interp_insn_table {
 };
 
 extern const struct interp_insn_table interp_alu_insns, interp_move_insns, interp_shift_insns,
-    interp_branch_insns, interp_stack_insns, interp_muldiv_insns, interp_bit_insns, interp_lock_insns,
-    interp_string_insns, interp_system_insns, interp_far_insns, interp_io_insns, interp_bcd_insns,
-    interp_xsave_insns;
+    interp_branch_insns, interp_stack_insns, interp_muldiv_insns, interp_bit_insns,
+    interp_lock_insns, interp_string_insns, interp_special_insns, interp_system_insns,
+    interp_far_insns, interp_io_insns, interp_bcd_insns, interp_xsave_insns;
 
 int interp_decode_init(struct interp *x) HV_MUST_CHECK;
-/* Decodes one instruction from @bytes into @op. Returns its length; 0 if more than @room bytes are needed; an
- * undefined one becomes a handler that raises #UD. *@flags is enum interp_insn_flags. */
+/* Decodes one instruction from @bytes into @op. Returns its length; 0 if more than @room bytes are
+ * needed; an undefined one becomes a handler that raises #UD. *@flags is enum interp_insn_flags. */
 unsigned interp_decode(struct interp *x, const uint8_t *bytes, unsigned room, struct interp_op *op,
                        unsigned *flags);
 interp_fn interp_op_end, interp_op_stop, interp_op_undefined, interp_op_too_long, interp_op_native;
 
-/* Choosers that tables of other files use: forms of MOV with segment, control and debug registers, and forms with
- * a LOCK prefix (or XCHG with memory); insn->extra is the row's. */
+/* Choosers that tables of other files use: forms of MOV with segment, control and debug registers,
+ * and forms with a LOCK prefix (or XCHG with memory); insn->extra is the row's. */
 void interp_pick_mov_special(struct interp_decoding *d);
 void interp_pick_locked(struct interp_decoding *d);
 /* The segment of a string instruction's source. */

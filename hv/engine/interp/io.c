@@ -6,7 +6,8 @@
 #include "hv/machine/machine.h"
 #include "hv/x86/linear.h"
 
-/* SDM volume 1, chapter 19.5. All bits of the ports must be 0; the map has a byte of ones after it. */
+/* SDM volume 1, chapter 19.5. All bits of the ports must be 0; the map has a byte of ones after it.
+ */
 static bool bitmap_allows(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint16_t port,
                           unsigned bytes)
 {
@@ -19,7 +20,8 @@ static bool bitmap_allows(struct hv_cpu *cpu, struct interp_op *op, struct inter
         interp_raise(x, op, &fault);
     if ((uint32_t)map + port / 8 + 1 > cpu->tr.limit)
         return false;
-    if (hv_x86_read_linear(x->v, cpu->tr.base + map + port / 8, &bits, 2, HV_ACCESS_IMPLICIT, &fault))
+    if (hv_x86_read_linear(x->v, cpu->tr.base + map + port / 8, &bits, 2, HV_ACCESS_IMPLICIT,
+                           &fault))
         interp_raise(x, op, &fault);
     return !(bits >> (port & 7) & ((1u << bytes) - 1));
 }
@@ -92,7 +94,8 @@ static void outs_one(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
     uint64_t offset = interp_get(cpu, HV_RSI * 8, op->address_bytes);
     uint64_t va = interp_linear(cpu, op, x, op->seg, offset, op->extra, false);
 
-    hv_pio_write(x->v, (uint16_t)cpu->gpr[HV_RDX], op->extra, (uint32_t)interp_read(x, op, va, op->extra));
+    hv_pio_write(x->v, (uint16_t)cpu->gpr[HV_RDX], op->extra,
+                 (uint32_t)interp_read(x, op, va, op->extra));
     advance(cpu, op, HV_RSI);
 }
 
@@ -132,13 +135,19 @@ static void pick_port_string(struct interp_decoding *d, const struct interp_insn
 
 #define ENDS .flags = INTERP_ENDS
 #define STRING(name, function, bytes)                                                              \
-    {ZYDIS_MNEMONIC_##name, pick_port_string, .fn = {function}, .extra = bytes, ENDS}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, pick_port_string, .fn = {function}, .extra = bytes, ENDS            \
+    }
 
 static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_IN, pick_port, .fn = {in}, .extra = 1, ENDS},
     {ZYDIS_MNEMONIC_OUT, pick_port, .fn = {out}, .extra = 0, ENDS},
-    STRING(INSB, ins, 1), STRING(INSW, ins, 2), STRING(INSD, ins, 4),
-    STRING(OUTSB, outs, 1), STRING(OUTSW, outs, 2), STRING(OUTSD, outs, 4),
+    STRING(INSB, ins, 1),
+    STRING(INSW, ins, 2),
+    STRING(INSD, ins, 4),
+    STRING(OUTSB, outs, 1),
+    STRING(OUTSW, outs, 2),
+    STRING(OUTSD, outs, 4),
 };
 
 const struct interp_insn_table interp_io_insns = {insns, HV_ARRAY_LEN(insns)};

@@ -1,6 +1,7 @@
-/* Read-modify-write of memory that is atomic: LOCK forms, XCHG, XADD, CMPXCHG. Guest vCPUs are threads, so these
- * are the host's own locked instructions on guest memory. An operand that is not in one page of memory is
- * modified in a buffer and is not atomic (a split lock over two pages, or a device register).
+/* Read-modify-write of memory that is atomic: LOCK forms, XCHG, XADD, CMPXCHG. Guest vCPUs are
+ * threads, so these are the host's own locked instructions on guest memory. An operand that is not
+ * in one page of memory is modified in a buffer and is not atomic (a split lock over two pages, or
+ * a device register).
  */
 #include "config.h"
 
@@ -13,12 +14,14 @@ struct place {
     bool memory;
 };
 
-INTERP_INLINE struct place place_at(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
+INTERP_INLINE struct place place_at(struct interp *x, struct interp_op *op, uint64_t va,
+                                    unsigned bytes)
 {
     return (struct place){.host = interp_modify(x, op, va, bytes), .va = va, .memory = true};
 }
 
-INTERP_INLINE struct place place_of(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE struct place place_of(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                    unsigned bytes)
 {
     if (op->r[0] != INTERP_NO_REG) {
         x->bounce[0] = interp_get(cpu, op->r[0], bytes);
@@ -55,7 +58,7 @@ INTERP_INLINE void place_done(struct hv_cpu *cpu, struct interp_op *op, struct i
         struct place p = place_at(x, op, interp_address(cpu, op, x), bytes);                       \
         uint64_t b = op->flags & INTERP_OP_SRC_IMM ? (uint64_t)op->imm                             \
                      : (count) == 2                ? interp_get(cpu, op->r[1], bytes)              \
-                                                   : 0;                                            \
+                                                   : 0;                                                           \
         uint16_t ax = interp_flags_ax(cpu->rflags);                                                \
                                                                                                    \
         (void)b;                                                                                   \
@@ -86,11 +89,11 @@ LOCKED_SIZES(not, "not", 1)
     static INTERP_HANDLER(name##_##bytes)                                                          \
     {                                                                                              \
         struct place p = place_at(x, op, interp_bit_address(cpu, op, x, bytes), bytes);            \
-        uint64_t b = op->flags & INTERP_OP_SRC_IMM ? (uint64_t)op->imm                             \
-                                                   : interp_get(cpu, op->r[1], bytes);             \
+        uint64_t b =                                                                               \
+            op->flags & INTERP_OP_SRC_IMM ? (uint64_t)op->imm : interp_get(cpu, op->r[1], bytes);  \
         uint16_t ax = interp_flags_ax(cpu->rflags);                                                \
                                                                                                    \
-        b &= (bytes) * 8 - 1;                                                                      \
+        b &= (bytes)*8 - 1;                                                                        \
         LOCKED2(insn, suffix, m);                                                                  \
         interp_set_flags(cpu, INTERP_ARITH, interp_ax_flags(ax));                                  \
         place_done(cpu, op, x, &p, bytes);                                                         \
@@ -106,7 +109,8 @@ LOCKED_BITS(btc, "btc")
 
 /* ---- XCHG with memory, XADD */
 
-INTERP_INLINE void exchange(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void exchange(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                            unsigned bytes)
 {
     unsigned r = op->r[op->mem == 0 ? 1 : 0];
     struct place p = place_at(x, op, interp_address(cpu, op, x), bytes);
@@ -130,7 +134,8 @@ INTERP_INLINE void exchange(struct hv_cpu *cpu, struct interp_op *op, struct int
                      : [p] "r"(p.host)                                                             \
                      : "cc", "memory")
 
-INTERP_INLINE void exchange_add(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void exchange_add(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                unsigned bytes)
 {
     struct place p = place_of(cpu, op, x, bytes);
     uint64_t b = interp_get(cpu, op->r[1], bytes);
@@ -153,12 +158,14 @@ INTERP_INLINE void exchange_add(struct hv_cpu *cpu, struct interp_op *op, struct
 /* ---- CMPXCHG */
 
 #define CMPXCHG_ASM(suffix, m)                                                                     \
-    __asm__ volatile("lock; cmpxchg" suffix " %" m "[b], (%[p])\n\tmov %%rax, %[old]" INTERP_SAVE_FLAGS \
+    __asm__ volatile("lock; cmpxchg" suffix " %" m                                                 \
+                     "[b], (%[p])\n\tmov %%rax, %[old]" INTERP_SAVE_FLAGS                          \
                      : "+&a"(a), [old] "=&r"(old)                                                  \
                      : [p] "r"(p.host), [b] "r"(b)                                                 \
                      : "cc", "memory")
 
-INTERP_INLINE void compare_exchange(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void compare_exchange(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                    unsigned bytes)
 {
     struct place p = place_of(cpu, op, x, bytes);
     uint64_t a = cpu->gpr[HV_RAX], b = interp_get(cpu, op->r[1], bytes), old;
@@ -172,7 +179,8 @@ INTERP_INLINE void compare_exchange(struct hv_cpu *cpu, struct interp_op *op, st
     else
         CMPXCHG_ASM("q", "q");
     interp_set_flags(cpu, INTERP_ARITH, interp_ax_flags((uint16_t)a));
-    /* Memory is written in any case; a register only if it was equal, and else keeps its upper half. */
+    /* Memory is written in any case; a register only if it was equal, and else keeps its upper
+     * half. */
     if (p.memory || (cpu->rflags & HV_EFLAGS_ZF))
         place_done(cpu, op, x, &p, bytes);
     if (!(cpu->rflags & HV_EFLAGS_ZF))
@@ -236,14 +244,27 @@ static INTERP_HANDLER(cmpxchg16b)
         INTERP_NEXT();                                                                             \
     }
 #define ALL_SIZES(name, function)                                                                  \
-    SIZED(name, function, 1) SIZED(name, function, 2) SIZED(name, function, 4) SIZED(name, function, 8)
+    SIZED(name, function, 1)                                                                       \
+    SIZED(name, function, 2) SIZED(name, function, 4) SIZED(name, function, 8)
 
 ALL_SIZES(xchg, exchange)
 ALL_SIZES(xadd, exchange_add)
 ALL_SIZES(cmpxchg, compare_exchange)
 
-#define ROW(name, f) {ZYDIS_MNEMONIC_##name, {f##_1, f##_2, f##_4, f##_8}}
-#define BIT_ROW(name, f) {ZYDIS_MNEMONIC_##name, {NULL, f##_2, f##_4, f##_8}}
+#define ROW(name, f)                                                                               \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name,                                                                     \
+        {                                                                                          \
+            f##_1, f##_2, f##_4, f##_8                                                             \
+        }                                                                                          \
+    }
+#define BIT_ROW(name, f)                                                                           \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name,                                                                     \
+        {                                                                                          \
+            NULL, f##_2, f##_4, f##_8                                                              \
+        }                                                                                          \
+    }
 
 void interp_pick_locked(struct interp_decoding *d)
 {
@@ -251,9 +272,9 @@ void interp_pick_locked(struct interp_decoding *d)
         ZydisMnemonic mnemonic;
         interp_fn *fn[4];
     } rows[] = {
-        ROW(ADD, add), ROW(OR, or), ROW(ADC, adc), ROW(SBB, sbb), ROW(AND, and),
-        ROW(SUB, sub), ROW(XOR, xor), ROW(INC, inc), ROW(DEC, dec), ROW(NEG, neg),
-        ROW(NOT, not), ROW(XCHG, xchg), BIT_ROW(BTS, bts), BIT_ROW(BTR, btr), BIT_ROW(BTC, btc),
+        ROW(ADD, add),  ROW(OR, or),     ROW(ADC, adc),     ROW(SBB, sbb),     ROW(AND, and),
+        ROW(SUB, sub),  ROW(XOR, xor),   ROW(INC, inc),     ROW(DEC, dec),     ROW(NEG, neg),
+        ROW(NOT, not ), ROW(XCHG, xchg), BIT_ROW(BTS, bts), BIT_ROW(BTR, btr), BIT_ROW(BTC, btc),
     };
 
     for (unsigned i = 0; i < HV_ARRAY_LEN(rows); i++)

@@ -103,7 +103,8 @@ INTERP_INLINE struct interp_tlb_entry *interp_tlb_at(struct interp *x, uint64_t 
     return &x->tlb[(va >> HV_PAGE_SHIFT) & (INTERP_TLB_ENTRIES - 1)];
 }
 
-/* The tag is made of the last byte's page: an access that crosses never matches the first page's entry. */
+/* The tag is made of the last byte's page: an access that crosses never matches the first page's
+ * entry. */
 INTERP_INLINE uint64_t interp_tag(struct interp *x, uint64_t va, unsigned bytes)
 {
     return ((va + bytes - 1) & ~(uint64_t)HV_PAGE_MASK) | x->asid;
@@ -141,7 +142,8 @@ INTERP_INLINE void interp_store_host(void *p, unsigned bytes, uint64_t value)
     }
 }
 
-INTERP_INLINE uint64_t interp_read(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
+INTERP_INLINE uint64_t interp_read(struct interp *x, struct interp_op *op, uint64_t va,
+                                   unsigned bytes)
 {
     struct interp_tlb_entry *e = interp_tlb_at(x, va);
 
@@ -151,7 +153,8 @@ INTERP_INLINE uint64_t interp_read(struct interp *x, struct interp_op *op, uint6
 }
 
 /* To be called after each store to guest memory through a host pointer. */
-INTERP_INLINE void interp_stored(struct interp *x, struct interp_op *op, const void *host, unsigned bytes)
+INTERP_INLINE void interp_stored(struct interp *x, struct interp_op *op, const void *host,
+                                 unsigned bytes)
 {
     uint64_t gpa = (uint64_t)((const uint8_t *)host - x->mem_base);
 
@@ -174,9 +177,10 @@ INTERP_INLINE void interp_write(struct interp *x, struct interp_op *op, uint64_t
     }
 }
 
-/* A memory operand that is read and then written: a host pointer, either to guest memory or to x->bounce, in
- * which case the value has been read into it and the page is known to be writable. */
-INTERP_INLINE void *interp_modify(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
+/* A memory operand that is read and then written: a host pointer, either to guest memory or to
+ * x->bounce, in which case the value has been read into it and the page is known to be writable. */
+INTERP_INLINE void *interp_modify(struct interp *x, struct interp_op *op, uint64_t va,
+                                  unsigned bytes)
 {
     struct interp_tlb_entry *e = interp_tlb_at(x, va);
 
@@ -208,8 +212,8 @@ INTERP_INLINE void interp_modified(struct interp *x, struct interp_op *op, uint6
 
 /* ---- operands by number, for handlers that are not specialised by form */
 
-INTERP_INLINE uint64_t interp_operand(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned i,
-                                      unsigned bytes)
+INTERP_INLINE uint64_t interp_operand(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                      unsigned i, unsigned bytes)
 {
     if (op->r[i] != INTERP_NO_REG)
         return interp_get(cpu, op->r[i], bytes);
@@ -218,8 +222,8 @@ INTERP_INLINE uint64_t interp_operand(struct hv_cpu *cpu, struct interp_op *op, 
     return (uint64_t)op->imm & interp_mask(bytes);
 }
 
-INTERP_INLINE void interp_set_operand(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned i,
-                                      unsigned bytes, uint64_t value)
+INTERP_INLINE void interp_set_operand(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                      unsigned i, unsigned bytes, uint64_t value)
 {
     if (op->r[i] != INTERP_NO_REG)
         interp_set(cpu, op->r[i], bytes, value);
@@ -239,7 +243,8 @@ INTERP_INLINE void interp_set_flags(struct hv_cpu *cpu, uint64_t mask, uint64_t 
     cpu->rflags = (cpu->rflags & ~mask) | (flags & mask);
 }
 
-/* Host flags from and to AX around an instruction: SAHF sets all but OF, which the addition sets first. */
+/* Host flags from and to AX around an instruction: SAHF sets all but OF, which the addition sets
+ * first. */
 #define INTERP_LOAD_FLAGS "addb $127, %%al\n\tsahf\n\t"
 #define INTERP_SAVE_FLAGS "\n\tlahf\n\tseto %%al"
 
@@ -311,8 +316,8 @@ INTERP_INLINE void interp_end_plain(struct hv_cpu *cpu, struct interp_op *op, st
     cpu->rip = interp_next_rip(x, op);
 }
 
-/* The rest of a handler that may have changed the mode, the page tables or the flags that matter for
- * interrupts: RIP is set, and everything is looked at anew. */
+/* The rest of a handler that may have changed the mode, the page tables or the flags that matter
+ * for interrupts: RIP is set, and everything is looked at anew. */
 INTERP_INLINE void interp_end_system(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
 {
     cpu->rip = interp_next_rip(x, op);
@@ -342,8 +347,8 @@ INTERP_INLINE void interp_set_sp(struct hv_cpu *cpu, struct interp *x, uint64_t 
 }
 
 /* Writes at @sp, a stack pointer that is not committed; gives it back wrapped. */
-INTERP_INLINE uint64_t interp_push_at(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint64_t sp,
-                                      unsigned bytes, uint64_t value)
+INTERP_INLINE uint64_t interp_push_at(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                      uint64_t sp, unsigned bytes, uint64_t value)
 {
     sp -= bytes;
     if (INTERP_LIKELY(interp_is_64(x))) {
@@ -355,15 +360,15 @@ INTERP_INLINE uint64_t interp_push_at(struct hv_cpu *cpu, struct interp_op *op, 
     return sp;
 }
 
-INTERP_INLINE void interp_push(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes,
-                               uint64_t value)
+INTERP_INLINE void interp_push(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                               unsigned bytes, uint64_t value)
 {
     interp_set_sp(cpu, x, interp_push_at(cpu, op, x, cpu->gpr[HV_RSP], bytes, value));
 }
 
 /* Reads at stack pointer @sp. */
-INTERP_INLINE uint64_t interp_peek_at(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint64_t sp,
-                                      unsigned bytes)
+INTERP_INLINE uint64_t interp_peek_at(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                      uint64_t sp, unsigned bytes)
 {
     if (INTERP_LIKELY(interp_is_64(x)))
         return interp_read(x, op, sp, bytes);
@@ -371,7 +376,8 @@ INTERP_INLINE uint64_t interp_peek_at(struct hv_cpu *cpu, struct interp_op *op, 
     return interp_read(x, op, interp_linear(cpu, op, x, HV_SS, sp, bytes, false), bytes);
 }
 
-INTERP_INLINE uint64_t interp_pop(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE uint64_t interp_pop(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                  unsigned bytes)
 {
     uint64_t value = interp_peek_at(cpu, op, x, cpu->gpr[HV_RSP], bytes);
 
@@ -379,9 +385,10 @@ INTERP_INLINE uint64_t interp_pop(struct hv_cpu *cpu, struct interp_op *op, stru
     return value;
 }
 
-/* Where a bit instruction's memory operand is: a register's bit number counts beyond the operand. */
-INTERP_INLINE uint64_t interp_bit_address(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
-                                          unsigned bytes)
+/* Where a bit instruction's memory operand is: a register's bit number counts beyond the operand.
+ */
+INTERP_INLINE uint64_t interp_bit_address(struct hv_cpu *cpu, struct interp_op *op,
+                                          struct interp *x, unsigned bytes)
 {
     uint64_t va = interp_address(cpu, op, x);
     int64_t bit;

@@ -37,7 +37,10 @@ MOV_HANDLERS(2)
 MOV_HANDLERS(4)
 MOV_HANDLERS(8)
 
-#define MOV_ROW(form) {mov_##form##_1, mov_##form##_2, mov_##form##_4, mov_##form##_8}
+#define MOV_ROW(form)                                                                              \
+    {                                                                                              \
+        mov_##form##_1, mov_##form##_2, mov_##form##_4, mov_##form##_8                             \
+    }
 
 static bool is_special(const ZydisDecodedOperand *o)
 {
@@ -46,7 +49,8 @@ static bool is_special(const ZydisDecodedOperand *o)
 
 static void pick_mov(struct interp_decoding *d, const struct interp_insn *insn)
 {
-    static interp_fn *const fns[5][4] = {MOV_ROW(rr), MOV_ROW(ri), MOV_ROW(rm), MOV_ROW(mr), MOV_ROW(mi)};
+    static interp_fn *const fns[5][4] = {MOV_ROW(rr), MOV_ROW(ri), MOV_ROW(rm), MOV_ROW(mr),
+                                         MOV_ROW(mi)};
     struct interp_op *op = d->op;
     bool imm = op->flags & INTERP_OP_SRC_IMM;
     unsigned form = op->mem == 0 ? (imm ? 4 : 3) : op->mem == 1 ? 2 : imm ? 1 : 0;
@@ -80,7 +84,9 @@ static void pick_mov(struct interp_decoding *d, const struct interp_insn *insn)
     EXTEND_HANDLERS(name, 4, from, value)                                                          \
     EXTEND_HANDLERS(name, 8, from, value)
 #define EXTEND_ROW(name, mem, from)                                                                \
-    {NULL, name##_##mem##_##from##_2, name##_##mem##_##from##_4, name##_##mem##_##from##_8}
+    {                                                                                              \
+        NULL, name##_##mem##_##from##_2, name##_##mem##_##from##_4, name##_##mem##_##from##_8      \
+    }
 
 EXTEND_SIZES(zx, 1, v)
 EXTEND_SIZES(zx, 2, v)
@@ -91,14 +97,17 @@ EXTEND_SIZES(sx, 4, (uint64_t)interp_sign(v, 4))
 static void pick_extend(struct interp_decoding *d, const struct interp_insn *insn)
 {
     static interp_fn *const fns[2][3][2][4] = {
-        {{EXTEND_ROW(zx, r, 1), EXTEND_ROW(zx, m, 1)}, {EXTEND_ROW(zx, r, 2), EXTEND_ROW(zx, m, 2)}},
+        {{EXTEND_ROW(zx, r, 1), EXTEND_ROW(zx, m, 1)},
+         {EXTEND_ROW(zx, r, 2), EXTEND_ROW(zx, m, 2)}},
         {{EXTEND_ROW(sx, r, 1), EXTEND_ROW(sx, m, 1)},
          {EXTEND_ROW(sx, r, 2), EXTEND_ROW(sx, m, 2)},
          {EXTEND_ROW(sx, r, 4), EXTEND_ROW(sx, m, 4)}},
     };
     unsigned from = interp_log2(d->operands[1].size / 8);
 
-    if (from > interp_log2(d->op->size)) { /* MOVSXD to 16 bits reads no more than that, whatever Zydis says */
+    if (from >
+        interp_log2(
+            d->op->size)) { /* MOVSXD to 16 bits reads no more than that, whatever Zydis says */
         from = interp_log2(d->op->size);
         d->op->mem_bytes = d->op->size;
     }
@@ -185,7 +194,8 @@ static INTERP_HANDLER(bswap_2)
 #define MOVBE_HANDLER(bytes)                                                                       \
     static INTERP_HANDLER(movbe_##bytes)                                                           \
     {                                                                                              \
-        interp_set_operand(cpu, op, x, 0, bytes, swap(interp_operand(cpu, op, x, 1, bytes), bytes)); \
+        interp_set_operand(cpu, op, x, 0, bytes,                                                   \
+                           swap(interp_operand(cpu, op, x, 1, bytes), bytes));                     \
         INTERP_NEXT();                                                                             \
     }
 MOVBE_HANDLER(2)
@@ -242,7 +252,8 @@ static void pick_xchg(struct interp_decoding *d, const struct interp_insn *insn)
 /* The address is (E/R)BX + AL, which only this instruction has. */
 static INTERP_HANDLER(xlat)
 {
-    uint64_t offset = (cpu->gpr[HV_RBX] + (uint8_t)cpu->gpr[HV_RAX]) & interp_mask(op->address_bytes);
+    uint64_t offset =
+        (cpu->gpr[HV_RBX] + (uint8_t)cpu->gpr[HV_RAX]) & interp_mask(op->address_bytes);
     uint64_t va = interp_linear(cpu, op, x, op->seg, offset, 1, false);
 
     interp_set(cpu, HV_RAX * 8, 1, interp_read(x, op, va, 1));
@@ -300,8 +311,13 @@ static INTERP_HANDLER(pause_hint)
 
 #define CONDITION(cc, suffix)                                                                      \
     {ZYDIS_MNEMONIC_CMOV##suffix, .fn = {NULL, cmov_2, cmov_4, cmov_8}, .extra = cc},              \
-        {ZYDIS_MNEMONIC_SET##suffix, .fn = {setcc}, .extra = cc}
-#define NOP(name) {ZYDIS_MNEMONIC_##name, .fn = {nop}}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_SET##suffix, .fn = {setcc}, .extra = cc                                     \
+    }
+#define NOP(name)                                                                                  \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = { nop }                                                       \
+    }
 
 static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_MOV, .pick = pick_mov},
@@ -311,7 +327,8 @@ static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_MOVSXD, pick_extend, .extra = 1},
     {ZYDIS_MNEMONIC_LEA, .pick = pick_lea},
     {ZYDIS_MNEMONIC_BSWAP, .fn = {NULL, bswap_2, bswap_4, bswap_8}},
-    {ZYDIS_MNEMONIC_MOVBE, .fn = {NULL, movbe_2, movbe_4, movbe_8}, .feature = INTERP_FEATURE_MOVBE},
+    {ZYDIS_MNEMONIC_MOVBE, .fn = {NULL, movbe_2, movbe_4, movbe_8},
+     .feature = INTERP_FEATURE_MOVBE},
     {ZYDIS_MNEMONIC_CBW, .fn = {cbw}},
     {ZYDIS_MNEMONIC_CWDE, .fn = {cwde}},
     {ZYDIS_MNEMONIC_CDQE, .fn = {cdqe}},
@@ -327,12 +344,33 @@ static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_CMC, .fn = {cmc}},
     {ZYDIS_MNEMONIC_CLD, .fn = {cld}},
     {ZYDIS_MNEMONIC_STD, .fn = {std}},
-    CONDITION(0, O), CONDITION(1, NO), CONDITION(2, B), CONDITION(3, NB),
-    CONDITION(4, Z), CONDITION(5, NZ), CONDITION(6, BE), CONDITION(7, NBE),
-    CONDITION(8, S), CONDITION(9, NS), CONDITION(10, P), CONDITION(11, NP),
-    CONDITION(12, L), CONDITION(13, NL), CONDITION(14, LE), CONDITION(15, NLE),
-    NOP(NOP), NOP(ENDBR32), NOP(ENDBR64), NOP(PREFETCH), NOP(PREFETCHNTA), NOP(PREFETCHT0),
-    NOP(PREFETCHT1), NOP(PREFETCHT2), NOP(PREFETCHW), NOP(PREFETCHWT1), NOP(CLDEMOTE),
+    CONDITION(0, O),
+    CONDITION(1, NO),
+    CONDITION(2, B),
+    CONDITION(3, NB),
+    CONDITION(4, Z),
+    CONDITION(5, NZ),
+    CONDITION(6, BE),
+    CONDITION(7, NBE),
+    CONDITION(8, S),
+    CONDITION(9, NS),
+    CONDITION(10, P),
+    CONDITION(11, NP),
+    CONDITION(12, L),
+    CONDITION(13, NL),
+    CONDITION(14, LE),
+    CONDITION(15, NLE),
+    NOP(NOP),
+    NOP(ENDBR32),
+    NOP(ENDBR64),
+    NOP(PREFETCH),
+    NOP(PREFETCHNTA),
+    NOP(PREFETCHT0),
+    NOP(PREFETCHT1),
+    NOP(PREFETCHT2),
+    NOP(PREFETCHW),
+    NOP(PREFETCHWT1),
+    NOP(CLDEMOTE),
     {ZYDIS_MNEMONIC_PAUSE, .fn = {pause_hint}},
     {ZYDIS_MNEMONIC_MFENCE, .fn = {fence}, .feature = INTERP_FEATURE_SSE2},
     {ZYDIS_MNEMONIC_LFENCE, .fn = {fence}, .feature = INTERP_FEATURE_SSE2},

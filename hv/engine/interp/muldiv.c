@@ -5,13 +5,13 @@
 
 /* One operand: AL, or DX:AX by size, times operand 0. */
 #define MUL_ASM(insn, suffix, m)                                                                   \
-    __asm__(insn suffix " %" m "[b]\n\tmov %%rax, %[low]" INTERP_SAVE_FLAGS                         \
+    __asm__(insn suffix " %" m "[b]\n\tmov %%rax, %[low]" INTERP_SAVE_FLAGS                        \
             : "+a"(a), [low] "=&r"(low), "=&d"(high)                                               \
             : [b] "r"(b)                                                                           \
             : "cc")
 
-INTERP_INLINE void multiply_wide(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, bool is_signed,
-                                 unsigned bytes)
+INTERP_INLINE void multiply_wide(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                 bool is_signed, unsigned bytes)
 {
     uint64_t b = interp_operand(cpu, op, x, 0, bytes);
     uint64_t a = cpu->gpr[HV_RAX], low, high;
@@ -48,7 +48,8 @@ INTERP_INLINE void multiply_wide(struct hv_cpu *cpu, struct interp_op *op, struc
             : [b] "r"(b)                                                                           \
             : "cc")
 
-INTERP_INLINE void multiply_low(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void multiply_low(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                unsigned bytes)
 {
     uint64_t a, b;
     uint16_t ax;
@@ -78,16 +79,19 @@ INTERP_INLINE u128 dividend(struct hv_cpu *cpu, unsigned bytes)
 {
     if (bytes == 1)
         return (uint16_t)cpu->gpr[HV_RAX];
-    return (u128)interp_get(cpu, HV_RDX * 8, bytes) << (bytes * 8) | interp_get(cpu, HV_RAX * 8, bytes);
+    return (u128)interp_get(cpu, HV_RDX * 8, bytes) << (bytes * 8) |
+           interp_get(cpu, HV_RAX * 8, bytes);
 }
 
-INTERP_INLINE void set_quotient(struct hv_cpu *cpu, unsigned bytes, uint64_t quotient, uint64_t remainder)
+INTERP_INLINE void set_quotient(struct hv_cpu *cpu, unsigned bytes, uint64_t quotient,
+                                uint64_t remainder)
 {
     interp_set(cpu, HV_RAX * 8, bytes, quotient);
     interp_set(cpu, bytes == 1 ? HV_RAX * 8 + 1 : HV_RDX * 8, bytes, remainder);
 }
 
-INTERP_INLINE void divide_unsigned(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void divide_unsigned(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                   unsigned bytes)
 {
     uint64_t divisor = interp_operand(cpu, op, x, 0, bytes);
     u128 n = dividend(cpu, bytes);
@@ -97,7 +101,8 @@ INTERP_INLINE void divide_unsigned(struct hv_cpu *cpu, struct interp_op *op, str
     set_quotient(cpu, bytes, (uint64_t)(n / divisor), (uint64_t)(n % divisor));
 }
 
-INTERP_INLINE void divide_signed(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void divide_signed(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                 unsigned bytes)
 {
     int64_t divisor = interp_sign(interp_operand(cpu, op, x, 0, bytes), bytes);
     unsigned shift = 128 - bytes * 16;

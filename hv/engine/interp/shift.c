@@ -1,11 +1,20 @@
-/* Shifts and rotates, by the host's own instructions with the guest's flags in and out: a count of 0 then leaves
- * the flags, and what the manual calls undefined is as the hardware has it.
+/* Shifts and rotates, by the host's own instructions with the guest's flags in and out: a count of
+ * 0 then leaves the flags, and what the manual calls undefined is as the hardware has it.
  */
 #include "config.h"
 
 #include "hv/engine/interp/mem.h"
 
-enum shift { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAR, SHIFT_COUNT };
+enum shift {
+    SHIFT_ROL,
+    SHIFT_ROR,
+    SHIFT_RCL,
+    SHIFT_RCR,
+    SHIFT_SHL,
+    SHIFT_SHR,
+    SHIFT_SAR,
+    SHIFT_COUNT
+};
 
 #define SHIFT_ASM(insn, suffix, m)                                                                 \
     __asm__(INTERP_LOAD_FLAGS insn suffix " %%cl, %" m "[a]" INTERP_SAVE_FLAGS                     \
@@ -25,7 +34,8 @@ enum shift { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, S
             SHIFT_ASM(insn, "q", "q");                                                             \
         break
 
-INTERP_INLINE uint64_t compute(struct hv_cpu *cpu, enum shift what, unsigned bytes, uint64_t a, uint8_t count)
+INTERP_INLINE uint64_t compute(struct hv_cpu *cpu, enum shift what, unsigned bytes, uint64_t a,
+                               uint8_t count)
 {
     uint16_t ax = interp_flags_ax(cpu->rflags);
 
@@ -43,15 +53,16 @@ INTERP_INLINE uint64_t compute(struct hv_cpu *cpu, enum shift what, unsigned byt
     return a;
 }
 
-INTERP_INLINE void shift(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum shift what,
-                         unsigned bytes, bool by_cl, bool memory)
+INTERP_INLINE void shift(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                         enum shift what, unsigned bytes, bool by_cl, bool memory)
 {
     uint8_t count = by_cl ? (uint8_t)cpu->gpr[HV_RCX] : (uint8_t)op->imm;
     uint64_t va;
     void *host;
 
     if (!memory) {
-        interp_set(cpu, op->r[0], bytes, compute(cpu, what, bytes, interp_get(cpu, op->r[0], bytes), count));
+        interp_set(cpu, op->r[0], bytes,
+                   compute(cpu, what, bytes, interp_get(cpu, op->r[0], bytes), count));
         return;
     }
     va = interp_address(cpu, op, x);
@@ -73,8 +84,10 @@ INTERP_INLINE void shift(struct hv_cpu *cpu, struct interp_op *op, struct interp
 #define SHIFT_FORMS(what)                                                                          \
     SHIFT_SIZES(what, 0, 0) SHIFT_SIZES(what, 0, 1) SHIFT_SIZES(what, 1, 0) SHIFT_SIZES(what, 1, 1)
 #define SHIFT_ROW(what, by_cl, memory)                                                             \
-    {what##_1_##by_cl##_##memory, what##_2_##by_cl##_##memory, what##_4_##by_cl##_##memory,        \
-     what##_8_##by_cl##_##memory}
+    {                                                                                              \
+        what##_1_##by_cl##_##memory, what##_2_##by_cl##_##memory, what##_4_##by_cl##_##memory,     \
+            what##_8_##by_cl##_##memory                                                            \
+    }
 #define SHIFT_ROWS(what)                                                                           \
     [what] = {{SHIFT_ROW(what, 0, 0), SHIFT_ROW(what, 0, 1)},                                      \
               {SHIFT_ROW(what, 1, 0), SHIFT_ROW(what, 1, 1)}}
@@ -107,8 +120,8 @@ static void pick_shift(struct interp_decoding *d, const struct interp_insn *insn
             : [b] "r"(b), "c"(count)                                                               \
             : "cc")
 
-INTERP_INLINE uint64_t compute_double(struct hv_cpu *cpu, bool left, unsigned bytes, uint64_t a, uint64_t b,
-                                      uint8_t count)
+INTERP_INLINE uint64_t compute_double(struct hv_cpu *cpu, bool left, unsigned bytes, uint64_t a,
+                                      uint64_t b, uint8_t count)
 {
     uint16_t ax = interp_flags_ax(cpu->rflags);
 
@@ -128,7 +141,8 @@ INTERP_INLINE uint64_t compute_double(struct hv_cpu *cpu, bool left, unsigned by
     return a;
 }
 
-INTERP_INLINE void shift_double(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned bytes)
+INTERP_INLINE void shift_double(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                                unsigned bytes)
 {
     uint8_t count = op->flags & INTERP_OP_SRC_IMM ? (uint8_t)op->imm : (uint8_t)cpu->gpr[HV_RCX];
     uint64_t b = interp_get(cpu, op->r[1], bytes);
@@ -143,7 +157,8 @@ INTERP_INLINE void shift_double(struct hv_cpu *cpu, struct interp_op *op, struct
     }
     va = interp_address(cpu, op, x);
     host = interp_modify(x, op, va, bytes);
-    interp_store_host(host, bytes, compute_double(cpu, left, bytes, interp_load_host(host, bytes), b, count));
+    interp_store_host(host, bytes,
+                      compute_double(cpu, left, bytes, interp_load_host(host, bytes), b, count));
     interp_modified(x, op, va, host, bytes);
 }
 

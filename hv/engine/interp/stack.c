@@ -35,7 +35,10 @@ STACK_HANDLERS(2)
 STACK_HANDLERS(4)
 STACK_HANDLERS(8)
 
-#define STACK_ROW(name) {NULL, name##_2, name##_4, name##_8}
+#define STACK_ROW(name)                                                                            \
+    {                                                                                              \
+        NULL, name##_2, name##_4, name##_8                                                         \
+    }
 
 static bool is_segment(const ZydisDecodedOperand *o)
 {
@@ -115,7 +118,8 @@ static INTERP_HANDLER(pushf)
 /* Which flags POPF changes depends on the privilege: SDM, POPF. */
 static INTERP_HANDLER(popf)
 {
-    uint64_t mask = INTERP_ARITH | HV_EFLAGS_TF | HV_EFLAGS_DF | HV_EFLAGS_NT | HV_EFLAGS_AC | HV_EFLAGS_ID;
+    uint64_t mask =
+        INTERP_ARITH | HV_EFLAGS_TF | HV_EFLAGS_DF | HV_EFLAGS_NT | HV_EFLAGS_AC | HV_EFLAGS_ID;
     unsigned cpl = hv_cpu_cpl(cpu);
     uint64_t value;
 
@@ -151,8 +155,9 @@ static INTERP_HANDLER(enter)
     uint64_t frame = sp;
 
     for (unsigned i = 1; i < level; i++)
-        sp = interp_push_at(cpu, op, x, sp, bytes,
-                            interp_peek_at(cpu, op, x, cpu->gpr[HV_RBP] - (uint64_t)i * bytes, bytes));
+        sp = interp_push_at(
+            cpu, op, x, sp, bytes,
+            interp_peek_at(cpu, op, x, cpu->gpr[HV_RBP] - (uint64_t)i * bytes, bytes));
     if (level)
         sp = interp_push_at(cpu, op, x, sp, bytes, frame);
     sp = (sp - (uint64_t)op->imm) & stack_mask;
@@ -174,9 +179,14 @@ static void pick_frame(struct interp_decoding *d, const struct interp_insn *insn
     op->fn = insn->fn[0];
 }
 
-#define PUSHF(name, bytes) {ZYDIS_MNEMONIC_##name, .fn = {pushf}, .extra = bytes}
+#define PUSHF(name, bytes)                                                                         \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = {pushf}, .extra = bytes                                       \
+    }
 #define POPF(name, bytes)                                                                          \
-    {ZYDIS_MNEMONIC_##name, .fn = {popf}, .extra = bytes, .flags = INTERP_ENDS}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = {popf}, .extra = bytes, .flags = INTERP_ENDS                  \
+    }
 
 static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_PUSH, .pick = pick_push},
@@ -185,8 +195,12 @@ static const struct interp_insn insns[] = {
     {ZYDIS_MNEMONIC_PUSHAD, .fn = {pusha}, .extra = 4},
     {ZYDIS_MNEMONIC_POPA, .fn = {popa}, .extra = 2},
     {ZYDIS_MNEMONIC_POPAD, .fn = {popa}, .extra = 4},
-    PUSHF(PUSHF, 2), PUSHF(PUSHFD, 4), PUSHF(PUSHFQ, 8),
-    POPF(POPF, 2), POPF(POPFD, 4), POPF(POPFQ, 8),
+    PUSHF(PUSHF, 2),
+    PUSHF(PUSHFD, 4),
+    PUSHF(PUSHFQ, 8),
+    POPF(POPF, 2),
+    POPF(POPFD, 4),
+    POPF(POPFQ, 8),
     {ZYDIS_MNEMONIC_ENTER, pick_frame, .fn = {enter}},
     {ZYDIS_MNEMONIC_LEAVE, pick_frame, .fn = {leave}},
 };

@@ -1,5 +1,6 @@
-/* MOVS, STOS, LODS, CMPS, SCAS, with REP. Registers are committed element by element (or page by page where the
- * host's memcpy does it), so that a fault or an interrupt restarts the instruction where it was.
+/* MOVS, STOS, LODS, CMPS, SCAS, with REP. Registers are committed element by element (or page by
+ * page where the host's memcpy does it), so that a fault or an interrupt restarts the instruction
+ * where it was.
  */
 #include "config.h"
 
@@ -9,11 +10,11 @@
 
 enum string { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS };
 
-INTERP_INLINE uint64_t pointer(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned r,
-                               unsigned bytes, bool write)
+INTERP_INLINE uint64_t pointer(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                               unsigned r, unsigned bytes, bool write)
 {
-    return interp_linear(cpu, op, x, r == HV_RDI ? HV_ES : op->seg, interp_get(cpu, r * 8, op->address_bytes),
-                         bytes, write);
+    return interp_linear(cpu, op, x, r == HV_RDI ? HV_ES : op->seg,
+                         interp_get(cpu, r * 8, op->address_bytes), bytes, write);
 }
 
 INTERP_INLINE void advance(struct hv_cpu *cpu, struct interp_op *op, unsigned r, uint64_t bytes)
@@ -48,7 +49,8 @@ INTERP_INLINE void one(struct hv_cpu *cpu, struct interp_op *op, struct interp *
     bool uses_si = what == STRING_MOVS || what == STRING_LODS || what == STRING_CMPS;
     bool uses_di = what != STRING_LODS;
 
-    if (what == STRING_CMPS || what == STRING_SCAS) /* first, as processors do: it shows if both fault */
+    if (what == STRING_CMPS ||
+        what == STRING_SCAS) /* first, as processors do: it shows if both fault */
         b = interp_read(x, op, pointer(cpu, op, x, HV_RDI, bytes, false), bytes);
     if (uses_si)
         a = interp_read(x, op, pointer(cpu, op, x, HV_RSI, bytes, false), bytes);
@@ -80,9 +82,10 @@ static void fill(void *to, uint64_t value, unsigned bytes, uint64_t count)
         interp_store_host((uint8_t *)to + i * bytes, bytes, value);
 }
 
-/* Does up to a page of REP MOVS or REP STOS at once; the number of elements done, 0 if it has to be one by one. */
-INTERP_INLINE uint64_t chunk(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum string what,
-                             unsigned bytes, uint64_t count)
+/* Does up to a page of REP MOVS or REP STOS at once; the number of elements done, 0 if it has to be
+ * one by one. */
+INTERP_INLINE uint64_t chunk(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                             enum string what, unsigned bytes, uint64_t count)
 {
     uint64_t to_va, n = count;
     const void *from = NULL;
@@ -128,10 +131,10 @@ static bool repeat_ends(const struct hv_cpu *cpu, const struct interp_op *op, en
     return !!(cpu->rflags & HV_EFLAGS_ZF) != !(op->flags & INTERP_OP_REPNE);
 }
 
-/* Until the count is 0 or the comparison ends it. False: leave with RIP at the instruction itself, since something
- * wants attention or each element is to be seen (single step). */
-INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum string what,
-                          unsigned bytes)
+/* Until the count is 0 or the comparison ends it. False: leave with RIP at the instruction itself,
+ * since something wants attention or each element is to be seen (single step). */
+INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                          enum string what, unsigned bytes)
 {
     uint64_t flags = cpu->rflags;
 
@@ -142,7 +145,8 @@ INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct inter
             return true;
         n = x->stepping ? 0 : chunk(cpu, op, x, what, bytes, count);
         if (n == 0) {
-            cpu->rflags = flags; /* so that a comparison which faults leaves those from before the first one */
+            cpu->rflags = flags; /* so that a comparison which faults leaves those from before the
+                                    first one */
             one(cpu, op, x, what, bytes);
             n = 1;
         }
@@ -155,8 +159,8 @@ INTERP_INLINE bool repeat(struct hv_cpu *cpu, struct interp_op *op, struct inter
     }
 }
 
-INTERP_INLINE bool string(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, enum string what,
-                          unsigned bytes)
+INTERP_INLINE bool string(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                          enum string what, unsigned bytes)
 {
     if (!(op->flags & (INTERP_OP_REP | INTERP_OP_REPNE))) {
         one(cpu, op, x, what, bytes);
@@ -203,9 +207,12 @@ static void pick_string(struct interp_decoding *d, const struct interp_insn *ins
 }
 
 #define ROW(name, suffix, bytes)                                                                   \
-    {ZYDIS_MNEMONIC_##name##suffix, pick_string, .fn = {STRING_##name##_##bytes}}
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name##suffix, pick_string, .fn = { STRING_##name##_##bytes }              \
+    }
 #define ROWS(name) ROW(name, B, 1), ROW(name, W, 2), ROW(name, D, 4), ROW(name, Q, 8)
 
-static const struct interp_insn insns[] = {ROWS(MOVS), ROWS(STOS), ROWS(LODS), ROWS(CMPS), ROWS(SCAS)};
+static const struct interp_insn insns[] = {ROWS(MOVS), ROWS(STOS), ROWS(LODS), ROWS(CMPS),
+                                           ROWS(SCAS)};
 
 const struct interp_insn_table interp_string_insns = {insns, HV_ARRAY_LEN(insns)};

@@ -1,9 +1,10 @@
-/* A processor and 16 MiB of memory for tests of the engine, with stand-ins for the machine around it (the
- * functions of hv/machine/machine.h): one CPUID policy with everything, two ports, one device page.
+/* A processor and 16 MiB of memory for tests of the engine, with stand-ins for the machine around
+ * it (the functions of hv/machine/machine.h): one CPUID policy with everything, two ports, one
+ * device page.
  *
- * Memory: page tables at 0x1000 (identity map of the first GiB by 2 MiB pages, and one table of 4 KiB pages for
- * TEST_VA), GDT at 0x5000, IDT at 0x6000, TSS at 0x7000, handlers at 0x8000 (a HLT for each vector, so that a run
- * ends there), code at 0x10000, stacks below 0x20000.
+ * Memory: page tables at 0x1000 (identity map of the first GiB by 2 MiB pages, and one table of 4
+ * KiB pages for TEST_VA), GDT at 0x5000, IDT at 0x6000, TSS at 0x7000, handlers at 0x8000 (a HLT
+ * for each vector, so that a run ends there), code at 0x10000, stacks below 0x20000.
  */
 #pragma once
 
@@ -163,7 +164,7 @@ static void test_tables(struct test_machine *m)
 {
     test_put64(m, TEST_PML4, 0x2000 | 7);
     test_put64(m, 0x2000, 0x3000 | 7);
-    test_put64(m, 0x2008, 0x9000 | 7); /* the second GiB: one directory, */
+    test_put64(m, 0x2008, 0x9000 | 7);  /* the second GiB: one directory, */
     test_put64(m, 0x9000, TEST_PT | 7); /* whose first entry is TEST_VA's table */
     test_put64(m, 0x2018, 0xa000 | 7);
     test_put64(m, 0xa000 + ((TEST_DEVICE >> 21) & 511) * 8, TEST_DEVICE | 0x83);
@@ -192,12 +193,14 @@ static void test_descriptors(struct test_machine *m)
 }
 
 /* Gate @vector: @type 14 or 15, @dpl, @ist. */
-static void test_gate(struct test_machine *m, unsigned vector, unsigned type, unsigned dpl, unsigned ist)
+static void test_gate(struct test_machine *m, unsigned vector, unsigned type, unsigned dpl,
+                      unsigned ist)
 {
     uint64_t to = TEST_HANDLERS + vector * 4;
 
-    test_put64(m, TEST_IDT + vector * 16, (to & 0xffff) | TEST_CODE64 << 16 | (uint64_t)ist << 32 |
-                                              (uint64_t)(0x80 | dpl << 5 | type) << 40 | (to >> 16) << 48);
+    test_put64(m, TEST_IDT + vector * 16,
+               (to & 0xffff) | TEST_CODE64 << 16 | (uint64_t)ist << 32 |
+                   (uint64_t)(0x80 | dpl << 5 | type) << 40 | (to >> 16) << 48);
     test_put64(m, TEST_IDT + vector * 16 + 8, 0);
 }
 
@@ -235,7 +238,8 @@ static void test_reset(struct test_machine *m)
     cpu->seg[HV_SS] = cpu->seg[HV_DS] = cpu->seg[HV_ES] = test_segment(TEST_DATA, 0xc93);
     cpu->gdtr = (struct hv_table_register){.base = TEST_GDT, .limit = 0x47};
     cpu->idtr = (struct hv_table_register){.base = TEST_IDT, .limit = 0xfff};
-    cpu->tr = (struct hv_segment){.selector = TEST_TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = TEST_TSS};
+    cpu->tr = (struct hv_segment){
+        .selector = TEST_TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = TEST_TSS};
     cpu->star = (uint64_t)(TEST_USER_CODE32 | 3) << 48 | (uint64_t)TEST_CODE64 << 32;
     hv_xstate_reset(cpu);
     m->v->domain->engine->flush(m->v);
@@ -255,7 +259,8 @@ static void test_reset_32(struct test_machine *m)
         test_gate_32(m, i);
 }
 
-/* User mode, 64-bit. The guest has only the pages of TEST_VA there: page 0 is the code, page 1 the stack. */
+/* User mode, 64-bit. The guest has only the pages of TEST_VA there: page 0 is the code, page 1 the
+ * stack. */
 static void test_reset_user(struct test_machine *m)
 {
     struct hv_cpu *cpu = m->cpu;
@@ -302,7 +307,8 @@ static void test_load(struct test_machine *m, uint64_t gpa, const uint8_t *from,
     memcpy(m->ram + gpa, from, (size_t)(to - from));
 }
 
-/* Runs to the next HLT. The vector whose handler that was, or -1 for the program's own, -2 if it ended otherwise. */
+/* Runs to the next HLT. The vector whose handler that was, or -1 for the program's own, -2 if it
+ * ended otherwise. */
 static int test_run(struct test_machine *m)
 {
     if (hv_engine_interp.run(m->v) != HV_RUN_HLT)

@@ -1,4 +1,5 @@
-/* x87, MMX and SSE instructions: conditions and memory operands here, execution by a stub on the host. */
+/* x87, MMX and SSE instructions: conditions and memory operands here, execution by a stub on the
+ * host. */
 #include "config.h"
 
 #include "hv/engine/interp/mem.h"
@@ -28,8 +29,8 @@ static void execute(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, 
         interp_raise(x, op, &fault);
 }
 
-/* An unmasked x87 exception keeps a store from happening, and then the store cannot fault either. So it is
- * tried on a scratch operand first. */
+/* An unmasked x87 exception keeps a store from happening, and then the store cannot fault either.
+ * So it is tried on a scratch operand first. */
 static bool is_store_suppressed(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
 {
     uint8_t saved[HV_FX_BYTES], scratch[HV_NATIVE_MEMORY_MAX] = {0};

@@ -1,4 +1,5 @@
-/* FXSAVE, FXRSTOR and the XSAVE family: guest memory is copied, the work is on the copy (hv/x86/native.h). */
+/* FXSAVE, FXRSTOR and the XSAVE family: guest memory is copied, the work is on the copy
+ * (hv/x86/native.h). */
 #include "config.h"
 
 #include "hv/engine/interp/mem.h"
@@ -43,7 +44,8 @@ static INTERP_HANDLER(fxrstor)
     INTERP_NEXT();
 }
 
-static uint64_t check_xsave(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, uint64_t *rfbm)
+static uint64_t check_xsave(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
+                            uint64_t *rfbm)
 {
     uint64_t va;
 
@@ -97,8 +99,12 @@ static INTERP_HANDLER(xrstor)
     INTERP_NEXT();
 }
 
-/* These have larger operands than op->mem_bytes holds; outside 64-bit mode the limit check covers its start. */
-#define ROW(name, function, value, bit) {ZYDIS_MNEMONIC_##name, .fn = {function}, .extra = value, .feature = bit}
+/* These have larger operands than op->mem_bytes holds; outside 64-bit mode the limit check covers
+ * its start. */
+#define ROW(name, function, value, bit)                                                            \
+    {                                                                                              \
+        ZYDIS_MNEMONIC_##name, .fn = {function}, .extra = value, .feature = bit                    \
+    }
 
 static const struct interp_insn insns[] = {
     ROW(FXSAVE, fxsave, 0, INTERP_FEATURE_FXSR),
