@@ -7,7 +7,7 @@
 
 struct _CliArgs {
     const CliCommand *command;
-    GHashTable *values; /* option name to text; "" for flags. Names belong to the table of commands. */
+    GHashTable *values; /* option name, which is the table's, to text; "" for flags */
     GPtrArray *rest;    /* NULL-terminated when parsed */
 };
 
@@ -60,8 +60,8 @@ static gboolean parse_option(CliArgs *args, char ***word, GError **error)
     const CliOption *option = find_option(args->command, name, length);
 
     if (!option)
-        return usage_error(error, "command '%s' doesn't support option --%.*s", args->command->name, (int)length,
-                           name);
+        return usage_error(error, "command '%s' doesn't support option --%.*s", args->command->name,
+                           (int)length, name);
     if (option->type == CLI_OPT_FLAG) {
         if (equals)
             return usage_error(error, "invalid '=' after option --%s", option->name);
@@ -78,7 +78,8 @@ static gboolean parse_option(CliArgs *args, char ***word, GError **error)
 static gboolean parse_positional(CliArgs *args, const char *word, GError **error)
 {
     for (const CliOption *option = first_option(args->command); option->name; option++) {
-        if ((option->flags & CLI_OPTION_POSITIONAL) && !g_hash_table_contains(args->values, option->name))
+        if ((option->flags & CLI_OPTION_POSITIONAL) &&
+            !g_hash_table_contains(args->values, option->name))
             return set_value(args, option, word, error);
     }
     return usage_error(error, "unexpected data '%s'", word);
@@ -87,8 +88,10 @@ static gboolean parse_positional(CliArgs *args, const char *word, GError **error
 static gboolean check_required(CliArgs *args, GError **error)
 {
     for (const CliOption *option = first_option(args->command); option->name; option++) {
-        if ((option->flags & CLI_OPTION_REQUIRED) && !g_hash_table_contains(args->values, option->name))
-            return usage_error(error, "command '%s' requires <%s> option", args->command->name, option->name);
+        if ((option->flags & CLI_OPTION_REQUIRED) &&
+            !g_hash_table_contains(args->values, option->name))
+            return usage_error(error, "command '%s' requires <%s> option", args->command->name,
+                               option->name);
     }
     return TRUE;
 }

@@ -1,6 +1,8 @@
-/* complete: what the word being typed may become, by the table of commands and the domains that there are.
+/* complete: what the word being typed may become, by the table of commands and the domains that
+ * there are.
  *
- * The shell here asks through cli_complete; bash through "domsh complete -- WORDS", see bash-completion/domsh. */
+ * The shell here asks through cli_complete; bash through "domsh complete -- WORDS", see
+ * bash-completion/domsh. */
 #include "config.h"
 
 #include "cli/cli.h"
@@ -63,8 +65,8 @@ static gboolean is_given(const CliOption *option, char **words, guint n)
     return FALSE;
 }
 
-/* The option whose value the word after @words is: named by the last of them, or the first positional one that is
- * still open. */
+/* The option whose value the word after @words is: named by the last of them, or the first
+ * positional one that is still open. */
 static const CliOption *awaited_option(const CliCommand *command, char **words, guint n)
 {
     guint data = 0;

@@ -1,8 +1,9 @@
 /* console: the terminal here, joined to the console of a domain.
  *
- * libvirt's event loop turns in the main thread until the session is over: the escape character was typed, input
- * ended, or the stream did. Each way has one buffer; a way is read only while its buffer has room and written only
- * while it has something, so a slow side holds the other up instead of losing anything. */
+ * libvirt's event loop turns in the main thread until the session is over: the escape character was
+ * typed, input ended, or the stream did. Each way has one buffer; a way is read only while its
+ * buffer has room and written only while it has something, so a slow side holds the other up
+ * instead of losing anything. */
 #include "config.h"
 
 #include "cli/cli.h"
@@ -62,8 +63,11 @@ static void update_events(Console *console)
     virStreamEventUpdateCallback(console->stream, stream_events);
     if (console->in_watch >= 0)
         virEventUpdateHandle(console->in_watch,
-                             console->to_guest.used < sizeof(console->to_guest.data) ? VIR_EVENT_HANDLE_READABLE : 0);
-    virEventUpdateHandle(console->out_watch, console->to_terminal.used ? VIR_EVENT_HANDLE_WRITABLE : 0);
+                             console->to_guest.used < sizeof(console->to_guest.data)
+                                 ? VIR_EVENT_HANDLE_READABLE
+                                 : 0);
+    virEventUpdateHandle(console->out_watch,
+                         console->to_terminal.used ? VIR_EVENT_HANDLE_WRITABLE : 0);
     if (console->input_ended && !console->to_guest.used)
         console->done = TRUE;
 }
@@ -142,7 +146,9 @@ static void on_input(int watch G_GNUC_UNUSED, int fd, int events G_GNUC_UNUSED, 
 static void on_output(int watch G_GNUC_UNUSED, int fd, int events, void *opaque)
 {
     Console *console = opaque;
-    ssize_t n = console->to_terminal.used ? write(fd, console->to_terminal.data, console->to_terminal.used) : 0;
+    ssize_t n = console->to_terminal.used
+                    ? write(fd, console->to_terminal.data, console->to_terminal.used)
+                    : 0;
 
     if (n > 0)
         consume(&console->to_terminal, (gsize)n);
@@ -162,10 +168,12 @@ static void drain(const Buffer *buffer)
 
 static gboolean run_session(Console *console)
 {
-    console->in_watch = virEventAddHandle(STDIN_FILENO, VIR_EVENT_HANDLE_READABLE, on_input, console, NULL);
+    console->in_watch =
+        virEventAddHandle(STDIN_FILENO, VIR_EVENT_HANDLE_READABLE, on_input, console, NULL);
     console->out_watch = virEventAddHandle(STDOUT_FILENO, 0, on_output, console, NULL);
     gboolean ok = console->in_watch >= 0 && console->out_watch >= 0 &&
-                  virStreamEventAddCallback(console->stream, VIR_STREAM_EVENT_READABLE, on_stream, console, NULL) == 0;
+                  virStreamEventAddCallback(console->stream, VIR_STREAM_EVENT_READABLE, on_stream,
+                                            console, NULL) == 0;
 
     while (ok && !console->done && !interrupted)
         ok = virEventRunDefaultImpl() == 0;
@@ -201,7 +209,8 @@ static const struct {
     int number;
     void (*handler)(int number);
 } caught_signals[] = {
-    {SIGINT, on_signal}, {SIGTERM, on_signal}, {SIGHUP, on_signal}, {SIGQUIT, on_signal}, {SIGPIPE, SIG_IGN},
+    {SIGINT, on_signal},  {SIGTERM, on_signal}, {SIGHUP, on_signal},
+    {SIGQUIT, on_signal}, {SIGPIPE, SIG_IGN},
 };
 
 /* No SA_RESTART: the event loop is to return. */
@@ -252,8 +261,8 @@ gboolean cli_console(Cli *cli, virDomainPtr domain, const char *device, guint fl
     if (virDomainOpenConsole(domain, device, stream, flags) < 0) {
         ok = cli_fail_libvirt(error, "Failed to open the console of domain '%s'", name);
     } else {
-        cli_print_extra(cli, "Connected to domain '%s'\nEscape character is ^%c (Ctrl + %c)\n", name,
-                        cli->escape + 0x40, cli->escape + 0x40);
+        cli_print_extra(cli, "Connected to domain '%s'\nEscape character is ^%c (Ctrl + %c)\n",
+                        name, cli->escape + 0x40, cli->escape + 0x40);
         fflush(stdout);
         ok = join_terminal(stream, cli->escape, error);
         virStreamAbort(stream);

@@ -50,7 +50,8 @@ static void append_synopsis(GString *text, const CliOption *option)
     else if (option->flags & CLI_OPTION_POSITIONAL)
         g_string_append_printf(text, required ? " <%s>" : " [<%s>]", option->name);
     else
-        g_string_append_printf(text, required ? " --%s <string>" : " [--%s <string>]", option->name);
+        g_string_append_printf(text, required ? " --%s <string>" : " [--%s <string>]",
+                               option->name);
 }
 
 static void append_option(GString *text, const CliOption *option)
@@ -69,8 +70,8 @@ char *cli_help_command(const CliCommand *command)
 {
     GString *text = g_string_new(NULL);
 
-    g_string_append_printf(text, "  NAME\n    %s - %s\n\n  SYNOPSIS\n    %s", command->name, command->help,
-                           command->name);
+    g_string_append_printf(text, "  NAME\n    %s - %s\n\n  SYNOPSIS\n    %s", command->name,
+                           command->help, command->name);
     for (const CliOption *option = command->options; option && option->name; option++)
         append_synopsis(text, option);
     g_string_append_c(text, '\n');

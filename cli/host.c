@@ -40,7 +40,8 @@ gboolean cli_cmd_uri(Cli *cli, const CliArgs *args G_GNUC_UNUSED, GError **error
 /* Versions are numbers: a million for the major, a thousand for the minor. */
 static void print_version(const char *what, const char *name, unsigned long version)
 {
-    printf("%s: %s %lu.%lu.%lu\n", what, name, version / 1000000, version / 1000 % 1000, version % 1000);
+    printf("%s: %s %lu.%lu.%lu\n", what, name, version / 1000000, version / 1000 % 1000,
+           version % 1000);
 }
 
 gboolean cli_cmd_version(Cli *cli, const CliArgs *args, GError **error)
@@ -65,7 +66,8 @@ gboolean cli_cmd_version(Cli *cli, const CliArgs *args, GError **error)
         return TRUE;
     if (virConnectGetLibVersion(cli->conn, &daemon) < 0)
         return cli_fail_libvirt(error, "failed to get the daemon version");
-    printf("Running against daemon: %lu.%lu.%lu\n", daemon / 1000000, daemon / 1000 % 1000, daemon % 1000);
+    printf("Running against daemon: %lu.%lu.%lu\n", daemon / 1000000, daemon / 1000 % 1000,
+           daemon % 1000);
     return TRUE;
 }
 

@@ -53,7 +53,8 @@ static void print_security(Cli *cli, virDomainPtr domain)
     print_field("Security model:", "%s", model.model);
     print_field("Security DOI:", "%s", model.doi);
     if (virDomainGetSecurityLabel(domain, &label) == 0 && label.label[0])
-        print_field("Security label:", "%s (%s)", label.label, label.enforcing ? "enforcing" : "permissive");
+        print_field("Security label:", "%s (%s)", label.label,
+                    label.enforcing ? "enforcing" : "permissive");
 }
 
 gboolean cli_cmd_dominfo(Cli *cli, const CliArgs *args, GError **error)

@@ -10,7 +10,8 @@
 
 static int act_destroy(virDomainPtr domain, const CliArgs *args)
 {
-    return virDomainDestroyFlags(domain, cli_args_flag(args, "graceful") ? VIR_DOMAIN_DESTROY_GRACEFUL : 0);
+    return virDomainDestroyFlags(domain,
+                                 cli_args_flag(args, "graceful") ? VIR_DOMAIN_DESTROY_GRACEFUL : 0);
 }
 
 static int act_reboot(virDomainPtr domain, const CliArgs *args G_GNUC_UNUSED)
@@ -99,7 +100,8 @@ gboolean cli_cmd_define(Cli *cli, const CliArgs *args, GError **error)
         return FALSE;
     g_autoptr(virDomain) domain = virDomainDefineXMLFlags(cli->conn, xml, flags);
     if (!domain)
-        return cli_fail_libvirt(error, "Failed to define domain from %s", cli_args_string(args, "file"));
+        return cli_fail_libvirt(error, "Failed to define domain from %s",
+                                cli_args_string(args, "file"));
     cli_print_extra(cli, "Domain '%s' defined from %s\n", virDomainGetName(domain),
                     cli_args_string(args, "file"));
     return TRUE;
@@ -118,7 +120,8 @@ gboolean cli_cmd_create(Cli *cli, const CliArgs *args, GError **error)
         flags |= VIR_DOMAIN_START_VALIDATE;
     g_autoptr(virDomain) domain = virDomainCreateXML(cli->conn, xml, flags);
     if (!domain)
-        return cli_fail_libvirt(error, "Failed to create domain from %s", cli_args_string(args, "file"));
+        return cli_fail_libvirt(error, "Failed to create domain from %s",
+                                cli_args_string(args, "file"));
     cli_print_extra(cli, "Domain '%s' created from %s\n", virDomainGetName(domain),
                     cli_args_string(args, "file"));
     return !cli_args_flag(args, "console") || cli_console(cli, domain, NULL, 0, error);

@@ -39,7 +39,8 @@ static void add_domain(CliTable *table, virDomainPtr domain, gboolean title)
 
     /* A domain that went away since is shown as of no state. */
     virDomainGetState(domain, &state, NULL, 0);
-    const char *cells[] = {id_text, virDomainGetName(domain), cli_domain_state(state), title_text, NULL};
+    const char *cells[] = {id_text, virDomainGetName(domain), cli_domain_state(state), title_text,
+                           NULL};
     cli_table_add(table, cells);
 }
 
@@ -70,7 +71,8 @@ static guint list_flags(const CliArgs *args)
 {
     if (cli_args_flag(args, "all"))
         return VIR_CONNECT_LIST_DOMAINS_ACTIVE | VIR_CONNECT_LIST_DOMAINS_INACTIVE;
-    return cli_args_flag(args, "inactive") ? VIR_CONNECT_LIST_DOMAINS_INACTIVE : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
+    return cli_args_flag(args, "inactive") ? VIR_CONNECT_LIST_DOMAINS_INACTIVE
+                                           : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
 }
 
 gboolean cli_cmd_list(Cli *cli, const CliArgs *args, GError **error)
@@ -79,7 +81,8 @@ gboolean cli_cmd_list(Cli *cli, const CliArgs *args, GError **error)
     virDomainPtr *domains = NULL;
 
     if ((names || uuids) && cli_args_flag(args, "title"))
-        return cli_fail(error, "Options --%s and --title are mutually exclusive", names ? "name" : "uuid");
+        return cli_fail(error, "Options --%s and --title are mutually exclusive",
+                        names ? "name" : "uuid");
     int n = virConnectListAllDomains(cli->conn, &domains, list_flags(args));
     if (n < 0)
         return cli_fail_libvirt(error, "Failed to list domains");

@@ -41,19 +41,24 @@ static gboolean parse_options(int argc, char **argv, Options *options, GError **
 {
     const GOptionEntry entries[] = {
         {"connect", 'c', 0, G_OPTION_ARG_STRING, &options->uri, "the hypervisor to talk to", "URI"},
-        {"root", 0, 0, G_OPTION_ARG_FILENAME, &options->root, "the domusd whose files are under DIR", "DIR"},
-        {"readonly", 'r', 0, G_OPTION_ARG_NONE, &options->readonly, "connect for looking only", NULL},
+        {"root", 0, 0, G_OPTION_ARG_FILENAME, &options->root,
+         "the domusd whose files are under DIR", "DIR"},
+        {"readonly", 'r', 0, G_OPTION_ARG_NONE, &options->readonly, "connect for looking only",
+         NULL},
         {"quiet", 'q', 0, G_OPTION_ARG_NONE, &options->quiet, "print results only", NULL},
-        {"escape", 'e', 0, G_OPTION_ARG_STRING, &options->escape, "key that leaves a console (^])", "CHAR"},
+        {"escape", 'e', 0, G_OPTION_ARG_STRING, &options->escape, "key that leaves a console (^])",
+         "CHAR"},
         {"version", 'v', 0, G_OPTION_ARG_NONE, &options->version, "print the version", NULL},
-        {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options->words, NULL, "[COMMAND [ARGUMENT...]]"},
+        {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options->words, NULL,
+         "[COMMAND [ARGUMENT...]]"},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autofree char *help = cli_help_all();
 
     g_option_context_add_main_entries(context, entries, NULL);
-    g_option_context_set_strict_posix(context, TRUE); /* what follows the command is the command's */
+    g_option_context_set_strict_posix(context,
+                                      TRUE); /* what follows the command is the command's */
     g_option_context_set_description(context, help);
     return g_option_context_parse(context, &argc, &argv, error);
 }
@@ -98,7 +103,8 @@ int main(int argc, char **argv)
 
     setlocale(LC_ALL, "");
     virSetErrorFunc(NULL, ignore_error);
-    ok = parse_options(argc, argv, &options, &error) && (options.version || set_up(&cli, &options, &error));
+    ok = parse_options(argc, argv, &options, &error) &&
+         (options.version || set_up(&cli, &options, &error));
     if (!ok)
         fprintf(stderr, "error: %s\n", error->message);
     else if (options.version)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-G_DEFINE_QUARK(cli-error-quark, cli_error)
+G_DEFINE_QUARK(cli - error - quark, cli_error)
 
 gboolean cli_fail(GError **error, const char *format, ...)
 {
@@ -57,7 +57,8 @@ gboolean cli_connect(Cli *cli, GError **error)
         uri = g_getenv("LIBVIRT_DEFAULT_URI");
     if (!uri || !*uri)
         uri = CLI_DEFAULT_URI;
-    cli->conn = virConnectOpenAuth(uri, virConnectAuthPtrDefault, cli->readonly ? VIR_CONNECT_RO : 0);
+    cli->conn =
+        virConnectOpenAuth(uri, virConnectAuthPtrDefault, cli->readonly ? VIR_CONNECT_RO : 0);
     return cli->conn || cli_fail_libvirt(error, "failed to connect to the hypervisor at '%s'", uri);
 }
 

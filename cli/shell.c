@@ -1,5 +1,5 @@
-/* shell: domsh without a command. On a terminal with line editing, completion and a prompt; else it reads what it
- * is given. */
+/* shell: domsh without a command. On a terminal with line editing, completion and a prompt; else it
+ * reads what it is given. */
 #include "config.h"
 
 #include "cli/cli.h"
@@ -16,7 +16,8 @@ static GPtrArray *shell_found;
 
 static char *next_match(const char *text G_GNUC_UNUSED, int state)
 {
-    const char *found = (guint)state < shell_found->len ? g_ptr_array_index(shell_found, state) : NULL;
+    const char *found =
+        (guint)state < shell_found->len ? g_ptr_array_index(shell_found, state) : NULL;
 
     return found ? strdup(found) : NULL; /* libedit frees it */
 }

@@ -13,13 +13,15 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
 {
     if (config->current_memory_kib > config->memory_kib) {
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
-                    "currentMemory %" G_GUINT64_FORMAT " KiB is more than memory %" G_GUINT64_FORMAT " KiB",
+                    "currentMemory %" G_GUINT64_FORMAT " KiB is more than memory %" G_GUINT64_FORMAT
+                    " KiB",
                     config->current_memory_kib, config->memory_kib);
         return FALSE;
     }
     if (config->current_vcpus > config->max_vcpus) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "current vCPUs %u are more than vCPUs %u",
-                    config->current_vcpus, config->max_vcpus);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
+                    "current vCPUs %u are more than vCPUs %u", config->current_vcpus,
+                    config->max_vcpus);
         return FALSE;
     }
     return TRUE;
@@ -36,11 +38,13 @@ static gboolean complete_consoles(XmlconfDomainConfig *config, GError **error)
     const XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
     if (console->type != XMLCONF_CHAR_FILE) {
         if (console->append)
-            return fail(error, "attribute 'append' of element <source> needs a console of type 'file'");
+            return fail(error,
+                        "attribute 'append' of element <source> needs a console of type 'file'");
     } else if (!console->path) {
         return fail(error, "a console of type 'file' needs a <source path='...'/>");
     } else if (console->path[0] != '/') {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console path '%s' is not absolute", console->path);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console path '%s' is not absolute",
+                    console->path);
         return FALSE;
     }
     if (console->log_append && !console->log_path)
@@ -53,6 +57,7 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, GError **error)
     if (!config->uuid)
         config->uuid = g_uuid_string_random();
     if (!config->kernel)
-        return fail(error, "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
+        return fail(error,
+                    "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
     return check_sizes(config, error) && complete_consoles(config, error);
 }

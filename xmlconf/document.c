@@ -55,7 +55,8 @@ static void on_parse_error(void *data, xmlErrorPtr problem)
     ParseState *state = ctxt->_private;
 
     /* A namespace is a name, whether or not it is a URI as well: applications use both. */
-    if (state->error || !problem || problem->level < XML_ERR_ERROR || problem->code == XML_WAR_NS_URI)
+    if (state->error || !problem || problem->level < XML_ERR_ERROR ||
+        problem->code == XML_WAR_NS_URI)
         return;
 
     g_autofree char *text = g_strdup(problem->message ? problem->message : "not well-formed");
@@ -65,22 +66,23 @@ static void on_parse_error(void *data, xmlErrorPtr problem)
                                problem->line, valid, context);
 }
 
-/* A document type declaration is where entities come from; nothing that describes a domain has one. */
-static void on_doctype(void *data, const xmlChar *name G_GNUC_UNUSED, const xmlChar *id G_GNUC_UNUSED,
-                       const xmlChar *system G_GNUC_UNUSED)
+/* A document type declaration is where entities come from; nothing that describes a domain has one.
+ */
+static void on_doctype(void *data, const xmlChar *name G_GNUC_UNUSED,
+                       const xmlChar *id G_GNUC_UNUSED, const xmlChar *system G_GNUC_UNUSED)
 {
     xmlParserCtxt *ctxt = data;
     ParseState *state = ctxt->_private;
 
     if (!state->error)
         state->error = g_error_new(XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX,
-                                   "%s:%d: a document type declaration is not accepted", state->origin,
-                                   xmlSAX2GetLineNumber(ctxt));
+                                   "%s:%d: a document type declaration is not accepted",
+                                   state->origin, xmlSAX2GetLineNumber(ctxt));
     xmlStopParser(ctxt);
 }
 
-/* libxml2 leaves an ampersand in the name of a namespace as "&#38;", and only there: without this, such a name
- * would grow with each reading and match nothing. */
+/* libxml2 leaves an ampersand in the name of a namespace as "&#38;", and only there: without this,
+ * such a name would grow with each reading and match nothing. */
 static void fix_namespaces(const xmlNode *node)
 {
     for (xmlNs *ns = node->nsDef; ns; ns = ns->next) {
@@ -107,8 +109,8 @@ static gboolean is_indented(const xmlNode *node)
     return elements;
 }
 
-/* Drops indentation. libxml2's own rule for that depends on comments that are no longer there, so that a document
- * would change when it is read again. */
+/* Drops indentation. libxml2's own rule for that depends on comments that are no longer there, so
+ * that a document would change when it is read again. */
 static void normalize(xmlNode *node)
 {
     gboolean indented = is_indented(node);
@@ -137,12 +139,13 @@ static gboolean check_text(const char *xml, const char *origin, GError **error)
     gsize length = strlen(xml);
 
     if (length > XMLCONF_DOCUMENT_MAX_BYTES) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX, "%s: %zu bytes are more than %u", origin,
-                    length, XMLCONF_DOCUMENT_MAX_BYTES);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX, "%s: %zu bytes are more than %u",
+                    origin, length, XMLCONF_DOCUMENT_MAX_BYTES);
         return FALSE;
     }
     if (xml[strspn(xml, " \t\r\n")] == '\0') {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX, "%s:1: the document is empty", origin);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_SYNTAX, "%s:1: the document is empty",
+                    origin);
         return FALSE;
     }
     return TRUE;
@@ -160,7 +163,8 @@ xmlDoc *xmlconf_document_parse(const char *xml, const char *origin, GError **err
 
     xmlParserCtxt *ctxt = xmlNewParserCtxt();
     if (!ctxt) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "%s: no memory to parse in", origin);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "%s: no memory to parse in",
+                    origin);
         return NULL;
     }
     ctxt->_private = &state;
@@ -170,7 +174,8 @@ xmlDoc *xmlconf_document_parse(const char *xml, const char *origin, GError **err
     ctxt->sax->processingInstruction = NULL;
     /* No dictionary: trees of different threads then share nothing. */
     doc = xmlCtxtReadMemory(ctxt, xml, (int)strlen(xml), NULL, NULL,
-                            XML_PARSE_NONET | XML_PARSE_NOCDATA | XML_PARSE_NODICT | XML_PARSE_NOWARNING);
+                            XML_PARSE_NONET | XML_PARSE_NOCDATA | XML_PARSE_NODICT |
+                                XML_PARSE_NOWARNING);
     xmlFreeParserCtxt(ctxt);
 
     if (state.error) {

@@ -3,8 +3,8 @@
  * parse: text -> document.c -> (schema.c) -> record.c reads the rows of fields.c -> check.c
  * format: a copy of the document <- record.c writes the configuration into it -> format.c -> text
  *
- * So the configuration may be changed between the two, and whatever has no row (metadata, elements of
- * foreign namespaces) comes back as it was. */
+ * So the configuration may be changed between the two, and whatever has no row (metadata, elements
+ * of foreign namespaces) comes back as it was. */
 #include "config.h"
 
 #include "xmlconf/domain.h"
@@ -13,7 +13,7 @@
 
 #include "xmlconf/fields.h"
 
-G_DEFINE_QUARK(xmlconf-error-quark, xmlconf_error)
+G_DEFINE_QUARK(xmlconf - error - quark, xmlconf_error)
 
 static gboolean check_root(xmlDoc *doc, GError **error)
 {
@@ -21,8 +21,8 @@ static gboolean check_root(xmlDoc *doc, GError **error)
 
     if (!root->ns && strcmp((const char *)root->name, "domain") == 0)
         return TRUE;
-    g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "unexpected root element <%s>, expecting <domain>",
-                (const char *)root->name);
+    g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
+                "unexpected root element <%s>, expecting <domain>", (const char *)root->name);
     return FALSE;
 }
 
@@ -46,8 +46,8 @@ XmlconfDomain *xmlconf_domain_parse(const char *xml, XmlconfParseFlags flags, GE
         return NULL;
 
     g_autoptr(XmlconfDomain) domain = domain_new(g_steal_pointer(&doc));
-    if (!xmlconf_record_read(&xmlconf_domain_record, xmlDocGetRootElement(domain->doc), &domain->config,
-                             (flags & XMLCONF_PARSE_LIVE) != 0, error) ||
+    if (!xmlconf_record_read(&xmlconf_domain_record, xmlDocGetRootElement(domain->doc),
+                             &domain->config, (flags & XMLCONF_PARSE_LIVE) != 0, error) ||
         !xmlconf_config_complete(&domain->config, error))
         return NULL;
     return g_steal_pointer(&domain);
@@ -90,8 +90,8 @@ char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GEr
     g_autoptr(xmlDoc) doc = xmlCopyDoc(domain->doc, 1);
 
     if (!doc) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "no memory to copy the document of '%s'",
-                    domain->config.name);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL,
+                    "no memory to copy the document of '%s'", domain->config.name);
         return NULL;
     }
 

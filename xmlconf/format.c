@@ -1,7 +1,7 @@
 /* format: an XML tree as text in libvirt's layout.
  *
- * libxml2's own writer is not used because scripts in the field match on libvirt's apostrophes, and because a
- * document has to come out the same however often it is read and written. */
+ * libxml2's own writer is not used because scripts in the field match on libvirt's apostrophes, and
+ * because a document has to come out the same however often it is read and written. */
 #include "config.h"
 
 #include "xmlconf/document.h"
@@ -10,7 +10,8 @@
 
 static void format_node(GString *out, const xmlNode *node, unsigned level, char quote);
 
-/* @quote is 0 in text. Line ends and tabs would be folded into spaces on the next reading of an attribute. */
+/* @quote is 0 in text. Line ends and tabs would be folded into spaces on the next reading of an
+ * attribute. */
 static void append_escaped(GString *out, const char *text, char quote)
 {
     for (const char *p = text ? text : ""; *p; p++) {

@@ -1,7 +1,8 @@
 /* metadata: title, description and the elements that applications keep in <metadata>.
  *
- * An application's element is known by the URI of its namespace. It is handed over without that namespace on
- * its outermost element, and gets it, with the prefix asked for, when it is put into the document. */
+ * An application's element is known by the URI of its namespace. It is handed over without that
+ * namespace on its outermost element, and gets it, with the prefix asked for, when it is put into
+ * the document. */
 #include "config.h"
 
 #include "xmlconf/domain.h"
@@ -9,7 +10,8 @@
 #include <string.h>
 #include <libxml/tree.h>
 
-/* Elements in each other in what is set: libxml2 reads 256 levels, and <domain><metadata> are around it. */
+/* Elements in each other in what is set: libxml2 reads 256 levels, and <domain><metadata> are
+ * around it. */
 #define MAX_DEPTH 200
 
 static gboolean fail(GError **error, const char *message, const char *value)
@@ -48,7 +50,8 @@ static gboolean uses_namespace(const xmlNode *node, const char *uri)
     for (const xmlNode *child = node->children; child; child = child->next) {
         if (child->type != XML_ELEMENT_NODE)
             continue;
-        if ((child->ns && strcmp((const char *)child->ns->href, uri) == 0) || uses_namespace(child, uri))
+        if ((child->ns && strcmp((const char *)child->ns->href, uri) == 0) ||
+            uses_namespace(child, uri))
             return TRUE;
     }
     return FALSE;
@@ -77,7 +80,8 @@ static char *get_element(XmlconfDomain *domain, const char *uri, GError **error)
 
     xmlNode *copy = xmlDocCopyNode(element, domain->doc, 1);
     if (!copy) {
-        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "no memory to copy an element");
+        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL,
+                            "no memory to copy an element");
         return NULL;
     }
     copy->ns = NULL;
@@ -88,7 +92,8 @@ static char *get_element(XmlconfDomain *domain, const char *uri, GError **error)
     return g_strdup(g_strchomp(text));
 }
 
-char *xmlconf_domain_get_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *uri, GError **error)
+char *xmlconf_domain_get_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *uri,
+                                  GError **error)
 {
     switch (type) {
     case XMLCONF_METADATA_TITLE:
@@ -147,7 +152,8 @@ static gboolean set_namespace(xmlNode *node, const char *key, const char *uri, G
     return TRUE;
 }
 
-static gboolean add_element(xmlDoc *doc, const char *value, const char *key, const char *uri, GError **error)
+static gboolean add_element(xmlDoc *doc, const char *value, const char *key, const char *uri,
+                            GError **error)
 {
     g_autoptr(xmlDoc) fragment = xmlconf_document_parse(value, "(metadata_xml)", error);
     if (!fragment)
@@ -165,7 +171,8 @@ static gboolean add_element(xmlDoc *doc, const char *value, const char *key, con
     xmlNode *copy = xmlDocCopyNode(element, doc, 1);
     if (!metadata || !copy) {
         xmlFreeNode(copy);
-        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "no memory to copy an element");
+        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL,
+                            "no memory to copy an element");
         return FALSE;
     }
     xmlAddChild(metadata, copy);
@@ -196,17 +203,19 @@ static gboolean check_size(XmlconfDomain *domain, GError **error)
     return fail(error, "with this metadata the definition grows too large:", domain->config.name);
 }
 
-static gboolean set_element(XmlconfDomain *domain, const char *value, const char *key, const char *uri,
-                            GError **error)
+static gboolean set_element(XmlconfDomain *domain, const char *value, const char *key,
+                            const char *uri, GError **error)
 {
     if (!uri || !*uri || !xmlconf_document_can_hold(uri))
-        return fail(error, "not the URI of a namespace:", uri ? "(unprintable or empty)" : "(none)");
+        return fail(error,
+                    "not the URI of a namespace:", uri ? "(unprintable or empty)" : "(none)");
     if (value && !key)
         return fail(error, "no prefix is given for the namespace", uri);
 
     g_autoptr(xmlDoc) doc = xmlCopyDoc(domain->doc, 1);
     if (!doc) {
-        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "no memory to copy a document");
+        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL,
+                            "no memory to copy a document");
         return FALSE;
     }
     remove_elements(doc, uri);

@@ -1,8 +1,8 @@
 /* record: the table's rows applied to a tree and a structure, both ways.
  *
- * Reading walks the tree, not the rows, so that nothing in the document goes unseen: each element and attribute
- * must find its row or is refused by name. Writing walks the rows and then sorts what it touched into their
- * order. */
+ * Reading walks the tree, not the rows, so that nothing in the document goes unseen: each element
+ * and attribute must find its row or is refused by name. Writing walks the rows and then sorts what
+ * it touched into their order. */
 #include "config.h"
 
 #include "xmlconf/fields.h"
@@ -42,7 +42,8 @@ static guint find_branch(const XmlconfRecord *record, const char *path)
 
     for (i = 0; i < record->n_fields; i++) {
         const char *row = record->fields[i].path;
-        if (strncmp(row, path, length) == 0 && (!row[length] || row[length] == '/' || row[length] == '@'))
+        if (strncmp(row, path, length) == 0 &&
+            (!row[length] || row[length] == '/' || row[length] == '@'))
             break;
     }
     return i;
@@ -50,7 +51,8 @@ static guint find_branch(const XmlconfRecord *record, const char *path)
 
 static char *child_path(const char *path, const xmlNode *child)
 {
-    return *path ? g_strdup_printf("%s/%s", path, (const char *)child->name) : g_strdup((const char *)child->name);
+    return *path ? g_strdup_printf("%s/%s", path, (const char *)child->name)
+                 : g_strdup((const char *)child->name);
 }
 
 static gboolean unknown_element(const xmlNode *element, GError **error)
@@ -62,13 +64,13 @@ static gboolean unknown_element(const xmlNode *element, GError **error)
                     "element <%s> in <%s> is not supported", (const char *)element->name,
                     (const char *)parent->name);
     else
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED, "element <%s> is not supported",
-                    (const char *)element->name);
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED,
+                    "element <%s> is not supported", (const char *)element->name);
     return FALSE;
 }
 
-static gboolean read_attribute(Reader *reader, xmlNode *element, const char *path, const xmlAttr *attr,
-                               GError **error)
+static gboolean read_attribute(Reader *reader, xmlNode *element, const char *path,
+                               const xmlAttr *attr, GError **error)
 {
     g_autofree char *row_path = g_strdup_printf("%s@%s", path, (const char *)attr->name);
     guint row = find_row(reader->record, row_path);
@@ -106,7 +108,8 @@ static char *own_text(const xmlNode *element)
 static gboolean read_text(Reader *reader, xmlNode *element, guint row, GError **error)
 {
     g_autofree char *text = own_text(element);
-    const XmlconfField *field = row < reader->record->n_fields ? &reader->record->fields[row] : NULL;
+    const XmlconfField *field =
+        row < reader->record->n_fields ? &reader->record->fields[row] : NULL;
 
     if (field && field->type)
         return field->type->read(field, element, text, field_value(field, reader->base), error);
@@ -117,7 +120,8 @@ static gboolean read_text(Reader *reader, xmlNode *element, guint row, GError **
     return FALSE;
 }
 
-static gboolean read_list_item(Reader *reader, const XmlconfField *field, xmlNode *element, GError **error)
+static gboolean read_list_item(Reader *reader, const XmlconfField *field, xmlNode *element,
+                               GError **error)
 {
     GPtrArray **list = field_value(field, reader->base);
 
@@ -146,7 +150,8 @@ static gboolean read_child(Reader *reader, xmlNode *child, const char *parent_pa
 {
     g_autofree char *path = child_path(parent_path, child);
     guint row = find_row(reader->record, path);
-    const XmlconfField *field = row < reader->record->n_fields ? &reader->record->fields[row] : NULL;
+    const XmlconfField *field =
+        row < reader->record->n_fields ? &reader->record->fields[row] : NULL;
 
     if (find_branch(reader->record, path) == reader->record->n_fields)
         return unknown_element(child, error);
@@ -197,7 +202,8 @@ static gboolean read_absent(Reader *reader, xmlNode *element, GError **error)
         if (field->flags & XMLCONF_FIELD_REQUIRED)
             return xmlconf_value_error(field, field->code, NULL, "is missing", error);
         if (field->type && field->fallback && field->type->write &&
-            !field->type->read(field, element, field->fallback, field_value(field, reader->base), error))
+            !field->type->read(field, element, field->fallback, field_value(field, reader->base),
+                               error))
             return FALSE;
     }
     return TRUE;
@@ -213,18 +219,19 @@ static void copy_same(Reader *reader)
     for (guint i = 0; i < reader->record->n_fields; i++) {
         const XmlconfField *field = &reader->record->fields[i];
         if (field->same_as && !reader->seen[i])
-            memcpy(field_value(field, reader->base), (char *)reader->base + field->same_as, same_as_size(field));
+            memcpy(field_value(field, reader->base), (char *)reader->base + field->same_as,
+                   same_as_size(field));
     }
 }
 
-gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpointer base, gboolean live,
-                             GError **error)
+gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpointer base,
+                             gboolean live, GError **error)
 {
     g_autofree gboolean *seen = g_new0(gboolean, record->n_fields);
     Reader reader = {record, base, seen, live};
 
-    if (!read_text(&reader, element, record->n_fields, error) || !read_element(&reader, element, "", error) ||
-        !read_absent(&reader, element, error))
+    if (!read_text(&reader, element, record->n_fields, error) ||
+        !read_element(&reader, element, "", error) || !read_absent(&reader, element, error))
         return FALSE;
     copy_same(&reader);
     return TRUE;
@@ -234,8 +241,8 @@ gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpoi
 static xmlNode *get_child(xmlNode *parent, const char *name, guint index, gboolean create)
 {
     for (xmlNode *child = parent->children; child; child = child->next) {
-        if (child->type == XML_ELEMENT_NODE && !child->ns && !strcmp((const char *)child->name, name) &&
-            index-- == 0)
+        if (child->type == XML_ELEMENT_NODE && !child->ns &&
+            !strcmp((const char *)child->name, name) && index-- == 0)
             return child;
     }
     if (!create)
@@ -245,7 +252,8 @@ static xmlNode *get_child(xmlNode *parent, const char *name, guint index, gboole
     return xmlAddChild(parent, child);
 }
 
-/* Follows @path (attribute cut off) from @element; NULL where it ends early and is not to be made. */
+/* Follows @path (attribute cut off) from @element; NULL where it ends early and is not to be made.
+ */
 static xmlNode *get_path(xmlNode *element, const char *path, gsize length, gboolean create)
 {
     g_autofree char *part = g_strndup(path, length);
@@ -296,7 +304,8 @@ static void write_attribute(const XmlconfRecord *record, xmlNode *root, const Xm
     }
     xmlUnsetProp(element, BAD_CAST(at + 1));
     g_autofree char *path = g_strndup(field->path, length);
-    if (length && !element->properties && !element->children && find_row(record, path) == record->n_fields)
+    if (length && !element->properties && !element->children &&
+        find_row(record, path) == record->n_fields)
         remove_node(element);
 }
 
@@ -328,7 +337,8 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
 static gboolean is_elided(const XmlconfField *field, gconstpointer base)
 {
     return (field->flags & XMLCONF_FIELD_ELIDE) &&
-           !memcmp(field_value(field, base), (const char *)base + field->same_as, same_as_size(field));
+           !memcmp(field_value(field, base), (const char *)base + field->same_as,
+                   same_as_size(field));
 }
 
 static void write_field(const XmlconfRecord *record, xmlNode *root, const XmlconfField *field,
@@ -428,7 +438,8 @@ static void tidy_element(const XmlconfRecord *record, xmlNode *element, const ch
     }
 }
 
-void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstpointer base, gboolean live)
+void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstpointer base,
+                          gboolean live)
 {
     for (guint i = 0; i < record->n_fields; i++)
         write_field(record, element, &record->fields[i], base, live);
@@ -447,7 +458,8 @@ void xmlconf_record_clear(const XmlconfRecord *record, gpointer base)
     memset(base, 0, record->size);
 }
 
-/* A GPtrArray has one free function for all elements and no place for the record: each element carries it. */
+/* A GPtrArray has one free function for all elements and no place for the record: each element
+ * carries it. */
 typedef struct {
     const XmlconfRecord *record;
     gsize padding; /* what follows is aligned as malloc aligns */
@@ -480,7 +492,8 @@ static GPtrArray *copy_list(const XmlconfRecord *record, const GPtrArray *list)
     GPtrArray *copy = list ? xmlconf_record_list_new() : NULL;
 
     for (guint i = 0; list && i < list->len; i++)
-        xmlconf_record_copy(record, xmlconf_record_list_add(copy, record), g_ptr_array_index(list, i));
+        xmlconf_record_copy(record, xmlconf_record_list_add(copy, record),
+                            g_ptr_array_index(list, i));
     return copy;
 }
 

@@ -1,7 +1,7 @@
 /* schema: validation against the RNG schemas that libvirt installs.
  *
- * A schema takes tens of milliseconds to read and never changes while we run, so it is kept. libxml2's
- * validator keeps state in the parsed schema; validation is therefore serialized. */
+ * A schema takes tens of milliseconds to read and never changes while we run, so it is kept.
+ * libxml2's validator keeps state in the parsed schema; validation is therefore serialized. */
 #include "config.h"
 
 #include "xmlconf/document.h"
@@ -37,8 +37,8 @@ static xmlRelaxNG *read_schema(const char *path, GError **error)
         xmlRelaxNGFreeParserCtxt(ctxt);
     }
     if (!schema)
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "schema '%s' cannot be used: %s", path,
-                    g_strchomp(text->str));
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_INTERNAL, "schema '%s' cannot be used: %s",
+                    path, g_strchomp(text->str));
     return schema;
 }
 

@@ -59,8 +59,8 @@ static gboolean read_string(const XmlconfField *field G_GNUC_UNUSED, xmlNode *el
 
 const XmlconfValueType xmlconf_value_string = {read_string, write_string, TRUE};
 
-static gboolean read_name(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
-                          GError **error)
+static gboolean read_name(const XmlconfField *field, xmlNode *element, const char *text,
+                          gpointer value, GError **error)
 {
     const char *problem = NULL;
 
@@ -81,21 +81,23 @@ static gboolean read_name(const XmlconfField *field, xmlNode *element, const cha
 
 const XmlconfValueType xmlconf_value_name = {read_name, write_string, TRUE};
 
-static gboolean read_line(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
-                          GError **error)
+static gboolean read_line(const XmlconfField *field, xmlNode *element, const char *text,
+                          gpointer value, GError **error)
 {
     if (strchr(text, '\n'))
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, NULL, "must not contain a newline", error);
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, NULL, "must not contain a newline",
+                                   error);
     return read_string(field, element, text, value, error);
 }
 
 const XmlconfValueType xmlconf_value_line = {read_line, write_string, TRUE};
 
-static gboolean read_path(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
-                          GError **error)
+static gboolean read_path(const XmlconfField *field, xmlNode *element, const char *text,
+                          gpointer value, GError **error)
 {
     if (*text && (*text != '/' || !text[1]))
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not the absolute path of a file", error);
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text,
+                                   "is not the absolute path of a file", error);
     if (strpbrk(text, "\r\n"))
         return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "has a line end in it", error);
     return read_string(field, element, text, value, error);
@@ -104,8 +106,8 @@ static gboolean read_path(const XmlconfField *field, xmlNode *element, const cha
 const XmlconfValueType xmlconf_value_path = {read_path, write_string, TRUE};
 
 /* 32 hexadecimal digits; dashes may stand between any two bytes, as in libvirt. */
-static gboolean read_uuid(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                          gpointer value, GError **error)
+static gboolean read_uuid(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                          const char *text, gpointer value, GError **error)
 {
     g_autofree char *trimmed = stripped(text);
     g_autoptr(GString) uuid = g_string_new(NULL);
@@ -129,7 +131,8 @@ static gboolean read_uuid(const XmlconfField *field, xmlNode *element G_GNUC_UNU
 
 const XmlconfValueType xmlconf_value_uuid = {read_uuid, write_string, TRUE};
 
-/* Bytes of a libvirt unit: "b", "bytes", "KB" (1000), "k" or "KiB" (1024), and so on to E. 0: no unit. */
+/* Bytes of a libvirt unit: "b", "bytes", "KB" (1000), "k" or "KiB" (1024), and so on to E. 0: no
+ * unit. */
 static guint64 unit_bytes(const char *unit)
 {
     static const char letters[] = "kmgtpe";
@@ -153,9 +156,8 @@ static guint64 unit_bytes(const char *unit)
 
 static gboolean range_error(const XmlconfField *field, const char *text, GError **error)
 {
-    g_autofree char *problem = g_strdup_printf("is not a number from %" G_GUINT64_FORMAT
-                                               " to %" G_GUINT64_FORMAT,
-                                               field->min, field->max);
+    g_autofree char *problem = g_strdup_printf(
+        "is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, field->min, field->max);
     return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, problem, error);
 }
 
@@ -167,8 +169,8 @@ static gboolean memory_range_error(const XmlconfField *field, const char *text, 
     return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, problem, error);
 }
 
-static gboolean read_memory(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
-                            GError **error)
+static gboolean read_memory(const XmlconfField *field, xmlNode *element, const char *text,
+                            gpointer value, GError **error)
 {
     g_autofree char *trimmed = stripped(text);
     xmlChar *unit = xmlGetNoNsProp(element, BAD_CAST "unit");
@@ -177,7 +179,8 @@ static gboolean read_memory(const XmlconfField *field, xmlNode *element, const c
     gboolean known = scale != 0;
 
     if (!known)
-        xmlconf_value_error(field, XMLCONF_ERROR_XML, (const char *)unit, "is not a unit of memory", error);
+        xmlconf_value_error(field, XMLCONF_ERROR_XML, (const char *)unit, "is not a unit of memory",
+                            error);
     xmlFree(unit);
     if (!known)
         return FALSE;
@@ -200,8 +203,8 @@ static char *write_memory(const XmlconfField *field G_GNUC_UNUSED, gconstpointer
 
 const XmlconfValueType xmlconf_value_memory = {read_memory, write_memory, FALSE};
 
-static gboolean read_uint(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                          gpointer value, GError **error)
+static gboolean read_uint(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                          const char *text, gpointer value, GError **error)
 {
     g_autofree char *trimmed = stripped(text);
     guint64 number;
@@ -246,8 +249,8 @@ static const XmlconfChoice *find_choice(const XmlconfField *field, const char *t
     return NULL;
 }
 
-static gboolean read_enum(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                          gpointer value, GError **error)
+static gboolean read_enum(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                          const char *text, gpointer value, GError **error)
 {
     const XmlconfChoice *choice = find_choice(field, text, error);
 
@@ -268,8 +271,8 @@ static char *write_enum(const XmlconfField *field, gconstpointer value, gboolean
 
 const XmlconfValueType xmlconf_value_enum = {read_enum, write_enum, FALSE};
 
-static gboolean read_word(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                          gpointer value, GError **error)
+static gboolean read_word(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                          const char *text, gpointer value, GError **error)
 {
     const XmlconfChoice *choice = find_choice(field, text, error);
 
@@ -281,13 +284,14 @@ static gboolean read_word(const XmlconfField *field, xmlNode *element G_GNUC_UNU
 
 const XmlconfValueType xmlconf_value_word = {read_word, write_string, TRUE};
 
-static gboolean read_switch(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                            gpointer value, GError **error)
+static gboolean read_switch(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                            const char *text, gpointer value, GError **error)
 {
     gboolean on = strcmp(text, "on") == 0;
 
     if (!on && strcmp(text, "off") != 0)
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is neither 'on' nor 'off'", error);
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is neither 'on' nor 'off'",
+                                   error);
     *(gboolean *)value = on;
     return TRUE;
 }
@@ -332,8 +336,8 @@ static gboolean is_cpuset(const char *text)
     }
 }
 
-static gboolean read_cpuset(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                            gpointer value, GError **error)
+static gboolean read_cpuset(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                            const char *text, gpointer value, GError **error)
 {
     g_autofree char *trimmed = stripped(text);
 
@@ -345,16 +349,16 @@ static gboolean read_cpuset(const XmlconfField *field, xmlNode *element G_GNUC_U
 
 const XmlconfValueType xmlconf_value_cpuset = {read_cpuset, write_string, TRUE};
 
-static gboolean read_fixed(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                           gpointer value G_GNUC_UNUSED, GError **error)
+static gboolean read_fixed(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                           const char *text, gpointer value G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *problem = NULL;
 
     if (strcmp(text, field->fallback) == 0)
         return TRUE;
     problem = g_strdup_printf("is not supported: it must be '%s'", field->fallback);
-    return xmlconf_value_error(field, field->code ? field->code : XMLCONF_ERROR_UNSUPPORTED, text, problem,
-                               error);
+    return xmlconf_value_error(field, field->code ? field->code : XMLCONF_ERROR_UNSUPPORTED, text,
+                               problem, error);
 }
 
 static char *write_fallback(const XmlconfField *field, gconstpointer value G_GNUC_UNUSED,
@@ -375,7 +379,8 @@ static gboolean read_unit(const XmlconfField *field G_GNUC_UNUSED, xmlNode *elem
 const XmlconfValueType xmlconf_value_unit = {read_unit, write_fallback, FALSE};
 
 static gboolean read_refused(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
-                             const char *text G_GNUC_UNUSED, gpointer value G_GNUC_UNUSED, GError **error)
+                             const char *text G_GNUC_UNUSED, gpointer value G_GNUC_UNUSED,
+                             GError **error)
 {
     g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED, field->fallback);
     return FALSE;
