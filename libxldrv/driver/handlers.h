@@ -62,7 +62,6 @@ XLDRV_HANDLER(domain_has_current_snapshot);
 XLDRV_HANDLER(domain_get_messages);
 XLDRV_HANDLER(domain_get_security_label);
 XLDRV_HANDLER(node_get_security_model);
-XLDRV_HANDLER(domain_get_scheduler_type);
 XLDRV_HANDLER(domain_get_job_info);
 XLDRV_HANDLER(domain_get_job_stats);
 
@@ -100,6 +99,11 @@ XLDRV_HANDLER(node_get_memory_stats);
 XLDRV_HANDLER(node_get_free_memory);
 XLDRV_HANDLER(node_get_cells_free_memory);
 XLDRV_HANDLER(node_get_free_pages);
+
+/* scheduler.c */
+XLDRV_HANDLER(domain_get_scheduler_type);
+XLDRV_HANDLER(domain_get_scheduler_parameters);
+XLDRV_HANDLER(domain_get_scheduler_parameters_flags);
 
 /* stats.c */
 XLDRV_HANDLER(domain_memory_stats);

@@ -244,15 +244,6 @@ GVariant *xldrv_handle_node_get_security_model(XldrvCall *call G_GNUC_UNUSED, GV
     return g_variant_new("(@ay@ay)", empty_c_string(), empty_c_string());
 }
 
-GVariant *xldrv_handle_domain_get_scheduler_type(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                 GError **error)
-{
-    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-
-    /* vCPUs are threads of the host's scheduler; nothing of it can be set yet. */
-    return domain ? g_variant_new("(si)", "posix", 0) : NULL;
-}
-
 GVariant *xldrv_handle_domain_get_job_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);

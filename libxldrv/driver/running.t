@@ -67,6 +67,7 @@ def states(host):
     tap.ok(re.search(r"actual 16384\n.*rss \d+", host.virsh("dommemstat spin").out), "dommemstat")
     tap.ok(re.search(r"VCPU: +0\nCPU: +\d+\nState: +running", host.virsh("vcpuinfo spin").out), "vcpuinfo")
     tap.ok(re.search(r"maximum +live +2\n", host.virsh("vcpucount spin").out), "vcpucount")
+    tap.ok(re.search(r"Scheduler +: posix\ncpu_shares +: 1024", host.virsh("schedinfo spin").out), "schedinfo")
     tap.equal(host.virsh("desc spin --live --title running").status, 0, "a title for now")
     tap.ok("<title>" not in host.virsh("dumpxml spin --inactive").out, "not for the next start")
     define(host, "spin", "spin", vcpus=1, crash="preserve")

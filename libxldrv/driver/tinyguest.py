@@ -11,7 +11,7 @@ SCHED_OP, SHUTDOWN = 29, 2
 PHYS32_ENTRY = 18
 
 POWEROFF, REBOOT, CRASH = 0, 1, 3
-SLEEP = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp to the hlt
+SLEEP = b"\xfb\xf4\xeb\xfd"  # sti; hlt; jmp to the hlt (with interrupts off, Xen powers a halted guest off)
 SPIN = b"\xeb\xfe"           # jmp to itself
 
 
