@@ -25,7 +25,7 @@ with Host() as host:
                      "xen", "and takes its clock from it")
         kernel_log = console.run("dmesg") or ""
         bad = [line for line in kernel_log.splitlines()
-               if re.search(r"fail|warn|bug|oops|unchecked|unexpected|call trace", line, re.I)]
+               if re.search(r"fail|warn|bug:|oops|unchecked|unexpected|call trace", line, re.I)]
         tap.equal(bad, [], "the kernel log has no complaint")
         console.send("\x1d")
         tap.equal(console.wait(), 0, "Ctrl-] leaves the console")
