@@ -17,8 +17,7 @@ with Host() as host:
         if not tap.ok(up, "the kernel boots to init", console.text[-3000:]):
             tap.done()
         tap.note(f"boot to init: {up.group(1)} s")
-        console.send("\n")
-        tap.ok(console.expect(r"# "), "a shell prompts on the console")
+        tap.ok(console.prompt(), "a shell prompts on the console")
         tap.contains(console.run("cat /sys/hypervisor/type") or "", "xen", "the guest sees Xen")
         tap.contains(console.run("cat /sys/hypervisor/guest_type") or "", "PVH", "of kind PVH")
         tap.contains(console.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource") or "",

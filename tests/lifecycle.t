@@ -17,9 +17,24 @@ def events_of(watcher, pattern, seconds=60):
     return watcher.expect(pattern, seconds)
 
 
-with Host() as host:
+def watch(host):
+    """`virsh event --all --loop` that is known to be registered: it has told of a domain defined just for it."""
     watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop", "--timestamp"],
                       dict(os.environ, LC_ALL="C.UTF-8"))
+    path = host.write_xml(host.xml(name="probe"), "probe.xml")
+
+    def seen():
+        host.virsh_args("define", path)
+        host.virsh("undefine probe")
+        return watcher.expect(r"'probe': Undefined", 1)
+
+    if not wait_for(seen, 30):
+        raise RuntimeError("virsh event hears nothing: " + watcher.text)
+    return watcher
+
+
+with Host() as host:
+    watcher = watch(host)
     host.define(name="g1")
     tap.ok(events_of(watcher, r"event 'lifecycle' for domain 'g1': Defined Added"), "event: defined", watcher.text)
 
@@ -68,8 +83,7 @@ with Host() as host:
     tap.equal(host.virsh("domid g1").out.strip(), domid, "as the same domain")
     tap.equal(host.hv_pids(), pids, "in the same process")
     with host.console("g1") as console:
-        console.send("\n")
-        tap.ok(console.expect(r"# ", 60), "its console works")
+        tap.ok(console.prompt(), "its console works")
         tap.contains(console.run("echo still here") or "", "still here", "the guest answers")
 
         # The store daemon dies too: restarted, with its tree, and the guest's connection to it.
@@ -81,11 +95,9 @@ with Host() as host:
                "with the tree it had")
 
     watcher.close()
-    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
-    tap.ok(wait_for(lambda: host.virsh("list").status == 0), "the daemon answers")
+    watcher = watch(host)
     with host.console("g1") as console:
-        console.send("\n")
-        console.expect(r"# ", 60)
+        console.prompt()
         # A guest crash: on_crash is destroy.
         console.send("echo c > /proc/sysrq-trigger\n")
         tap.ok(wait_for(lambda: host.state("g1") == "shut off", 120), "a panic ends the domain")
@@ -121,6 +133,8 @@ with Host() as host:
     host.stop()
     host.start()
     tap.ok(wait_for(lambda: host.state("g1") == "running", 30), "autostarted with the daemon")
+    watcher.close()
+    watcher = watch(host)
     tap.equal(host.virsh("autostart g1 --disable").status, 0, "autostart --disable")
     tap.equal(host.virsh("destroy g1").status, 0, "destroy")
     tap.contains(host.virsh("domstate g1 --reason").out, "shut off (destroyed)", "destroyed")

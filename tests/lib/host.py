@@ -96,6 +96,10 @@ class Console:
             if not self._read(end - before) and time.monotonic() < end - 0.01:
                 return re.search(pattern, self.text)
 
+    def prompt(self, seconds=BOOT_SECONDS):
+        """Presses Enter until a shell prompts: what is typed before the console is connected is lost."""
+        return wait_for(lambda: self.send("\n") or self.expect(r"# $", 1), seconds)
+
     def send(self, text):
         os.write(self.fd, text.encode())
 
