@@ -140,6 +140,7 @@ static const struct {
 };
 
 static const unsigned long terminal_requests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF};
+static const unsigned long thread_settings[] = {PR_SET_NAME, PR_SET_TIMERSLACK};
 
 static void not_allowed(int signal_number, siginfo_t *info, void *context)
 {
@@ -168,9 +169,9 @@ static int add_rules(scmp_filter_ctx filter)
     if (!error) /* threads, not processes */
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
                                  SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
-    if (!error)
+    for (size_t i = 0; !error && i < HV_ARRAY_LEN(thread_settings); i++)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+                                 SCMP_A0(SCMP_CMP_EQ, thread_settings[i]));
     return error;
 }
 

@@ -277,6 +277,12 @@ static void timer_tsc_deadline(struct hv_vcpu *v, uint64_t tsc)
     set_deadline(v, tsc ? hv_time_tsc_to_system_ns(v, tsc) + 1 : 0);
 }
 
+void hv_lapic_tsc_moved(struct hv_vcpu *v)
+{
+    if (v->lapic->tsc_deadline)
+        timer_tsc_deadline(v, v->lapic->tsc_deadline);
+}
+
 uint64_t hv_lapic_deadline_ns(struct hv_vcpu *v)
 {
     uint64_t deadline = atomic_load(&v->lapic->deadline_ns);

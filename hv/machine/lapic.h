@@ -22,6 +22,8 @@ void hv_lapic_accept(struct hv_vcpu *v, uint8_t vector);
 
 /* CLOCK_MONOTONIC time at which the timer fires, 0 for never. */
 uint64_t hv_lapic_deadline_ns(struct hv_vcpu *v);
+/* The guest's TSC was set: a TSC deadline is another moment now. vCPU thread. */
+void hv_lapic_tsc_moved(struct hv_vcpu *v);
 /* Raises the timer's interrupt if it is due. vCPU thread. */
 void hv_lapic_run_timer(struct hv_vcpu *v);
 

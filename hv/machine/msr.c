@@ -157,6 +157,7 @@ static void move_tsc(struct hv_vcpu *v, uint64_t by)
     v->cpu.tsc_offset += by;
     v->msrs->tsc_adjust += by;
     hv_time_fill_vcpu(v, &hv_vcpu_info(v)->time);
+    hv_lapic_tsc_moved(v);
 }
 
 static int write_tsc(struct hv_vcpu *v, uint32_t msr, uint64_t value)
@@ -248,6 +249,7 @@ static const struct msr_row rows[] = {
     {ONE(0x00000176), CPU(sysenter_eip), .check = canonical},
     {ONE(0x00000179)}, /* MCG_CAP: no banks */
     {ONE(0x0000017a), MSRS(mcg_status), .check = zero},
+    {ONE(0x000001d9), .check = zero, .ignore_writes = true}, /* DEBUGCTL: no branch traps or records */
     {ONE(0x000001a0), .vendor = INTEL, CPU(misc_enable)},
     {.first = 0x00000200, .last = 0x0000020f, MSRS(mtrr_variable), .write = write_mtrr_variable},
     {ONE(0x00000250), MSRS(mtrr_fixed[0]), .check = mtrr_fixed},
