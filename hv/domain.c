@@ -52,14 +52,10 @@ static const struct {
     int (*init)(struct hv_domain *d);
     void (*fini)(struct hv_domain *d);
 } parts[] = {
-    {memory_init, memory_fini},
-    {shared_info_init, shared_info_fini},
-    {hv_time_init, hv_time_fini},
-    {hv_cpuid_init, hv_cpuid_fini},
-    {hv_params_init, hv_params_fini},
-    {hv_evtchn_init, hv_evtchn_fini},
-    {hv_gnttab_init, hv_gnttab_fini},
-    {hv_physmap_init, hv_physmap_fini},
+    {memory_init, memory_fini},       {shared_info_init, shared_info_fini},
+    {hv_time_init, hv_time_fini},     {hv_cpuid_init, hv_cpuid_fini},
+    {hv_params_init, hv_params_fini}, {hv_evtchn_init, hv_evtchn_fini},
+    {hv_gnttab_init, hv_gnttab_fini}, {hv_physmap_init, hv_physmap_fini},
     {hv_sched_init, hv_sched_fini},
 };
 

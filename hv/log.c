@@ -52,7 +52,8 @@ static size_t clip(int wanted, size_t room)
     return (size_t)wanted < room ? (size_t)wanted : room - 1;
 }
 
-static void write_message(enum hv_log_level level, const char *prefix, const char *format, va_list args)
+static void write_message(enum hv_log_level level, const char *prefix, const char *format,
+                          va_list args)
 {
     char line[1024];
     size_t used;

@@ -1,5 +1,5 @@
-/* Messages of the hypervisor: to standard error, which whoever started it sends to the domain's log.
- * What a guest can cause goes through hv_log_guest, which is rate-limited per domain.
+/* Messages of the hypervisor: to standard error, which whoever started it sends to the domain's
+ * log. What a guest can cause goes through hv_log_guest, which is rate-limited per domain.
  */
 #pragma once
 

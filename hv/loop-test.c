@@ -72,7 +72,8 @@ static void test_timer(void)
     hv_loop_arm(other, start + 1 * MS);
     hv_loop_arm(other, 0);
     hv_loop_run(loop);
-    TAP_OK(calls == 1 && called_ns >= start + 5 * MS, "a timer fires at its time, a disarmed one does not");
+    TAP_OK(calls == 1 && called_ns >= start + 5 * MS,
+           "a timer fires at its time, a disarmed one does not");
     calls = 0;
     hv_loop_arm(source, 1);
     hv_loop_run(loop);

@@ -1,7 +1,7 @@
 /* The event loop of the main thread.
  *
- * Every source is a descriptor in one epoll set: the caller's, an eventfd for a wake-up, a timerfd for a
- * timer. So arming a timer and waking a source are one system call each and need no lock.
+ * Every source is a descriptor in one epoll set: the caller's, an eventfd for a wake-up, a timerfd
+ * for a timer. So arming a timer and waking a source are one system call each and need no lock.
  */
 #include "config.h"
 

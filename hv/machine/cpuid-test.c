@@ -37,18 +37,28 @@ static void test_features(void)
         bool set;
         const char *what;
     } rows[] = {
-        {1, ECX, 31, true, "hypervisor"},    {1, ECX, 21, true, "x2APIC"},
-        {1, ECX, 17, true, "PCID"},          {1, ECX, 28, false, "AVX"},
-        {1, ECX, 12, false, "FMA"},          {1, ECX, 5, false, "VMX"},
-        {1, ECX, 3, false, "MONITOR"},       {1, EDX, 9, true, "APIC"},
-        {1, EDX, 28, true, "HTT"},           {7, EBX, 7, true, "SMEP"},
-        {7, EBX, 20, true, "SMAP"},          {7, EBX, 0, true, "FSGSBASE"},
-        {7, EBX, 4, false, "HLE"},           {7, EBX, 11, false, "RTM"},
-        {7, EBX, 5, false, "AVX2"},          {7, EBX, 16, false, "AVX512F"},
-        {7, ECX, 2, true, "UMIP"},           {0x80000001, EDX, 29, true, "long mode"},
+        {1, ECX, 31, true, "hypervisor"},
+        {1, ECX, 21, true, "x2APIC"},
+        {1, ECX, 17, true, "PCID"},
+        {1, ECX, 28, false, "AVX"},
+        {1, ECX, 12, false, "FMA"},
+        {1, ECX, 5, false, "VMX"},
+        {1, ECX, 3, false, "MONITOR"},
+        {1, EDX, 9, true, "APIC"},
+        {1, EDX, 28, true, "HTT"},
+        {7, EBX, 7, true, "SMEP"},
+        {7, EBX, 20, true, "SMAP"},
+        {7, EBX, 0, true, "FSGSBASE"},
+        {7, EBX, 4, false, "HLE"},
+        {7, EBX, 11, false, "RTM"},
+        {7, EBX, 5, false, "AVX2"},
+        {7, EBX, 16, false, "AVX512F"},
+        {7, ECX, 2, true, "UMIP"},
+        {0x80000001, EDX, 29, true, "long mode"},
         {0x80000001, EDX, 26, true, "1 GiB pages"},
         {0x80000001, EDX, 27, true, "RDTSCP"},
-        {0x80000001, ECX, 2, false, "SVM"},  {0xd, EAX, 2, false, "AVX state"},
+        {0x80000001, ECX, 2, false, "SVM"},
+        {0xd, EAX, 2, false, "AVX state"},
     };
 
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
@@ -64,14 +74,16 @@ static void test_osxsave(void)
     TAP_OK((leaf(1, 0, ECX) >> 27 & 1) == (leaf(1, 0, ECX) >> 26 & 1), "and follows CR4");
     v->cpu.cr4 = 0;
     if (leaf(1, 0, ECX) >> 26 & 1)
-        TAP_OK(leaf(0xd, 0, EBX) == 576 && leaf(0xd, 0, ECX) >= 576, "XSAVE area: legacy and header");
+        TAP_OK(leaf(0xd, 0, EBX) == 576 && leaf(0xd, 0, ECX) >= 576,
+               "XSAVE area: legacy and header");
 }
 
 static void test_topology(void)
 {
     for (unsigned i = 0; i < NR_VCPUS; i++) {
         v = d->vcpus[i];
-        TAP_OK(leaf(1, 0, EBX) >> 24 == 2 * i && leaf(0xb, 0, EDX) == 2 * i && leaf(0xb, 1, EDX) == 2 * i,
+        TAP_OK(leaf(1, 0, EBX) >> 24 == 2 * i && leaf(0xb, 0, EDX) == 2 * i &&
+                   leaf(0xb, 1, EDX) == 2 * i,
                "vCPU %u has APIC id %u in all leaves", i, 2 * i);
     }
     v = d->vcpus[0];
@@ -92,10 +104,13 @@ static void test_xen_leaves(void)
     memcpy(signature, &out[EBX], 12);
     TAP_OK(strcmp(signature, "XenVMMXenVMM") == 0 && out[EAX] == 0x40000005, "signature");
     TAP_OK(leaf(0x40000001, 0, EAX) == 0x40011, "version 4.17");
-    TAP_OK(leaf(0x40000002, 0, EAX) == 1 && leaf(0x40000002, 0, EBX) == 0x40000000, "hypercall page");
-    TAP_OK(leaf(0x40000003, 0, ECX) == hv_time_tsc_khz(d) && hv_time_tsc_khz(d) > 100000, "TSC frequency");
+    TAP_OK(leaf(0x40000002, 0, EAX) == 1 && leaf(0x40000002, 0, EBX) == 0x40000000,
+           "hypercall page");
+    TAP_OK(leaf(0x40000003, 0, ECX) == hv_time_tsc_khz(d) && hv_time_tsc_khz(d) > 100000,
+           "TSC frequency");
     v = d->vcpus[2];
-    TAP_OK((leaf(0x40000004, 0, EAX) & XEN_HVM_CPUID_VCPU_ID_PRESENT) && leaf(0x40000004, 0, EBX) == 2,
+    TAP_OK((leaf(0x40000004, 0, EAX) & XEN_HVM_CPUID_VCPU_ID_PRESENT) &&
+               leaf(0x40000004, 0, EBX) == 2,
            "vCPU id");
     TAP_OK(leaf(0x40000004, 0, ECX) == 7, "domain id");
     v = d->vcpus[0];
@@ -150,17 +165,19 @@ static void test_msr_values(void)
     };
 
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
-        TAP_OK(hv_msr_write(v, rows[i].msr, rows[i].value) == (rows[i].ok ? 0 : -EPERM), "WRMSR %s %s",
-               rows[i].what, rows[i].ok ? "works" : "is #GP");
+        TAP_OK(hv_msr_write(v, rows[i].msr, rows[i].value) == (rows[i].ok ? 0 : -EPERM),
+               "WRMSR %s %s", rows[i].what, rows[i].ok ? "works" : "is #GP");
 }
 
 static void test_efer(void)
 {
     v->cpu.cr0 = 0;
-    TAP_OK(hv_msr_write(v, 0xc0000080, 0x500) == 0 && v->cpu.efer == 0x100, "LMA cannot be written");
+    TAP_OK(hv_msr_write(v, 0xc0000080, 0x500) == 0 && v->cpu.efer == 0x100,
+           "LMA cannot be written");
     v->cpu.cr0 = HV_CR0_PE | HV_CR0_PG;
     v->cpu.efer = 0x500;
-    TAP_OK(hv_msr_write(v, 0xc0000080, 0) == -EPERM && v->cpu.efer == 0x500, "LME is fixed under paging");
+    TAP_OK(hv_msr_write(v, 0xc0000080, 0) == -EPERM && v->cpu.efer == 0x500,
+           "LME is fixed under paging");
     TAP_OK(hv_msr_write(v, 0xc0000080, 0x901) == 0 && v->cpu.efer == 0xd01, "other bits are not");
     v->cpu.cr0 = 0;
 }
@@ -172,7 +189,8 @@ static void test_storage(void)
     TAP_OK(hv_msr_write(v, 0x26f, 0x0101010101010101) == 0 && hv_msr_read(v, 0x26f, &value) == 0 &&
                value == 0x0101010101010101,
            "the last fixed MTRR");
-    TAP_OK(hv_msr_write(v, 0x20f, 0x800) == 0 && hv_msr_read(v, 0x20f, &value) == 0 && value == 0x800,
+    TAP_OK(hv_msr_write(v, 0x20f, 0x800) == 0 && hv_msr_read(v, 0x20f, &value) == 0 &&
+               value == 0x800,
            "the last variable MTRR");
     TAP_OK(hv_msr_read(v, 0x210, &value) == -EPERM, "and none above");
     TAP_OK(hv_msr_write(v, 0xc0000101, 0x1000) == 0 && v->cpu.seg[HV_GS].base == 0x1000, "GS base");
@@ -184,8 +202,10 @@ static void test_tsc(void)
 {
     uint64_t a = 0, b = 0;
 
-    TAP_OK(hv_msr_read(v, 0x10, &a) == 0 && hv_msr_read(v, 0x10, &b) == 0 && b > a, "the TSC counts");
-    TAP_OK(hv_msr_write(v, 0x10, a + (1ull << 50)) == 0 && hv_tsc_read(v) >> 50 == 1, "and can be set");
+    TAP_OK(hv_msr_read(v, 0x10, &a) == 0 && hv_msr_read(v, 0x10, &b) == 0 && b > a,
+           "the TSC counts");
+    TAP_OK(hv_msr_write(v, 0x10, a + (1ull << 50)) == 0 && hv_tsc_read(v) >> 50 == 1,
+           "and can be set");
     TAP_OK(hv_msr_read(v, 0x3b, &b) == 0 && b, "TSC_ADJUST tells of it");
     TAP_OK(hv_msr_write(v, 0x3b, 0) == 0 && hv_tsc_read(v) < a + (1ull << 49), "and undoes it");
 }
@@ -196,11 +216,13 @@ static void test_hypercall_page(void)
     uint32_t number;
 
     d->mem.max_pages = 16;
-    TAP_OK(hv_memory_populate(&d->mem, hv_gfn_of(0), 16) == 0 && hv_msr_write(v, 0x40000000, 0x5000) == 0,
+    TAP_OK(hv_memory_populate(&d->mem, hv_gfn_of(0), 16) == 0 &&
+               hv_msr_write(v, 0x40000000, 0x5000) == 0,
            "the hypercall page is filled");
     TAP_OK(hv_memory_read(&d->mem, hv_gpa_of(0x5000), page, sizeof(page)) == 0, "and read");
     memcpy(&number, page + 29 * 32 + 1, sizeof(number));
-    TAP_OK(page[29 * 32] == 0xb8 && number == 29 && page[29 * 32 + 8] == 0xc3, "entry 29: sched_op");
+    TAP_OK(page[29 * 32] == 0xb8 && number == 29 && page[29 * 32 + 8] == 0xc3,
+           "entry 29: sched_op");
     TAP_OK(page[23 * 32] == 0x0f && page[23 * 32 + 1] == 0x0b, "entry 23: iret is ud2");
 }
 

@@ -1,11 +1,11 @@
 /* The CPUID policy of a domain.
  *
- * One table: for each leaf which of the host's bits the guest may see, which bits are set whatever the host
- * has (the engines do paging, segmentation and system registers themselves, so those features do not
- * depend on the host), and a function for what depends on domain or vCPU. What the table does not name
- * reads as zero. The host is asked once, when the domain is made: CPUID is slow on a host that is itself a
- * virtual machine, and a domain keeps its policy when it moves.
- * Sources: Intel SDM volume 2 "CPUID", AMD APM volume 3 appendix E, xen/arch-x86/cpuid.h.
+ * One table: for each leaf which of the host's bits the guest may see, which bits are set whatever
+ * the host has (the engines do paging, segmentation and system registers themselves, so those
+ * features do not depend on the host), and a function for what depends on domain or vCPU. What the
+ * table does not name reads as zero. The host is asked once, when the domain is made: CPUID is slow
+ * on a host that is itself a virtual machine, and a domain keeps its policy when it moves. Sources:
+ * Intel SDM volume 2 "CPUID", AMD APM volume 3 appendix E, xen/arch-x86/cpuid.h.
  */
 #include "config.h"
 
@@ -43,7 +43,8 @@ enum { EAX, EBX, ECX, EDX };
      BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
      BIT(25) /* AES */ | BIT(26) /* XSAVE */ | BIT(30) /* RDRAND */)
 #define L1C_FORCED                                                                                 \
-    (BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(24) /* TSC deadline */ | BIT(31) /* hypervisor */)
+    (BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(24) /* TSC deadline */ |                      \
+     BIT(31) /* hypervisor */)
 #define L1C_OSXSAVE BIT(27)
 #define L1D_HOST                                                                                   \
     (BIT(0) /* FPU */ | BIT(4) /* TSC */ | BIT(8) /* CX8 */ | BIT(15) /* CMOV */ |                 \
@@ -63,8 +64,8 @@ enum { EAX, EBX, ECX, EDX };
 #define L7B_FORCED                                                                                 \
     (BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |                         \
      BIT(9) /* fast REP MOVSB */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */)
-#define L7C_FORCED          BIT(2) /* UMIP */
-#define L7D_FORCED          BIT(4) /* fast short REP MOV */
+#define L7C_FORCED            BIT(2) /* UMIP */
+#define L7D_FORCED            BIT(4) /* fast short REP MOV */
 #define L7D_ARCH_CAPABILITIES BIT(29)
 
 /* Leaf 0xd, sub-leaf 1. */
@@ -79,11 +80,11 @@ enum { EAX, EBX, ECX, EDX };
 #define E1D_AMD_COPY 0x0183f3ffu /* bits that AMD repeats from leaf 1 */
 #define E1D_AMD_HOST BIT(22)     /* MMX extensions, which are part of SSE */
 
-#define L6A_ARAT   BIT(2) /* the APIC timer never stops */
+#define L6A_ARAT      BIT(2) /* the APIC timer never stops */
 #define E7D_INVARIANT BIT(8)
 
-/* Not prone to branch type confusion (RETBleed), for the reason that ARCH_CAPABILITIES gives in msr.c. Linux asks
- * this bit of every vendor. */
+/* Not prone to branch type confusion (RETBleed), for the reason that ARCH_CAPABILITIES gives in
+ * msr.c. Linux asks this bit of every vendor. */
 #define E8B_FORCED BIT(29)
 
 typedef void adjust_fn(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4]);
@@ -97,8 +98,8 @@ struct leaf {
 };
 
 static adjust_fn vendor_leaf, feature_leaf, cache_leaf, features7_leaf, topology_leaf, xstate_leaf,
-    extended_max_leaf, extended_feature_leaf, power_leaf, address_leaf, frequency_leaf, xen_max_leaf,
-    xen_version_leaf, xen_msr_leaf, xen_time_leaf, xen_hvm_leaf;
+    extended_max_leaf, extended_feature_leaf, power_leaf, address_leaf, frequency_leaf,
+    xen_max_leaf, xen_version_leaf, xen_msr_leaf, xen_time_leaf, xen_hvm_leaf;
 
 /* clang-format off */
 static const struct leaf leaves[] = {

@@ -1,5 +1,5 @@
-/* For tests of what is above the engines: a domain whose engine executes no instructions but a function of
- * the test, which stands for the guest.
+/* For tests of what is above the engines: a domain whose engine executes no instructions but a
+ * function of the test, which stands for the guest.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
-/* Ports and memory-mapped registers: one table each. There are no PC devices: no PIC, PIT, RTC, keyboard
- * controller or PCI bus, and no ACPI registers (the FADT is hardware-reduced); those ports read as ones.
+/* Ports and memory-mapped registers: one table each. There are no PC devices: no PIC, PIT, RTC,
+ * keyboard controller or PCI bus, and no ACPI registers (the FADT is hardware-reduced); those ports
+ * read as ones.
  */
 #include "config.h"
 
@@ -9,7 +10,7 @@
 #include "hv/domain.h"
 #include "hv/machine/lapic.h"
 
-#define APIC_PAGE             0xfee00000u
+#define APIC_PAGE          0xfee00000u
 #define PORT_DEBUG_CONSOLE 0x00e9u
 
 /* ---------------------------------------------------------------- ports */
@@ -35,7 +36,8 @@ static void debug_console_write(struct hv_vcpu *v, unsigned offset, unsigned byt
 struct port_range {
     uint16_t first, last;
     uint32_t (*read)(struct hv_vcpu *v, unsigned offset, unsigned bytes); /* NULL: ones */
-    void (*write)(struct hv_vcpu *v, unsigned offset, unsigned bytes, uint32_t value); /* NULL: none */
+    void (*write)(struct hv_vcpu *v, unsigned offset, unsigned bytes,
+                  uint32_t value); /* NULL: none */
 };
 
 static const struct port_range port_ranges[] = {

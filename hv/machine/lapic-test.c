@@ -201,7 +201,8 @@ static void test_x2apic(void)
            "EOI takes 0 only");
     TAP_OK(hv_lapic_msr_write(v1, 0x83f, 0x77) == 0 && hv_lapic_pending(v1) == 0x77, "self IPI");
     TAP_OK(hv_lapic_msr_write(v1, 0x830, 0x44) == 0 && hv_lapic_pending(v0) == 0x44, "64-bit ICR");
-    TAP_OK(hv_lapic_msr_write(v1, 0x831, 0) == -EPERM && hv_lapic_msr_read(v1, 0x831, &value) == -EPERM,
+    TAP_OK(hv_lapic_msr_write(v1, 0x831, 0) == -EPERM &&
+               hv_lapic_msr_read(v1, 0x831, &value) == -EPERM,
            "there is no ICR2");
     TAP_OK(hv_lapic_msr_write(v1, 0x80f, 1u << 12) == -EPERM, "reserved bits");
     TAP_OK(hv_lapic_msr_write(v1, 0x1b, 0xfee00800) == -EPERM, "no way back to xAPIC directly");
@@ -216,7 +217,8 @@ static void test_x2apic(void)
 static void test_bad_offsets(void)
 {
     reset();
-    TAP_OK(rd(0x21) == 0 && rd(0x10) == 0 && rd(0x3f0) == 0 && rd(0xff0) == 0, "holes in the page read 0");
+    TAP_OK(rd(0x21) == 0 && rd(0x10) == 0 && rd(0x3f0) == 0 && rd(0xff0) == 0,
+           "holes in the page read 0");
     for (unsigned offset = 0; offset < HV_PAGE_SIZE; offset++)
         wr(offset, 0xffffffff);
     TAP_OK(true, "any write of any offset is survived");

@@ -1,9 +1,9 @@
 /* The local APIC: registers, interrupt acceptance, interprocessor interrupts, timer.
  *
- * Registers are kept as the page at 0xfee00000 shows them, one 32-bit value per 16 bytes; an x2APIC MSR is
- * the same register by number. IRR is the one thing that other threads write (atomically); all else
- * belongs to the vCPU's thread, or to whoever has it paused. One table says per register who may read and
- * write it, in which mode, and which bits can be set.
+ * Registers are kept as the page at 0xfee00000 shows them, one 32-bit value per 16 bytes; an x2APIC
+ * MSR is the same register by number. IRR is the one thing that other threads write (atomically);
+ * all else belongs to the vCPU's thread, or to whoever has it paused. One table says per register
+ * who may read and write it, in which mode, and which bits can be set.
  */
 #include "config.h"
 
@@ -26,10 +26,11 @@
 #define BASE_X2APIC  (1u << 10)
 #define BASE_ENABLE  (1u << 11)
 
-#define VERSION      0x14u
-#define LVT_LAST     5u /* timer, thermal, performance, LINT0, LINT1, error */
+#define VERSION  0x14u
+#define LVT_LAST 5u /* timer, thermal, performance, LINT0, LINT1, error */
 
 /* Registers by number: offset in the page / 16, MSR - 0x800. */
+/* clang-format off */
 enum {
     REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_APR = 0x09, REG_PPR = 0x0a,
     REG_EOI = 0x0b, REG_RRD = 0x0c, REG_LDR = 0x0d, REG_DFR = 0x0e, REG_SVR = 0x0f,
@@ -39,17 +40,18 @@ enum {
     REG_TIMER_INITIAL = 0x38, REG_TIMER_CURRENT = 0x39, REG_TIMER_DIVIDE = 0x3e,
     REG_SELF_IPI = 0x3f, NR_REGS = 0x40
 };
+/* clang-format on */
 
 #define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC       0x800u
 
-#define LVT_MASKED    (1u << 16)
-#define TIMER_MODE    (3u << 17)
-#define TIMER_ONESHOT  (0u << 17)
-#define TIMER_PERIODIC (1u << 17)
-#define TIMER_DEADLINE (2u << 17)
-#define SVR_ENABLE    (1u << 8)
+#define LVT_MASKED          (1u << 16)
+#define TIMER_MODE          (3u << 17)
+#define TIMER_ONESHOT       (0u << 17)
+#define TIMER_PERIODIC      (1u << 17)
+#define TIMER_DEADLINE      (2u << 17)
+#define SVR_ENABLE          (1u << 8)
 #define ESR_SEND_ILLEGAL    (1u << 5)
 #define ESR_RECEIVE_ILLEGAL (1u << 6)
 #define ESR_REGISTER        (1u << 7)
@@ -61,15 +63,21 @@ enum {
 #define ICR_SHORTHAND(icr) (((icr) >> 18) & 3)
 #define ICR_WRITABLE       0x000ccfffu
 
-enum delivery_mode { MODE_FIXED = 0, MODE_LOWEST = 1, MODE_SMI = 2, MODE_NMI = 4, MODE_INIT = 5,
-                     MODE_SIPI = 6 };
+enum delivery_mode {
+    MODE_FIXED = 0,
+    MODE_LOWEST = 1,
+    MODE_SMI = 2,
+    MODE_NMI = 4,
+    MODE_INIT = 5,
+    MODE_SIPI = 6
+};
 enum shorthand { TO_DESTINATION, TO_SELF, TO_ALL, TO_OTHERS };
 
 struct hv_lapic {
     _Atomic uint32_t irr[8];
     uint32_t isr[8];
-    uint32_t regs[NR_REGS]; /* all but ISR, IRR, TMR (always 0: edges only) */
-    uint64_t base;          /* IA32_APIC_BASE */
+    uint32_t regs[NR_REGS];    /* all but ISR, IRR, TMR (always 0: edges only) */
+    uint64_t base;             /* IA32_APIC_BASE */
     _Atomic uint32_t ldr, dfr; /* copies that senders read, with what mode this is in */
     _Atomic bool x2apic, enabled, accepts;
     uint32_t pending_errors; /* what the next write of ESR shows */
@@ -463,24 +471,25 @@ static void write_initial(struct hv_vcpu *v, uint32_t value)
 }
 
 enum register_flags {
-    R = 1u << 0,   /* readable */
-    W = 1u << 1,   /* writable */
-    X1 = 1u << 2,  /* exists as xAPIC register */
-    X2 = 1u << 3,  /* exists as x2APIC MSR */
-    X2R = 1u << 4, /* read-only there */
+    R = 1u << 0,    /* readable */
+    W = 1u << 1,    /* writable */
+    X1 = 1u << 2,   /* exists as xAPIC register */
+    X2 = 1u << 3,   /* exists as x2APIC MSR */
+    X2R = 1u << 4,  /* read-only there */
     ZERO = 1u << 5, /* as x2APIC MSR, only 0 may be written */
-    LVT = 1u << 6, /* stays masked while the APIC is software-disabled */
+    LVT = 1u << 6,  /* stays masked while the APIC is software-disabled */
 };
 
 struct lapic_register {
     uint32_t flags;
-    uint32_t writable; /* bits; others are reserved */
+    uint32_t writable;                                /* bits; others are reserved */
     void (*write)(struct hv_vcpu *v, uint32_t value); /* NULL: only kept */
 };
 
-#define BOTH (X1 | X2)
+#define BOTH    (X1 | X2)
 #define LVT_PIN 0x0001a7ffu /* vector, mode, polarity, trigger, mask */
 
+/* clang-format off */
 static const struct lapic_register registers[NR_REGS] = {
     [REG_ID] = {R | BOTH, 0, NULL},
     [REG_VERSION] = {R | BOTH, 0, NULL},
@@ -507,6 +516,7 @@ static const struct lapic_register registers[NR_REGS] = {
     [REG_TIMER_DIVIDE] = {R | W | BOTH, 0xb, timer_divide},
     [REG_SELF_IPI] = {W | X2, 0xff, write_self_ipi},
 };
+/* clang-format on */
 
 static uint32_t read_register(struct hv_vcpu *v, unsigned reg)
 {

@@ -11,8 +11,8 @@ void hv_lapic_reset(struct hv_vcpu *v);
 
 /* An edge interrupt arrives: sets the IRR bit and requests attention. Any thread. */
 void hv_lapic_set_irq(struct hv_vcpu *v, uint8_t vector);
-/* The same for the upcall vector of event channels, which waits in IRR also while the guest has not enabled the
- * APIC yet: an upcall is raised once and must not be lost. Xen does the same. */
+/* The same for the upcall vector of event channels, which waits in IRR also while the guest has not
+ * enabled the APIC yet: an upcall is raised once and must not be lost. Xen does the same. */
 void hv_lapic_set_upcall(struct hv_vcpu *v, uint8_t vector);
 
 /* The highest vector above the processor priority, or -1. vCPU thread. */

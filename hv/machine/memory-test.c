@@ -17,7 +17,8 @@ static void test_populate(struct hv_memory *mem)
 
     mem->max_pages = 10;
     TAP_OK(hv_memory_populate(mem, hv_gfn_of(4), 2) == 0, "two pages become RAM");
-    TAP_OK(mem->ram_pages == 2 && hv_memory_type(mem, hv_gfn_of(5)) == HV_PAGE_RAM, "and are counted");
+    TAP_OK(mem->ram_pages == 2 && hv_memory_type(mem, hv_gfn_of(5)) == HV_PAGE_RAM,
+           "and are counted");
     TAP_OK(hv_memory_write(mem, hv_gpa_of(0x5000), &word, 4) == 0, "RAM is written");
     TAP_OK(hv_memory_populate(mem, hv_gfn_of(2), 8) == 0 && mem->ram_pages == 8,
            "a range around them becomes RAM");
@@ -37,7 +38,8 @@ static void test_release(struct hv_memory *mem)
 {
     uint32_t word = 1;
 
-    TAP_OK(hv_memory_release(mem, hv_gfn_of(5), 1) == 0 && mem->ram_pages == 7, "a page is given back");
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(5), 1) == 0 && mem->ram_pages == 7,
+           "a page is given back");
     TAP_OK(hv_memory_read(mem, hv_gpa_of(0x5000), &word, 4) == -EFAULT && word == 1,
            "and is not readable, the buffer unchanged");
     TAP_OK(hv_memory_release(mem, hv_gfn_of(4), 2) == -EINVAL && mem->ram_pages == 7,
@@ -90,10 +92,13 @@ static void test_shared(struct hv_memory *mem)
                hv_memory_map_shared(mem, hv_gfn_of(11), second, true) == 0,
            "are mapped");
     page[17] = 'x';
-    TAP_OK(hv_memory_read(mem, hv_gpa_of(0xa011), &byte, 1) == 0 && byte == 'x', "the guest sees ours");
+    TAP_OK(hv_memory_read(mem, hv_gpa_of(0xa011), &byte, 1) == 0 && byte == 'x',
+           "the guest sees ours");
     byte = 'y';
-    TAP_OK(hv_memory_write(mem, hv_gpa_of(0xb003), &byte, 1) == 0 && other[3] == 'y', "we see the guest's");
-    TAP_OK(hv_memory_populate(mem, hv_gfn_of(10), 1) == -EINVAL, "RAM does not replace a shared page");
+    TAP_OK(hv_memory_write(mem, hv_gpa_of(0xb003), &byte, 1) == 0 && other[3] == 'y',
+           "we see the guest's");
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(10), 1) == -EINVAL,
+           "RAM does not replace a shared page");
     TAP_OK(hv_memory_map_shared(mem, hv_gfn_of(20), 99, true) == -EINVAL, "no such shared page");
     test_at(mem);
     TAP_OK(hv_memory_map_shared(mem, hv_gfn_of(9), first, true) == 0 && mem->ram_pages == 7,
@@ -119,7 +124,8 @@ static void test_shared_limit(struct hv_memory *mem)
     memset(page, 1, HV_PAGE_SIZE);
 }
 
-/* Under a limit on address space (which AddressSanitizer cannot live with) the reservation shrinks. */
+/* Under a limit on address space (which AddressSanitizer cannot live with) the reservation shrinks.
+ */
 static void test_limited(void)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -131,7 +137,8 @@ static void test_limited(void)
     getrlimit(RLIMIT_AS, &old);
     limit = (struct rlimit){.rlim_cur = 20ull << 30, .rlim_max = old.rlim_max};
     setrlimit(RLIMIT_AS, &limit);
-    if (TAP_OK(hv_memory_init(&mem) == 0 && mem.nr_gfns < TOP >> HV_PAGE_SHIFT, "a small reservation")) {
+    if (TAP_OK(hv_memory_init(&mem) == 0 && mem.nr_gfns < TOP >> HV_PAGE_SHIFT,
+               "a small reservation")) {
         mem.max_pages = 1;
         TAP_OK(hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns), 1) == -EINVAL &&
                    hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns - 1), 1) == 0,

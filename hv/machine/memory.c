@@ -1,10 +1,10 @@
 /* Guest physical memory: one reservation of host addresses, one type byte per page.
  *
- * Whether a guest may touch a page is decided by its type byte alone. Host protections only ever go from
- * "none" to "read and write": a page that was given back, or a shared page that was unmapped, stays
- * readable and writable for the host (as fresh anonymous memory), so that a backend or an engine on
- * another thread that looked at the type a moment ago never faults. This also keeps the number of host
- * mappings independent of how the guest scatters its balloon.
+ * Whether a guest may touch a page is decided by its type byte alone. Host protections only ever go
+ * from "none" to "read and write": a page that was given back, or a shared page that was unmapped,
+ * stays readable and writable for the host (as fresh anonymous memory), so that a backend or an
+ * engine on another thread that looked at the type a moment ago never faults. This also keeps the
+ * number of host mappings independent of how the guest scatters its balloon.
  */
 #include "config.h"
 
@@ -34,8 +34,8 @@ static void *reserve(size_t bytes, int prot)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Takes all of the guest physical address space, or under a limit on address space the largest power of
- * two that fits; what lies beyond is a hole that cannot be populated. */
+/* Takes all of the guest physical address space, or under a limit on address space the largest
+ * power of two that fits; what lies beyond is a hole that cannot be populated. */
 static int reserve_guest(struct hv_memory *mem)
 {
     for (unsigned bits = HV_GPA_BITS; bits >= MIN_GPA_BITS; bits--) {
@@ -214,8 +214,8 @@ static bool allows(enum hv_page_type type, bool write)
     return false;
 }
 
-/* Cached code of the pages becomes stale. Before the caller's store, which is right for device DMA: a guest that
- * executes what is being written is not promised either version. */
+/* Cached code of the pages becomes stale. Before the caller's store, which is right for device DMA:
+ * a guest that executes what is being written is not promised either version. */
 static void report_write(struct hv_memory *mem, hv_gpa gpa, size_t bytes)
 {
     while (mem->code && bytes) {

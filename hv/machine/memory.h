@@ -1,13 +1,13 @@
 /* Guest physical memory.
  *
- * One contiguous range of host addresses stands for the whole guest physical address space, so a gpa
- * becomes a host pointer by one addition. What is really there is told by one type byte per page.
- * RAM is anonymous memory in that range. Pages that the hypervisor shares with the guest (shared_info,
- * grant frames) live in a small memory file and are mapped into the range where the guest asks for
- * them, and a second time at an address that the hypervisor keeps.
+ * One contiguous range of host addresses stands for the whole guest physical address space, so a
+ * gpa becomes a host pointer by one addition. What is really there is told by one type byte per
+ * page. RAM is anonymous memory in that range. Pages that the hypervisor shares with the guest
+ * (shared_info, grant frames) live in a small memory file and are mapped into the range where the
+ * guest asks for them, and a second time at an address that the hypervisor keeps.
  *
- * What changes the map (populate, release, alloc, map, unmap) is called with domain->lock held or before
- * any vCPU runs; what only looks needs no lock.
+ * What changes the map (populate, release, alloc, map, unmap) is called with domain->lock held or
+ * before any vCPU runs; what only looks needs no lock.
  */
 #pragma once
 
@@ -15,9 +15,9 @@
 
 struct hv_codemap;
 
-#define HV_GPA_BITS       40 /* what CPUID 0x80000008 reports, and the size of the reservation */
-#define HV_MMIO_HOLE_START 0xc0000000u /* RAM below, then at 4 GiB again */
-#define HV_MMIO_HOLE_END   0x100000000u
+#define HV_GPA_BITS          40 /* what CPUID 0x80000008 reports, and the size of the reservation */
+#define HV_MMIO_HOLE_START   0xc0000000u /* RAM below, then at 4 GiB again */
+#define HV_MMIO_HOLE_END     0x100000000u
 #define HV_MEMORY_MAX_SHARED 4096u /* pages of the hypervisor that a domain can have */
 
 enum hv_page_type {
@@ -28,16 +28,17 @@ enum hv_page_type {
 };
 
 struct hv_memory {
-    uint8_t *base;  /* host address of gpa 0; immutable */
-    uint8_t *types; /* enum hv_page_type by gfn; written under domain->lock, read atomically */
+    uint8_t *base;    /* host address of gpa 0; immutable */
+    uint8_t *types;   /* enum hv_page_type by gfn; written under domain->lock, read atomically */
     uint64_t nr_gfns; /* pages that the reservation holds, holes beyond; immutable */
-    int shared_fd;  /* memory file of the shared pages */
-    uint8_t *shared_base; /* host address of shared page 0; immutable */
+    int shared_fd;    /* memory file of the shared pages */
+    uint8_t *shared_base;  /* host address of shared page 0; immutable */
     uint64_t shared_pages; /* pages of it in use; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
-    struct hv_codemap *code; /* pages with cached code (hv/x86/codemap.h), NULL for an engine without;
-                                whoever writes to guest memory reports it there; set before vCPUs run */
+    /* Pages with cached code (hv/x86/codemap.h), NULL for an engine without; whoever writes to
+     * guest memory reports it there; set before vCPUs run. */
+    struct hv_codemap *code;
 };
 
 static inline enum hv_page_type hv_memory_type(const struct hv_memory *mem, hv_gfn gfn)
@@ -63,15 +64,16 @@ int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUST
  * *@page is its lasting host address. -ENOSPC when there are HV_MEMORY_MAX_SHARED. */
 int hv_memory_alloc_shared(struct hv_memory *mem, uint64_t *index, void **page) HV_MUST_CHECK;
 
-/* Maps shared page @index at @gfn in place of what is there (RAM there is given back), or unmaps the
- * shared page at @gfn. The caller flushes TLBs. */
-int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool writable) HV_MUST_CHECK;
+/* Maps shared page @index at @gfn in place of what is there (RAM there is given back), or unmaps
+ * the shared page at @gfn. The caller flushes TLBs. */
+int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index,
+                         bool writable) HV_MUST_CHECK;
 int hv_memory_unmap_shared(struct hv_memory *mem, hv_gfn gfn) HV_MUST_CHECK;
 
-/* The one place that turns guest physical addresses into host memory: @bytes (1 or more) from @gpa, all of it in
- * pages that the guest may access so (@write), or NULL. Contents may change at any moment: copy,
- * check the copy, use the copy. The pointer is good while the caller is inside one operation: pages are
- * only taken away with every vCPU stopped or flushed. */
+/* The one place that turns guest physical addresses into host memory: @bytes (1 or more) from @gpa,
+ * all of it in pages that the guest may access so (@write), or NULL. Contents may change at any
+ * moment: copy, check the copy, use the copy. The pointer is good while the caller is inside one
+ * operation: pages are only taken away with every vCPU stopped or flushed. */
 void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write) HV_MUST_CHECK;
 
 /* Copies between host memory and guest physical memory. 0 or -EFAULT (nothing copied). */

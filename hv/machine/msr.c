@@ -1,9 +1,9 @@
 /* Model specific registers: one table.
  *
- * A row covers one MSR or a range. Most are a field of struct hv_cpu or struct hv_msrs with a check on
- * what may be written; the rest have functions. An MSR without a row, or a row whose vendor is not the
- * domain's, is #GP as on hardware.
- * Sources: Intel SDM volume 4, AMD APM volume 2 appendix A, xen/arch-x86/cpuid.h (hypercall page).
+ * A row covers one MSR or a range. Most are a field of struct hv_cpu or struct hv_msrs with a check
+ * on what may be written; the rest have functions. An MSR without a row, or a row whose vendor is
+ * not the domain's, is #GP as on hardware. Sources: Intel SDM volume 4, AMD APM volume 2 appendix
+ * A, xen/arch-x86/cpuid.h (hypercall page).
  */
 #include "config.h"
 
@@ -22,17 +22,17 @@
 #include "hv/machine/machine.h"
 #include "hv/machine/time.h"
 
-#define MTRR_TYPE_WB 6u
-#define MTRR_ENABLE  (1u << 11)
-#define MTRR_CAP     (HV_MTRR_VARIABLE | 1u << 8 /* fixed ranges */ | 1u << 10 /* write combining */)
+#define MTRR_TYPE_WB  6u
+#define MTRR_ENABLE   (1u << 11)
+#define MTRR_CAP      (HV_MTRR_VARIABLE | 1u << 8 /* fixed ranges */ | 1u << 10 /* write combining */)
 #define GPA_BITS_MASK ((1ull << HV_GPA_BITS) - 1)
 
 #define EFER_WRITABLE (HV_EFER_SCE | HV_EFER_LME | HV_EFER_NXE)
 
-/* What IA32_ARCH_CAPABILITIES says the processor is not prone to. The guest's page protection is the
- * engine's work, not the host's page tables, and the guest has no VERW or L1D flush that would reach the host's
- * buffers, so it has nothing to gain from working around these: RDCL, L1D flush at VM entry, MDS, page
- * size change machine check, TAA, and the MMIO stale data family. */
+/* What IA32_ARCH_CAPABILITIES says the processor is not prone to. The guest's page protection is
+ * the engine's work, not the host's page tables, and the guest has no VERW or L1D flush that would
+ * reach the host's buffers, so it has nothing to gain from working around these: RDCL, L1D flush at
+ * VM entry, MDS, page size change machine check, TAA, and the MMIO stale data family. */
 #define ARCH_CAPABILITIES                                                                          \
     (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 | 1ull << 14 |         \
      1ull << 15)
@@ -186,8 +186,8 @@ static int write_mtrr_variable(struct hv_vcpu *v, uint32_t msr, uint64_t value)
 static int read_microcode(struct hv_vcpu *v, uint32_t msr, uint64_t *value)
 {
     (void)msr;
-    *value = hv_cpuid_vendor(v->domain) == HV_VENDOR_AMD ? MICROCODE_REVISION >> 32
-                                                         : MICROCODE_REVISION;
+    *value =
+        hv_cpuid_vendor(v->domain) == HV_VENDOR_AMD ? MICROCODE_REVISION >> 32 : MICROCODE_REVISION;
     return 0;
 }
 
@@ -236,7 +236,8 @@ static const struct msr_row rows[] = {
     {ONE(0x00000010), .read = read_tsc, .write = write_tsc},
     {ONE(0x00000017), .vendor = INTEL}, /* PLATFORM_ID */
     {ONE(0x0000001b), LAPIC},           /* APIC_BASE */
-    {ONE(0x0000003a), .vendor = INTEL, .constant = 1}, /* FEATURE_CONTROL: locked, nothing enabled */
+    {ONE(0x0000003a), .vendor = INTEL,
+     .constant = 1}, /* FEATURE_CONTROL: locked, nothing enabled */
     {ONE(0x0000003b), MSRS(tsc_adjust), .write = write_tsc_adjust},
     {ONE(0x00000079), .vendor = INTEL, .ignore_writes = true}, /* BIOS_UPDT_TRIG */
     {ONE(0x0000008b), .read = read_microcode, .ignore_writes = true},
@@ -249,7 +250,8 @@ static const struct msr_row rows[] = {
     {ONE(0x00000176), CPU(sysenter_eip), .check = canonical},
     {ONE(0x00000179)}, /* MCG_CAP: no banks */
     {ONE(0x0000017a), MSRS(mcg_status), .check = zero},
-    {ONE(0x000001d9), .check = zero, .ignore_writes = true}, /* DEBUGCTL: no branch traps or records */
+    {ONE(0x000001d9), .check = zero,
+     .ignore_writes = true}, /* DEBUGCTL: no branch traps or records */
     {ONE(0x000001a0), .vendor = INTEL, CPU(misc_enable)},
     {.first = 0x00000200, .last = 0x0000020f, MSRS(mtrr_variable), .write = write_mtrr_variable},
     {ONE(0x00000250), MSRS(mtrr_fixed[0]), .check = mtrr_fixed},
@@ -276,9 +278,13 @@ static const struct msr_row rows[] = {
     {ONE(0xc0010020), .vendor = AMD, .ignore_writes = true}, /* PATCH_LOADER */
     {ONE(0xc0010055), .vendor = AMD, .ignore_writes = true}, /* INT_PENDING */
     {ONE(0xc0010058), .vendor = AMD, .ignore_writes = true}, /* MMIO_CONF_BASE */
-    {ONE(0xc0010114), .vendor = AMD, .constant = 1u << 4, .ignore_writes = true}, /* VM_CR: no SVM */
+    {ONE(0xc0010114), .vendor = AMD, .constant = 1u << 4,
+     .ignore_writes = true}, /* VM_CR: no SVM */
     {.first = 0xc0010140, .last = 0xc0010141, .vendor = AMD, .ignore_writes = true}, /* OSVW */
-    {.first = 0xc0011020, .last = 0xc0011022, .vendor = AMD, .ignore_writes = true}, /* LS, IC, DC_CFG */
+    {.first = 0xc0011020,
+     .last = 0xc0011022,
+     .vendor = AMD,
+     .ignore_writes = true}, /* LS, IC, DC_CFG */
     {ONE(0xc0011029), .vendor = AMD, MSRS(amd_de_cfg)},
     {ONE(0xc001102a), .vendor = AMD, .ignore_writes = true}, /* BU_CFG2 */
 };

@@ -1,4 +1,5 @@
-/* The MSRs that are plain storage: those that no other part of the machine or struct hv_cpu holds. */
+/* The MSRs that are plain storage: those that no other part of the machine or struct hv_cpu holds.
+ */
 #pragma once
 
 #include "hv/domain.h"

@@ -1,11 +1,12 @@
 /* Time of the domain.
  *
- * System time is computed from the host's TSC with the very multiplier that the guest is given, so host
- * and guest always agree on it to the nanosecond, whatever small error the measured frequency has; only
- * when the host sleeps is it turned into CLOCK_MONOTONIC, by the difference to now.
+ * System time is computed from the host's TSC with the very multiplier that the guest is given, so
+ * host and guest always agree on it to the nanosecond, whatever small error the measured frequency
+ * has; only when the host sleeps is it turned into CLOCK_MONOTONIC, by the difference to now.
  *
- * The frequency is measured against CLOCK_MONOTONIC_RAW, from the creation of the domain to the start of its
- * vCPUs: a kernel is loaded in between, so usually nobody waits for it. Until then a short measurement does.
+ * The frequency is measured against CLOCK_MONOTONIC_RAW, from the creation of the domain to the
+ * start of its vCPUs: a kernel is loaded in between, so usually nobody waits for it. Until then a
+ * short measurement does.
  */
 #include "config.h"
 
@@ -33,7 +34,7 @@ struct hv_time {
     struct sample start; /* immutable: system time 0, guest TSC 0 */
     bool stable;         /* immutable: the TSC is invariant */
 
-    uint64_t hz; /* this and the rest immutable once a vCPU runs */
+    uint64_t hz;  /* this and the rest immutable once a vCPU runs */
     uint32_t mul; /* ns = ((ticks << shift) * mul) >> 32, a negative shift being to the right */
     int8_t shift;
 };
@@ -46,7 +47,8 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* Reads both clocks at one moment: the best of several tries, in case this thread is interrupted. */
+/* Reads both clocks at one moment: the best of several tries, in case this thread is interrupted.
+ */
 static struct sample take_sample(void)
 {
     struct sample best = {0};
@@ -97,7 +99,8 @@ static uint64_t measure_hz(const struct sample *from, const struct sample *to)
     return (uint64_t)(((unsigned __int128)(to->tsc - from->tsc) * NS_PER_S + ns / 2) / ns);
 }
 
-/* Waits until at least @window_ns have passed since the start, then measures over all of that time. */
+/* Waits until at least @window_ns have passed since the start, then measures over all of that time.
+ */
 static void measure(struct hv_time *time, uint64_t window_ns)
 {
     uint64_t passed = clock_ns(CLOCK_MONOTONIC_RAW) - time->start.raw_ns;

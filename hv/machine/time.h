@@ -6,8 +6,8 @@
 
 int hv_time_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_time_fini(struct hv_domain *d);
-/* Ends the measurement of the TSC's frequency (after which it does not change any more). Before vCPUs run;
- * blocks for up to 20 ms, less what has passed since hv_time_init. */
+/* Ends the measurement of the TSC's frequency (after which it does not change any more). Before
+ * vCPUs run; blocks for up to 20 ms, less what has passed since hv_time_init. */
 void hv_time_settle(struct hv_domain *d);
 
 /* Xen's system time of the domain. Any thread. */
@@ -25,8 +25,9 @@ uint64_t hv_time_initial_tsc_offset(const struct hv_domain *d);
 /* The system time at which the TSC of @v is @guest_tsc (0 if that was before the domain). */
 uint64_t hv_time_tsc_to_system_ns(struct hv_vcpu *v, uint64_t guest_tsc);
 
-/* Fills @info (a guest's page: version protocol included) so that the guest's TSC gives system time. The
- * host's TSC is invariant and common to all CPUs, so this is done once, when the guest changes its TSC, and after a resume only. */
+/* Fills @info (a guest's page: version protocol included) so that the guest's TSC gives system
+ * time. The host's TSC is invariant and common to all CPUs, so this is done once, when the guest
+ * changes its TSC, and after a resume only. */
 void hv_time_fill_vcpu(struct hv_vcpu *v, struct vcpu_time_info *info);
 /* Fills the wall clock of shared_info. */
 void hv_time_fill_wallclock(struct hv_domain *d);

@@ -1,5 +1,5 @@
-/* The vCPU thread: pausing, flushing, HLT, timers, interrupts, INIT and SIPI, shutdown. The guest is a
- * function of this test. */
+/* The vCPU thread: pausing, flushing, HLT, timers, interrupts, INIT and SIPI, shutdown. The guest
+ * is a function of this test. */
 #include "config.h"
 
 #include "hv/machine/vcpu.h"
@@ -14,9 +14,9 @@
 #include "hv/machine/time.h"
 #include "hv/tap.h"
 
-#define NR_VCPUS 3
+#define NR_VCPUS     3
 #define TIMER_VECTOR 0x40
-#define PATIENCE_MS 5000u
+#define PATIENCE_MS  5000u
 
 static struct hv_domain *d;
 static struct hv_loop *loop;
@@ -189,7 +189,8 @@ static void test_pause(void)
 {
     start(spin, 2);
     TAP_OK(goes_on(0) && goes_on(1) && stands(2), "vCPUs that are online run, others do not");
-    TAP_OK(hv_vcpu_cpu_time_ns(d->vcpus[0]) > 0 && hv_vcpu_is_running(d->vcpus[0]), "and use CPU time");
+    TAP_OK(hv_vcpu_cpu_time_ns(d->vcpus[0]) > 0 && hv_vcpu_is_running(d->vcpus[0]),
+           "and use CPU time");
     hv_vcpu_pause(d->vcpus[0]);
     hv_vcpu_pause(d->vcpus[0]);
     TAP_OK(stands(0) && goes_on(1), "one is paused");
@@ -222,14 +223,16 @@ static void test_flush(void)
     TAP_OK(true, "a flush does not wait for paused vCPUs");
     before = atomic_load(&fake_of(d->vcpus[1])->flushes);
     hv_domain_unpause(d);
-    TAP_OK(SOON(atomic_load(&fake_of(d->vcpus[1])->flushes) > before), "which flush before they run");
+    TAP_OK(SOON(atomic_load(&fake_of(d->vcpus[1])->flushes) > before),
+           "which flush before they run");
     hv_vcpu_set_online(d->vcpus[2], true);
     for (unsigned i = 0; i < NR_VCPUS; i++)
         set_guest(i, flush_all);
     sleep_ms(100);
     hv_domain_pause(d);
     hv_domain_unpause(d);
-    TAP_OK(goes_on(0) && goes_on(1) && goes_on(2), "all vCPUs flush at once, and are paused meanwhile");
+    TAP_OK(goes_on(0) && goes_on(1) && goes_on(2),
+           "all vCPUs flush at once, and are paused meanwhile");
     finish();
 }
 
@@ -240,7 +243,8 @@ static void test_halt(void)
     set_guest(0, serve); /* leaves a request to pause behind, which must not hide the interrupt */
     hv_lapic_mmio_write(d->vcpus[0], 0xf0, 0x1ff);
     hv_lapic_set_irq(d->vcpus[0], 0x50);
-    TAP_OK(SOON(injected(0, 0x50) == 1) && SOON(hv_vcpu_is_blocked(d->vcpus[0])), "an interrupt ends it");
+    TAP_OK(SOON(injected(0, 0x50) == 1) && SOON(hv_vcpu_is_blocked(d->vcpus[0])),
+           "an interrupt ends it");
     hv_vcpu_pause(d->vcpus[0]);
     hv_lapic_set_irq(d->vcpus[0], 0x51);
     hv_vcpu_send_nmi(d->vcpus[0]);
@@ -253,7 +257,8 @@ static void test_halt(void)
     TAP_OK(atomic_load(&d->shutdown_code) == -1, "the other one goes on");
     atomic_store(&fake_of(d->vcpus[1])->guest, halt_closed);
     hv_vcpu_send_nmi(d->vcpus[1]);
-    TAP_OK(SOON(atomic_load(&d->shutdown_code) == SHUTDOWN_poweroff), "with the last one the domain ends");
+    TAP_OK(SOON(atomic_load(&d->shutdown_code) == SHUTDOWN_poweroff),
+           "with the last one the domain ends");
     finish();
 }
 
@@ -303,17 +308,20 @@ static void test_startup(void)
     hv_vcpu_send_sipi(ap, 0x9a);
     TAP_OK(goes_on(1), "SIPI starts a vCPU");
     hv_vcpu_pause(ap);
-    TAP_OK(ap->cpu.seg[HV_CS].base == 0x9a000 && ap->cpu.seg[HV_CS].selector == 0x9a00 && ap->cpu.rip == 0,
+    TAP_OK(ap->cpu.seg[HV_CS].base == 0x9a000 && ap->cpu.seg[HV_CS].selector == 0x9a00 &&
+               ap->cpu.rip == 0,
            "in real mode at its vector");
     ap->cpu.gpr[HV_RBX] = 5;
     hv_vcpu_unpause(ap);
     hv_vcpu_send_sipi(ap, 0x10);
     sleep_ms(10);
     hv_vcpu_pause(ap);
-    TAP_OK(ap->cpu.gpr[HV_RBX] == 5 && ap->cpu.seg[HV_CS].base == 0x9a000, "a running one ignores SIPI");
+    TAP_OK(ap->cpu.gpr[HV_RBX] == 5 && ap->cpu.seg[HV_CS].base == 0x9a000,
+           "a running one ignores SIPI");
     hv_vcpu_unpause(ap);
     hv_vcpu_send_init(ap);
-    TAP_OK(SOON(!hv_vcpu_is_online(ap)) && stands(1) && ap->cpu.gpr[HV_RBX] == 0, "INIT stops and resets");
+    TAP_OK(SOON(!hv_vcpu_is_online(ap)) && stands(1) && ap->cpu.gpr[HV_RBX] == 0,
+           "INIT stops and resets");
     hv_vcpu_send_sipi(ap, 0x20);
     TAP_OK(goes_on(1), "and it starts again");
     hv_vcpu_set_online(ap, false);
@@ -334,7 +342,8 @@ static void test_shutdown(void)
     TAP_OK(atomic_load(&d->shutdown_code) == SHUTDOWN_reboot, "the first reason counts");
     finish();
     start(unsupported, 1);
-    TAP_OK(SOON(atomic_load(&d->shutdown_code) == SHUTDOWN_crash), "what cannot be executed is a crash");
+    TAP_OK(SOON(atomic_load(&d->shutdown_code) == SHUTDOWN_crash),
+           "what cannot be executed is a crash");
     finish();
 }
 

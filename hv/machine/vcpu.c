@@ -1,16 +1,16 @@
 /* The vCPU thread.
  *
- * A thread is always in one of three places. STOPPED: it sleeps in wait_turn and touches nothing of the
- * vCPU. RUNNING: it owns the vCPU. QUIESCENT: it waits inside hv_domain_flush for other vCPUs; it still
- * owns the vCPU, but will not execute a guest instruction before it has looked at vcpu->attention. Who
- * pauses a vCPU waits for STOPPED; who flushes is also content with QUIESCENT, so that two vCPUs that flush
- * at once do not wait for each other.
+ * A thread is always in one of three places. STOPPED: it sleeps in wait_turn and touches nothing of
+ * the vCPU. RUNNING: it owns the vCPU. QUIESCENT: it waits inside hv_domain_flush for other vCPUs;
+ * it still owns the vCPU, but will not execute a guest instruction before it has looked at
+ * vcpu->attention. Who pauses a vCPU waits for STOPPED; who flushes is also content with QUIESCENT,
+ * so that two vCPUs that flush at once do not wait for each other.
  *
- * Waking up: hv_vcpu_request sets attention, then looks at run->sleeping; the thread sets sleeping, then
- * looks at attention. Both are sequentially consistent, so one of the two sees the other.
+ * Waking up: hv_vcpu_request sets attention, then looks at run->sleeping; the thread sets sleeping,
+ * then looks at attention. Both are sequentially consistent, so one of the two sees the other.
  *
- * Timers: a thread that sleeps waits until the next deadline by itself. While it runs guest code, a timer of
- * the event loop requests HV_ATTN_TIMER.
+ * Timers: a thread that sleeps waits until the next deadline by itself. While it runs guest code, a
+ * timer of the event loop requests HV_ATTN_TIMER.
  */
 #include "config.h"
 
@@ -39,7 +39,7 @@
 enum place { STOPPED, RUNNING, QUIESCENT };
 
 struct hv_vcpu_run {
-    pthread_t thread;   /* main thread; immutable while started */
+    pthread_t thread; /* main thread; immutable while started */
     clockid_t cpu_clock;
     _Atomic bool started;
 
@@ -56,7 +56,7 @@ struct hv_vcpu_run {
 
     _Atomic bool online;
     _Atomic bool sleeping;
-    _Atomic bool idle; /* in HLT or blocked */
+    _Atomic bool idle;         /* in HLT or blocked */
     _Atomic unsigned last_cpu; /* host CPU on which guest code ran last */
 
     /* The vCPU thread's. */
@@ -273,8 +273,9 @@ static uint64_t next_deadline_ns(struct hv_vcpu *v)
     return earlier(hv_lapic_deadline_ns(v), hv_vcpu_xen_deadline_ns(v));
 }
 
-/* A deadline in system time becomes a slightly different CLOCK_MONOTONIC time at each look: a timer that is a
- * little early (it is then set again) or hardly late will do, and saves a system call per run(). */
+/* A deadline in system time becomes a slightly different CLOCK_MONOTONIC time at each look: a timer
+ * that is a little early (it is then set again) or hardly late will do, and saves a system call per
+ * run(). */
 static bool is_near(uint64_t armed_ns, uint64_t deadline_ns)
 {
     if (!armed_ns || !deadline_ns)
@@ -355,7 +356,8 @@ static void set_runstate(struct hv_vcpu *v, int runstate)
     hv_vcpu_xen_set_runstate(v, runstate);
 }
 
-/* Waits until the vCPU may run or has something to attend to; it is then RUNNING. False at the end. */
+/* Waits until the vCPU may run or has something to attend to; it is then RUNNING. False at the end.
+ */
 static bool wait_turn(struct hv_vcpu *v)
 {
     struct hv_vcpu_run *run = v->run;
@@ -366,7 +368,8 @@ static bool wait_turn(struct hv_vcpu *v)
         bool paused = run->pause_count != 0;
         uint64_t deadline_ns;
 
-        /* Parts with locks of their own are asked without ours; what changes now wakes us at once. */
+        /* Parts with locks of their own are asked without ours; what changes now wakes us at once.
+         */
         pthread_mutex_unlock(&run->lock);
         set_runstate(v, resting_runstate(v));
         arm_timer(v, 0);
@@ -450,7 +453,8 @@ static int pending_vector(struct hv_vcpu *v, bool *from_lapic)
     return vector < 0 ? hv_lapic_pending(v) : vector;
 }
 
-/* Gives the vCPU the interrupt it can take now; asks the engine to say when it can take the rest. */
+/* Gives the vCPU the interrupt it can take now; asks the engine to say when it can take the rest.
+ */
 static void deliver(struct hv_vcpu *v)
 {
     bool from_lapic;
@@ -534,7 +538,7 @@ static void *hv_vcpu_main(void *opaque)
 
     snprintf(name, sizeof(name), "vcpu%u", v->id);
     pthread_setname_np(pthread_self(), name); /* of another thread it would open a file in /proc */
-    prctl(PR_SET_TIMERSLACK, 1ul); /* the default adds 50 us to every HLT */
+    prctl(PR_SET_TIMERSLACK, 1ul);            /* the default adds 50 us to every HLT */
     while (wait_turn(v)) {
         uint32_t attention = atomic_fetch_and(&v->attention, HV_ATTN_EXIT);
 

@@ -11,13 +11,15 @@ void hv_vcpu_free(struct hv_vcpu *v); /* its thread is joined */
 void hv_vcpu_reset_state(struct hv_vcpu *v, bool init);
 
 /* Starts the threads of all vCPUs: each was paused once when it was made, so they wait for
- * hv_domain_unpause. vCPU 0 is online, the others wait for SIPI or hv_vcpu_set_online. 0 or negative errno. */
+ * hv_domain_unpause. vCPU 0 is online, the others wait for SIPI or hv_vcpu_set_online. 0 or
+ * negative errno. */
 int hv_vcpus_start(struct hv_domain *d) HV_MUST_CHECK;
 /* Ends all threads. Main thread. */
 void hv_vcpus_join(struct hv_domain *d);
 
-/* Sets bits of enum hv_attention and makes the vCPU look at them, out of HLT too. Any thread. Who changes
- * a deadline (hv_lapic_deadline_ns, hv_vcpu_xen_deadline_ns) requests HV_ATTN_TIMER, so that it is looked at anew. */
+/* Sets bits of enum hv_attention and makes the vCPU look at them, out of HLT too. Any thread. Who
+ * changes a deadline (hv_lapic_deadline_ns, hv_vcpu_xen_deadline_ns) requests HV_ATTN_TIMER, so
+ * that it is looked at anew. */
 void hv_vcpu_request(struct hv_vcpu *v, uint32_t attention);
 
 /* Nested pause of one vCPU; hv_vcpu_pause returns when it is outside run() (at once when called on
@@ -30,20 +32,20 @@ void hv_domain_unpause(struct hv_domain *d);
 
 /* Brings a vCPU online (VCPUOP_up, SIPI) or takes it offline. Any thread. */
 void hv_vcpu_set_online(struct hv_vcpu *v, bool online);
-/* The vCPU gives up for good: goes offline, and with the last one the domain powers off, as no vCPU is left
- * that could wake another. Any thread. */
+/* The vCPU gives up for good: goes offline, and with the last one the domain powers off, as no vCPU
+ * is left that could wake another. Any thread. */
 void hv_vcpu_down(struct hv_vcpu *v);
 bool hv_vcpu_is_online(const struct hv_vcpu *v);
 
-/* INIT, SIPI (start at @vector << 12; only a vCPU after INIT or one that never ran heeds it) and NMI. Any
- * thread. */
+/* INIT, SIPI (start at @vector << 12; only a vCPU after INIT or one that never ran heeds it) and
+ * NMI. Any thread. */
 void hv_vcpu_send_init(struct hv_vcpu *v);
 void hv_vcpu_send_sipi(struct hv_vcpu *v, uint8_t vector);
 void hv_vcpu_send_nmi(struct hv_vcpu *v);
 
-/* For a hypercall on the vCPU's own thread (SCHEDOP_block, _poll): when the vCPU leaves run(), which it does at
- * the next instruction, it waits as in HLT, whatever IF is, until hv_vcpu_xen_event_pending(), an interrupt that
- * it can take, or a request. */
+/* For a hypercall on the vCPU's own thread (SCHEDOP_block, _poll): when the vCPU leaves run(),
+ * which it does at the next instruction, it waits as in HLT, whatever IF is, until
+ * hv_vcpu_xen_event_pending(), an interrupt that it can take, or a request. */
 void hv_vcpu_block(struct hv_vcpu *v);
 
 /* IF is set, no STI/MOV SS shadow. */
