@@ -61,6 +61,10 @@ enum domus_op {
     DOMUS_OP_store_attach = 3,   /* fds: a connection to domus-xenstored that speaks for this domain */
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
+    DOMUS_OP_vif_attach = 24,    /* args[1] -> struct domus_vif, fds: one per queue */
+    DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
+    DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
+    DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
 };
 
 struct domus_build {
@@ -78,6 +82,45 @@ struct domus_info {
     char engine[16];          /* OUT */
     uint64_t resident_bytes;  /* OUT: of the whole process */
     uint64_t code_cache_bytes; /* OUT: 0 for interp */
+};
+
+#define DOMUS_VIF_QUEUES_MAX HV_CONTROL_FDS_MAX
+
+enum domus_vif_port {
+    DOMUS_VIF_TAP = 0,    /* a tap opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR (| IFF_MULTI_QUEUE) */
+    DOMUS_VIF_STREAM = 1, /* a connected UNIX stream socket: frames after a 32-bit big-endian length (passt) */
+};
+
+/* A network interface as the other side of xen-netfront. */
+struct domus_vif {
+    uint32_t devid;          /* IN: N of device/vif/N */
+    uint32_t port;           /* IN: enum domus_vif_port */
+    uint32_t queues;         /* IN: number of descriptors passed, at most DOMUS_VIF_QUEUES_MAX; 1 for a stream */
+    uint32_t mtu;            /* IN: 68 to 65521, 0 for 1500 */
+    uint8_t mac[6];          /* IN: of the guest's interface */
+    uint8_t link_down;       /* IN: starts with no carrier */
+    uint8_t zero;            /* IN */
+    uint32_t rate_interval_us; /* IN: what the guest may send: rate_bytes in each interval of this length; */
+    uint64_t rate_bytes;       /*     0 for no limit */
+    char error[256];         /* OUT: on failure, what is wrong */
+};
+
+struct domus_vif_detach {
+    uint32_t devid; /* IN */
+    uint32_t force; /* IN: 0 asks the guest to let go and returns; 1 takes the device away at once */
+};
+
+struct domus_vif_link {
+    uint32_t devid; /* IN */
+    uint32_t up;    /* IN */
+};
+
+/* Directions as libvirt and `ip -s link show vifD.N` tell them, from the host's side: rx is what the guest sent. */
+struct domus_vif_stats {
+    uint32_t devid;     /* IN */
+    uint32_t connected; /* OUT: 1 while the guest's driver uses the device */
+    uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped; /* OUT */
+    uint64_t tx_bytes, tx_packets, tx_errors, tx_dropped; /* OUT */
 };
 
 /* ------------------------------------------------------------------ libdomctl */
@@ -133,6 +176,13 @@ int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */
 int domctl_get_info(struct domctl *ctl, struct domctl_info *info);
 int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_info *info);
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
+
+/* Network interfaces. @fds are duplicated; vif->queues of them. Detaching without force ends when the guest has
+ * let go: the device is gone when domctl_vif_stats says -ENODEV. */
+int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds);
+int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force);
+int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up);
+int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats);
 
 /* Events: subscribe, then poll domctl_fd and call domctl_next_event, which does not block: 1 and *event,
  * *arg; 0 when there is none; -EPIPE at the end. A connection with events is best used for nothing else. */

@@ -51,7 +51,9 @@ static const struct op_name grant_ops[] = {
 };
 static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, build),     NAME(DOMUS_OP_, console_attach), NAME(DOMUS_OP_, store_attach),
-    NAME(DOMUS_OP_, subscribe), NAME(DOMUS_OP_, info),           {0, NULL},
+    NAME(DOMUS_OP_, subscribe), NAME(DOMUS_OP_, info),
+    NAME(DOMUS_OP_, vif_attach), NAME(DOMUS_OP_, vif_detach), NAME(DOMUS_OP_, vif_set_link),
+    NAME(DOMUS_OP_, vif_stats), {0, NULL},
 };
 
 /* op_in_data: the operation is the first word of the structure, not the first argument. */
