@@ -95,8 +95,20 @@ static bool set_vcpus(struct arguments *a, const char *name, const char *value)
     return true;
 }
 
+/* Prints the names of the engines, one a line, and exits. */
+static void list_engines(void)
+{
+    const char *engine;
+
+    for (size_t i = 0; (engine = hv_engine_name(i)); i++)
+        puts(engine);
+    exit(0);
+}
+
 static bool set_engine(struct arguments *a, const char *name, const char *value)
 {
+    if (strcmp(value, "help") == 0)
+        list_engines();
     a->run.engine = hv_engine_find(value);
     return a->run.engine || complain(name, value, "there is no such engine");
 }
@@ -193,7 +205,7 @@ static const struct {
     {"stats", NULL, RUN, set_stats, "print the engine's counters at the end"},
     {"control-fd", "N", CONTROL, set_control_fd, "serve the control channel on socket N"},
     {"user", "UID:GID", CONTROL, set_user, "become this user before any guest code runs"},
-    {"engine", "NAME", BOTH, set_engine, "what executes guest code: auto, interp (auto)"},
+    {"engine", "NAME", BOTH, set_engine, "what executes guest code (auto); \"help\" lists"},
     {"name", "NAME", BOTH, set_name, "name of the domain, for messages"},
     {"debug", NULL, BOTH, set_debug, "log more"},
 };

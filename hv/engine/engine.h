@@ -57,3 +57,6 @@ extern const struct hv_engine_ops hv_engine_interp;
 
 /* Finds an engine by name ("auto" is the best one that works here); NULL if there is none. */
 const struct hv_engine_ops *hv_engine_find(const char *name);
+
+/* The name of engine @index, counted from 0; NULL past the last one. */
+const char *hv_engine_name(size_t index);

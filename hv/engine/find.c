@@ -18,3 +18,8 @@ const struct hv_engine_ops *hv_engine_find(const char *name)
             return engines[i];
     return NULL;
 }
+
+const char *hv_engine_name(size_t index)
+{
+    return index < HV_ARRAY_LEN(engines) ? engines[index]->name : NULL;
+}
