@@ -3,6 +3,7 @@
 #   packages.sh build   compilers and libraries
 #   packages.sh run     build, and what the quickstart uses (stock clients, guest files)
 #   packages.sh test    run, and what the tests use
+#   packages.sh bench   run, and what `make bench` compares with
 # Does nothing when all are there. Needs root or sudo otherwise.
 set -eu
 
@@ -12,12 +13,14 @@ build="gcc libc6-dev make autoconf automake pkg-config autoconf-archive
   zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 run="libvirt-clients busybox-static cpio xz-utils bsdutils ca-certificates"
 test="perl libxml2-utils xenstore-utils python3 python3-libvirt libsys-virt-perl acpica-tools procps git"
+bench="python3 qemu-system-x86"
 
 case ${1:-build} in
 build) want=$build ;;
 run) want="$build $run" ;;
 test) want="$build $run $test" ;;
-*) sed -n '2,6p' "$0" >&2; exit 2 ;;
+bench) want="$build $run $bench" ;;
+*) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
 
 missing=

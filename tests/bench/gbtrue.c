@@ -1,0 +1,5 @@
+/* The program that proc_forkexec runs: static, does nothing. */
+int main(void)
+{
+    return 0;
+}
