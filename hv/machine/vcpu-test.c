@@ -77,6 +77,13 @@ static int flush_all(struct hv_vcpu *v)
     return FAKE_GO_ON;
 }
 
+/* Is in the middle of a hypercall when the domain goes away, and flushes then. */
+static int flush_late(struct hv_vcpu *v)
+{
+    sleep_ms(30);
+    return flush_all(v);
+}
+
 static int pause_next(struct hv_vcpu *v)
 {
     struct hv_vcpu *next = v->domain->vcpus[(v->id + 1) % NR_VCPUS];
@@ -236,6 +243,14 @@ static void test_flush(void)
     finish();
 }
 
+static void test_end_during_flush(void)
+{
+    start(flush_late, 2);
+    TAP_OK(goes_on(0) && goes_on(1), "vCPUs flush");
+    finish();
+    TAP_OK(true, "and the domain goes away in between");
+}
+
 static void test_halt(void)
 {
     start(serve, 2);
@@ -352,6 +367,7 @@ int main(void)
     TAP_OK(hv_loop_new(&loop) == 0, "a loop");
     test_pause();
     test_flush();
+    test_end_during_flush();
     test_halt();
     test_timer();
     test_block();

@@ -655,7 +655,10 @@ void hv_vcpu_free(struct hv_vcpu *v)
 static int start_thread(struct hv_vcpu *v)
 {
     struct hv_vcpu_run *run = v->run;
-    int rc = pthread_create(&run->thread, NULL, hv_vcpu_main, v);
+    int rc;
+
+    atomic_fetch_and(&v->attention, ~(uint32_t)HV_ATTN_EXIT); /* of a start that failed */
+    rc = pthread_create(&run->thread, NULL, hv_vcpu_main, v);
 
     if (rc)
         return -rc;
@@ -692,8 +695,11 @@ void hv_vcpus_join(struct hv_domain *d)
     for (unsigned i = 0; i < d->nr_vcpus; i++) {
         struct hv_vcpu_run *run = d->vcpus[i]->run;
 
-        if (atomic_exchange(&run->started, false))
-            pthread_join(run->thread, NULL);
+        /* Started until it has ended: it may be in a hypercall that asks whose thread it is on. */
+        if (!atomic_load(&run->started))
+            continue;
+        pthread_join(run->thread, NULL);
+        atomic_store(&run->started, false);
     }
 }
 
