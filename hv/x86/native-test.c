@@ -493,6 +493,25 @@ static void test_cache(struct machine *m)
            "another for another register");
 }
 
+/* PSHUFD, PSHUFHW and PSHUFLW of all registers with all immediates. */
+static void test_full(struct machine *m)
+{
+    static const uint8_t prefixes[] = {0x66, 0xf2, 0xf3};
+    const struct hv_native_insn *insn;
+    uint8_t code[] = {0, 0x0f, 0x70, 0, 0};
+    int ret = 0;
+
+    for (unsigned i = 0; !ret && i < 3u << 14; i++) {
+        code[0] = prefixes[i >> 14];
+        code[3] = (uint8_t)(0xc0 | (i >> 8 & 63));
+        code[4] = (uint8_t)i;
+        ret = compile(m, code, sizeof(code), &insn);
+    }
+    TAP_OK(ret == -ENOMEM, "a full cache is -ENOMEM");
+    TAP_OK(hv_native_flush(m->native) && !hv_native_flush(m->native), "it is emptied");
+    TAP_OK(compile(m, code, sizeof(code), &insn) == 0, "and has room again");
+}
+
 int main(void)
 {
     struct machine m = {.cpu = aligned_alloc(64, (sizeof(struct hv_cpu) + 63) & ~(size_t)63)};
@@ -516,6 +535,7 @@ int main(void)
     test_fxrstor_as_host(&m);
     test_xsave(&m);
     test_cache(&m);
+    test_full(&m);
     hv_native_free(m.native);
     free(m.cpu);
     return tap_done();

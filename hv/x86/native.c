@@ -24,8 +24,8 @@
 #include <stdlib.h>
 
 /* Distinct encodings are many (every pair of registers, every immediate), so a guest could make
- * ever more; real programs need some ten thousands of them, at about 64 bytes. */
-#define CODE_BYTES (64u << 20)
+ * ever more; real programs need some thousands of them, at about 64 bytes. */
+#define CODE_BYTES (2u << 20)
 #define STUB_ALIGN 16u
 #define NR_BUCKETS 4096u
 
@@ -60,18 +60,40 @@ int hv_native_new(struct hv_native **out)
     return 0;
 }
 
-void hv_native_free(struct hv_native *native)
+/* True if there was any. */
+static bool free_stubs(struct hv_native *native)
 {
-    if (!native)
-        return;
+    bool any = false;
+
     for (unsigned i = 0; i < NR_BUCKETS; i++) {
         struct hv_native_insn *insn = native->buckets[i], *next;
 
         for (; insn; insn = next) {
             next = insn->next;
+            any = true;
             free(insn);
         }
+        native->buckets[i] = NULL;
     }
+    native->used = 0;
+    return any;
+}
+
+bool hv_native_flush(struct hv_native *native)
+{
+    bool any;
+
+    pthread_mutex_lock(&native->lock);
+    any = free_stubs(native);
+    pthread_mutex_unlock(&native->lock);
+    return any;
+}
+
+void hv_native_free(struct hv_native *native)
+{
+    if (!native)
+        return;
+    free_stubs(native);
     hv_code_memory_fini(&native->code);
     pthread_mutex_destroy(&native->lock);
     free(native);

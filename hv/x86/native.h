@@ -3,7 +3,7 @@
  * An x86-64 host needs no software model of them: the instruction is re-encoded so that its memory
  * operand goes through one fixed host register and its general registers through fixed ones too,
  * and put into a small generated stub which loads the guest's registers it reads, executes, and
- * stores those it writes. Stubs are made once per distinct encoding and shared by all vCPUs.
+ * stores those it writes. Stubs are made once per distinct encoding.
  *
  * Also here: which instructions are of that kind, and the XSAVE family on plain buffers.
  */
@@ -13,11 +13,14 @@
 
 #include "hv/x86/cpu.h"
 
-struct hv_native;      /* the cache of stubs of a domain: self-locking, W^X by dual mapping */
-struct hv_native_insn; /* one stub; lives as long as the cache */
+struct hv_native;      /* a cache of stubs: self-locking, W^X by dual mapping */
+struct hv_native_insn; /* one stub; lives until the cache is flushed */
 
 int hv_native_new(struct hv_native **out) HV_MUST_CHECK;
 void hv_native_free(struct hv_native *native);
+/* Drops all stubs, for a caller that keeps none. False when there were none: then -ENOMEM meant that
+ * the host has no memory left. */
+bool hv_native_flush(struct hv_native *native) HV_MUST_CHECK;
 
 /* What the interpreter has to know about an instruction it hands over. */
 struct hv_native_info {
@@ -36,7 +39,8 @@ struct hv_native_info {
 #define HV_NATIVE_MEMORY_MAX 108
 
 /* Finds or makes the stub for a decoded instruction. -ENOTSUP when it is not of this kind (the
- * interpreter has it, or it is #UD by the domain's CPUID policy), -ENOMEM. Any thread. */
+ * interpreter has it, or it is #UD by the domain's CPUID policy), -ENOMEM when the cache is full
+ * (hv_native_flush). Any thread. */
 int hv_native_compile(struct hv_native *native, const ZydisDecodedInstruction *insn,
                       const ZydisDecodedOperand *operands,
                       const struct hv_native_insn **out) HV_MUST_CHECK;

@@ -220,8 +220,13 @@ static void choose_handler(struct interp_decoding *d, const struct interp_insn *
 static void choose_native(struct interp_decoding *d)
 {
     const struct hv_native_insn *stub;
+    int err = hv_native_compile(d->x->native, &d->insn, d->operands, &stub);
 
-    if (hv_native_compile(d->x->native, &d->insn, d->operands, &stub))
+    if (err == -ENOMEM) {
+        d->op->fn = interp_op_no_room;
+        d->flags = INTERP_ENDS;
+    }
+    if (err)
         return;
     /* Its memory operand may be a hidden one, or not among the first three. */
     for (unsigned i = 0; i < d->insn.operand_count && d->op->ea == INTERP_EA_NONE; i++)

@@ -550,6 +550,32 @@ static void test_around(struct test_machine *m)
     TAP_OK(test_run(m) == 7, "CR0.TS makes it #NM");
 }
 
+/* 81920 different instructions: more stubs than there is room for at once. */
+static void test_many_stubs(struct test_machine *m)
+{
+    static const uint8_t prefixes[] = {0, 0x66, 0xf2, 0xf3}; /* of 0F 70: PSHUFW and PSHUF* */
+    uint64_t to = 0x100000;
+
+    test_reset(m);
+    for (unsigned form = 0; form < 5; form++)
+        for (unsigned modrm = 0xc0; modrm < 0x100; modrm++)
+            for (unsigned imm = 0; imm < 256; imm++) {
+                if (form < 4 && prefixes[form])
+                    m->ram[to++] = prefixes[form];
+                m->ram[to++] = 0x0f;
+                m->ram[to++] = form < 4 ? 0x70 : 0xc6; /* SHUFPS */
+                m->ram[to++] = (uint8_t)modrm;
+                m->ram[to++] = (uint8_t)imm;
+            }
+    memcpy(m->ram + to, "\xb3\x5a\xf4", 3); /* mov $0x5a, %bl; hlt */
+    m->cpu->rip = 0x100000;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RBX] == 0x5a && m->cpu->rip == to + 3,
+           "more vector instructions than fit into the cache of host code");
+    m->cpu->rip = 0x100000;
+    m->cpu->gpr[HV_RBX] = 0;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RBX] == 0x5a, "and again");
+}
+
 int main(void)
 {
     static struct test_machine m;
@@ -577,6 +603,7 @@ int main(void)
     test_self_modifying(&m);
     test_rep_restart(&m);
     test_around(&m);
+    test_many_stubs(&m);
     test_free(&m);
     return tap_done();
 }

@@ -83,6 +83,18 @@ INTERP_HANDLER(interp_op_too_long)
     interp_raise_code(x, op, HV_VEC_GP, 0);
 }
 
+/* The host code for this instruction had no room: all of it goes, with the blocks that refer to it,
+ * and the instruction is decoded anew. */
+INTERP_HANDLER(interp_op_no_room)
+{
+    (void)cpu;
+    if (!hv_native_flush(x->native))
+        interp_unsupported(x, op, "no memory for host code");
+    interp_rewind(x, op);
+    x->step_trap = false; /* it has not been executed */
+    interp_cache_flush(x);
+}
+
 /* ---- the loop */
 
 static bool has_attention(const struct hv_vcpu *v)

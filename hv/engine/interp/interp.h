@@ -321,7 +321,8 @@ int interp_decode_init(struct interp *x) HV_MUST_CHECK;
  * needed; an undefined one becomes a handler that raises #UD. *@flags is enum interp_insn_flags. */
 unsigned interp_decode(struct interp *x, const uint8_t *bytes, unsigned room, struct interp_op *op,
                        unsigned *flags);
-interp_fn interp_op_end, interp_op_stop, interp_op_undefined, interp_op_too_long, interp_op_native;
+interp_fn interp_op_end, interp_op_stop, interp_op_undefined, interp_op_too_long, interp_op_native,
+    interp_op_no_room;
 
 /* Choosers that tables of other files use: forms of MOV with segment, control and debug registers,
  * and forms with a LOCK prefix (or XCHG with memory); insn->extra is the row's. */
