@@ -14,6 +14,11 @@
 
 /* Without a reply for so long a hypervisor counts as stuck. */
 #define CALL_TIMEOUT_MS    15000
+/* Calls for a stuck one fail at once but one, which asks it again for so long: else a few clients that poll
+ * it would keep all workers of the daemon waiting. */
+#define PROBE_TIMEOUT_MS   500
+/* Calls take milliseconds, so whoever waits longer for its turn waits behind one that is stuck. */
+#define TURN_TIMEOUT_MS    3000
 #define DESTROY_TIMEOUT_MS 3000
 #define XEN_PAGE_KIB       4
 
@@ -25,7 +30,10 @@ struct _XldrvInstance {
     XldrvProcess *process;  /* immutable */
 
     GMutex call_lock;
-    struct domctl *ctl; /* under call_lock; NULL: not connected */
+    GCond call_ended;
+    gboolean calling;   /* under call_lock: somebody has the connection */
+    gboolean stuck;     /* under call_lock: the last call was not answered */
+    struct domctl *ctl; /* whoever is calling; NULL: not connected */
 
     GMutex watch_lock;
     struct domctl *events;                 /* what follows is under watch_lock */
@@ -46,6 +54,7 @@ XldrvInstance *xldrv_instance_new(const char *name, int id, const char *control_
     instance->control_path = g_strdup(control_path);
     instance->process = process;
     g_mutex_init(&instance->call_lock);
+    g_cond_init(&instance->call_ended);
     g_mutex_init(&instance->watch_lock);
     return instance;
 }
@@ -64,6 +73,7 @@ void xldrv_instance_unref(XldrvInstance *instance)
     domctl_free(instance->events);
     xldrv_process_free(instance->process);
     g_mutex_clear(&instance->call_lock);
+    g_cond_clear(&instance->call_ended);
     g_mutex_clear(&instance->watch_lock);
     g_free(instance->control_path);
     g_free(instance->name);
@@ -124,22 +134,74 @@ static gboolean fail(XldrvInstance *instance, const char *what, int rc, GError *
                            instance->name, g_strerror(-rc));
 }
 
+/* ---- one call at a time */
+
+/* *stuck: whether the call before went unanswered. */
+static gboolean begin_call(XldrvInstance *instance, const char *what, gboolean *stuck, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time() + TURN_TIMEOUT_MS * G_TIME_SPAN_MILLISECOND;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&instance->call_lock);
+
+    while (instance->calling) {
+        if (instance->stuck || !g_cond_wait_until(&instance->call_ended, &instance->call_lock, deadline))
+            return fail(instance, what, -ETIMEDOUT, error);
+    }
+    instance->calling = TRUE;
+    *stuck = instance->stuck;
+    return TRUE;
+}
+
+static void end_call(XldrvInstance *instance, gboolean stuck)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&instance->call_lock);
+
+    instance->calling = FALSE;
+    instance->stuck = stuck;
+    g_cond_broadcast(&instance->call_ended);
+}
+
+/* Whether a hypervisor that was stuck answers again. */
+static gboolean probe(XldrvInstance *instance)
+{
+    struct domctl *ctl = connect_to(instance, PROBE_TIMEOUT_MS, NULL);
+    struct domctl_info info;
+    int rc = ctl ? domctl_get_info(ctl, &info) : -EPIPE;
+
+    domctl_free(ctl);
+    return ctl && rc != -ETIMEDOUT;
+}
+
+/* 0 or a negative errno of @fn; -ENOTCONN: @error says why there is no connection. */
+static int call(XldrvInstance *instance, gboolean stuck, XldrvControlFn fn, gpointer arg, GError **error)
+{
+    int rc;
+
+    if (stuck && !probe(instance))
+        return -ETIMEDOUT;
+    if (!instance->ctl && !(instance->ctl = connect_to(instance, CALL_TIMEOUT_MS, error)))
+        return -ENOTCONN;
+    rc = fn(instance->ctl, arg);
+    if (rc == -EPIPE || rc == -ETIMEDOUT || rc == -EPROTO)
+        g_clear_pointer(&instance->ctl, domctl_free); /* useless; the next call makes another */
+    return rc;
+}
+
 gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, XldrvControlFn fn,
                                 gpointer arg, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&instance->call_lock);
+    g_autoptr(GError) why = NULL;
+    gboolean stuck = FALSE;
     int rc;
 
-    if (!instance->ctl)
-        instance->ctl = connect_to(instance, CALL_TIMEOUT_MS, error);
-    if (!instance->ctl)
+    if (!begin_call(instance, what, &stuck, error))
         return FALSE;
-    rc = fn(instance->ctl, arg);
-    if (rc >= 0)
-        return TRUE;
-    if (rc == -EPIPE || rc == -ETIMEDOUT || rc == -EPROTO)
-        g_clear_pointer(&instance->ctl, domctl_free); /* useless; the next call makes another */
-    return fail(instance, what, rc, error);
+    rc = call(instance, stuck, fn, arg, &why);
+    end_call(instance, rc == -ETIMEDOUT || rc == -ENOTCONN);
+    if (why)
+        g_propagate_error(error, g_steal_pointer(&why));
+    else if (rc < 0)
+        fail(instance, what, rc, error);
+    return rc >= 0;
 }
 
 static int get_info(struct domctl *ctl, gpointer info)
@@ -329,8 +391,9 @@ void xldrv_instance_unwatch(XldrvInstance *instance)
 
 /* ---- the end */
 
-/* On a connection of its own: the usual one may be waiting for an answer. */
-static void ask_to_end(XldrvInstance *instance)
+/* On a connection of its own: the usual one may be waiting for an answer. FALSE: there is nothing to wait for,
+ * because it does not listen or has no domain that it could put in order. */
+static gboolean ask_to_end(XldrvInstance *instance)
 {
     g_autoptr(GError) why = NULL;
     struct domctl *ctl = connect_to(instance, DESTROY_TIMEOUT_MS, &why);
@@ -338,13 +401,11 @@ static void ask_to_end(XldrvInstance *instance)
 
     if (!ctl) {
         g_debug("%s", why->message);
-        return;
+        return FALSE;
     }
     rc = domctl_destroy(ctl);
     domctl_free(ctl);
-    /* It has no domain yet, so there is nothing that it could put in order. */
-    if (rc == -ESRCH)
-        xldrv_process_kill(instance->process, SIGKILL);
+    return rc != -ESRCH && rc != -ETIMEDOUT;
 }
 
 void xldrv_instance_destroy(XldrvInstance *instance)
@@ -352,7 +413,8 @@ void xldrv_instance_destroy(XldrvInstance *instance)
     xldrv_instance_unwatch(instance);
     if (!xldrv_process_is_alive(instance->process))
         return;
-    ask_to_end(instance);
+    if (!ask_to_end(instance))
+        xldrv_process_kill(instance->process, SIGKILL);
     while (!xldrv_process_wait(instance->process, DESTROY_TIMEOUT_MS)) {
         g_warning("domain '%s': its hypervisor does not end by itself, killing it", instance->name);
         xldrv_process_kill(instance->process, SIGKILL);
