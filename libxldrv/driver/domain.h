@@ -33,6 +33,9 @@ typedef struct {
     guint64 owner;           /* client whose end destroys it (auto-destroy); 0: none */
     XldrvStream *console;    /* whoever uses the console */
 
+    gint64 started_us;  /* with the job: when it was started */
+    guint short_lives;  /* with the job: restarts in a row of a guest that ended soon */
+
     GCond job_ended;
     const char *job; /* what is being done; NULL: nothing */
 } XldrvDomain;

@@ -10,10 +10,9 @@
 #include "libxldrv/host/host.h"
 #include "libxldrv/host/process.h"
 
-/* Reactions wait for jobs and for processes to end; more than a few at once are rare. */
-#define REACTOR_THREADS 8
-/* Xen's limit of a PVH guest. */
-#define DEFAULT_USER "domus"
+/* Reactions wait for jobs, for processes to end and for hypervisors that do not answer. */
+#define REACTOR_THREADS 32
+#define DEFAULT_USER    "domus"
 
 static XldrvDriver *the_driver;
 
@@ -36,8 +35,11 @@ static void run_reaction(gpointer data, gpointer driver)
 
 void xldrv_driver_react(XldrvDriver *driver, const XldrvReaction *reaction)
 {
-    XldrvReaction *copy = g_memdup2(reaction, sizeof(*reaction));
+    XldrvReaction *copy;
 
+    if (!driver->reactor)
+        return; /* the daemon ends; the next one finds out what is to be done */
+    copy = g_memdup2(reaction, sizeof(*reaction));
     xldrv_domain_ref(copy->domain);
     if (copy->instance)
         xldrv_instance_ref(copy->instance);
@@ -125,7 +127,7 @@ void xldrv_driver_free(XldrvDriver *driver)
         return;
     stop_watching(driver);
     if (driver->reactor)
-        g_thread_pool_free(driver->reactor, FALSE, TRUE);
+        g_thread_pool_free(g_steal_pointer(&driver->reactor), FALSE, TRUE);
     /* What the watches held is let go by the main loop. */
     while (g_main_context_iteration(NULL, FALSE))
         continue;

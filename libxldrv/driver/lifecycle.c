@@ -13,12 +13,18 @@
 static gboolean start(XldrvCall *call, XldrvJob *job, XmlconfDomain *config, guint flags, GError **error)
 {
     XldrvDriver *driver = xldrv_driver_get();
+    XldrvClient *client = xldrv_call_client(call);
     const XldrvStartOptions options = {
         .paused = (flags & VIR_DOMAIN_START_PAUSED) != 0,
-        .owner = flags & VIR_DOMAIN_START_AUTODESTROY ? xldrv_client_id(xldrv_call_client(call)) : 0,
+        .owner = flags & VIR_DOMAIN_START_AUTODESTROY ? xldrv_client_id(client) : 0,
     };
 
-    return xldrv_start(driver, job, config, &options, error);
+    if (!xldrv_start(driver, job, config, &options, error))
+        return FALSE;
+    /* One that went while the domain was started did not find it among its own. */
+    if (options.owner && xldrv_client_is_closed(client))
+        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, FALSE);
+    return TRUE;
 }
 
 static XldrvJob *start_defined(XldrvCall *call, GVariant *args, guint flags, GError **error)

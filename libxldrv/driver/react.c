@@ -10,6 +10,16 @@
 #define END_WAIT_MS   1000
 #define RETRY_SECONDS 10
 
+/* A guest that ends soon after each restart is restarted at once only a few times, then ever later: it would
+ * keep the host, the store and all who listen to events busy for nothing. */
+#define SHORT_LIFE_SECONDS  10
+#define PROMPT_RESTARTS     5
+#define MAX_RESTART_SECONDS 60
+/* Beside the events of an instance: the time to restart has come. */
+#define RESTART_DUE (XLDRV_INSTANCE_LOST - 1)
+
+static void react(XldrvDriver *driver, const XldrvReaction *reaction);
+
 /* ---- the guest shut itself down */
 
 typedef struct {
@@ -78,9 +88,64 @@ static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
     if (xldrv_start(driver, job, config, &options, &why))
         return;
     g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
+    xldrv_forget_owner(driver, job);
     xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_FAILED);
     if (!job->config)
         xldrv_domains_remove(driver->domains, job);
+}
+
+static gboolean try_again(gpointer data)
+{
+    XldrvReaction *reaction = data;
+
+    xldrv_driver_react(xldrv_driver_get(), reaction);
+    xldrv_domain_unref(reaction->domain);
+    xldrv_instance_unref(reaction->instance);
+    g_free(reaction);
+    return G_SOURCE_REMOVE;
+}
+
+static void react_later(const XldrvReaction *reaction, guint seconds)
+{
+    XldrvReaction *later = g_memdup2(reaction, sizeof(*reaction));
+
+    xldrv_domain_ref(later->domain);
+    xldrv_instance_ref(later->instance);
+    g_timeout_add_seconds(seconds, try_again, later);
+}
+
+/* How long this restart has to wait. */
+static guint restart_delay(XldrvJob *job)
+{
+    gint64 life_us = g_get_monotonic_time() - job->started_us;
+
+    if (life_us >= SHORT_LIFE_SECONDS * G_TIME_SPAN_SECOND)
+        job->short_lives = 0;
+    if (job->short_lives++ < PROMPT_RESTARTS)
+        return 0;
+    return MIN(1u << MIN(job->short_lives - PROMPT_RESTARTS, 16), MAX_RESTART_SECONDS);
+}
+
+/* Until its time has come the domain stays what it is, a guest that has ended, and destroy ends the waiting. */
+static void restart_in_time(XldrvDriver *driver, XldrvJob *job, const Ending *ending, guint64 code)
+{
+    const XldrvReaction due = {react, job, job->instance, RESTART_DUE, code};
+    guint delay = restart_delay(job);
+
+    if (!delay) {
+        restart(driver, job, ending);
+        return;
+    }
+    g_message("domain '%s' ends again and again: restarting it in %u seconds", job->name, delay);
+    xldrv_set_running_state(driver, job, ending->kept_state, ending->kept_reason);
+    react_later(&due, delay);
+}
+
+static void handle_restart_due(XldrvDriver *driver, XldrvJob *job, guint64 code)
+{
+    const Ending ending = classify(code, xmlconf_domain_config(job->live));
+
+    restart(driver, job, &ending);
 }
 
 static void handle_shutdown(XldrvDriver *driver, XldrvJob *job, guint64 code)
@@ -90,7 +155,7 @@ static void handle_shutdown(XldrvDriver *driver, XldrvJob *job, guint64 code)
     g_info("domain '%s' shut down, code %" G_GUINT64_FORMAT, job->name, code);
     switch (ending.action) {
     case XMLCONF_ACTION_RESTART:
-        restart(driver, job, &ending);
+        restart_in_time(driver, job, &ending, code);
         break;
     case XMLCONF_ACTION_PRESERVE:
         preserve(driver, job, &ending);
@@ -112,20 +177,8 @@ static void handle_store_lost(XldrvDriver *driver, XldrvJob *job)
     xldrv_event_control_error(driver->events, job);
 }
 
-static gboolean try_again(gpointer data)
-{
-    XldrvReaction *reaction = data;
-
-    xldrv_driver_react(xldrv_driver_get(), reaction);
-    xldrv_domain_unref(reaction->domain);
-    xldrv_instance_unref(reaction->instance);
-    g_free(reaction);
-    return G_SOURCE_REMOVE;
-}
-
 static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
 {
-    XldrvReaction *later;
     g_autoptr(GError) why = NULL;
     struct domctl_info info;
 
@@ -139,10 +192,7 @@ static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction 
     }
     g_warning("domain '%s': %s", job->name, why->message);
     xldrv_event_control_error(driver->events, job);
-    later = g_memdup2(reaction, sizeof(*reaction));
-    xldrv_domain_ref(later->domain);
-    xldrv_instance_ref(later->instance);
-    g_timeout_add_seconds(RETRY_SECONDS, try_again, later);
+    react_later(reaction, RETRY_SECONDS);
 }
 
 static void react(XldrvDriver *driver, const XldrvReaction *reaction)
@@ -165,6 +215,9 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case XLDRV_INSTANCE_LOST:
         handle_lost(driver, job, reaction);
+        break;
+    case RESTART_DUE:
+        handle_restart_due(driver, job, reaction->arg);
         break;
     }
 }

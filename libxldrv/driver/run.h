@@ -18,6 +18,9 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
  * transient domain is gone afterwards unless @keep. */
 void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep);
 
+/* Its owner's end no longer matters: for a domain that was to be started again after a stop that kept it. */
+void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job);
+
 /* Removes what a domain has on the host beside its process: store, sockets, status. */
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status);
 

@@ -4,8 +4,10 @@ import glob
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
+import time
 import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -170,6 +172,40 @@ def clients_that_go(host):
     tap.equal(leftovers(host), [], "nothing is left")
 
 
+def clients_that_do_not_wait(host):
+    """The client of an auto-destroy domain goes while it is being started: the store, which is stopped meanwhile,
+    holds the start up."""
+    (store,) = host.processes("domus-xenstored")
+    program = "import libvirt, sys; libvirt.open(sys.argv[1]).createXML(sys.argv[2], 2)"
+    os.kill(store, signal.SIGSTOP)
+    client = subprocess.Popen([sys.executable, "-c", program, host.uri, xml(host, "early", "sleep")])
+    tap.ok(wait_for(host.hv_pids), "a start that takes long")
+    client.kill()
+    client.wait()
+    time.sleep(0.3)
+    os.kill(store, signal.SIGCONT)
+    tap.ok(wait_for(lambda: leftovers(host) == []), "does not outlive a client that goes meanwhile", leftovers(host))
+
+
+def again_and_again(host):
+    """A guest that ends as soon as it was started is not started for ever as fast as it goes."""
+    define(host, "again", "poweroff", poweroff="restart")
+    host.virsh("start again")
+    tap.ok(wait_for(lambda: reason(host, "again") == "in shutdown (unknown)"), "it waits for its restart")
+    first = int(host.virsh("domid again").out)
+    time.sleep(1)
+    tap.equal(int(host.virsh("domid again").out), first, "for a while")
+    tap.ok(wait_for(lambda: host.virsh("domid again").out.strip() not in ("-", "", str(first)), 10), "which ends")
+    tap.ok(wait_for(lambda: host.virsh("destroy again").status == 0, 5), "destroy ends the waiting")
+    time.sleep(3)
+    tap.equal(reason(host, "again"), "shut off (destroyed)", "for good")
+    tap.equal(host.virsh("start again").status, 0, "and a start is a new beginning")
+    tap.ok(wait_for(lambda: int(host.virsh("domid again").out.replace("-", "0")) > first + 4, 5), "with prompt restarts")
+    tap.ok(wait_for(lambda: host.virsh("destroy again").status == 0, 5), "destroy")
+    host.virsh("undefine again")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
 def killed(host):
     host.virsh_args("create", host.write_xml(xml(host, "transient", "sleep")))
     define(host, "paused", "spin")
@@ -216,8 +252,20 @@ def stuck(host):
     waiting.start()
     tap.equal(host.virsh("domstats well --cpu-total", seconds=5).status, 0, "others are served meanwhile")
     tap.equal(host.virsh("domstate stuck", seconds=5).out.strip(), "running", "its state can be asked")
+    crowd = [threading.Thread(target=host.virsh, args=("dominfo stuck",)) for _ in range(30)]
+    for thread in crowd:
+        thread.start()
+    time.sleep(1)
+    tap.ok(wait_for(lambda: host.virsh("domstats --state well", seconds=15).status == 0, 15),
+           "also while many ask for the stuck one")
+    for thread in crowd:
+        thread.join(30)
+    tap.ok(not any(thread.is_alive() for thread in crowd), "who get an answer")
     waiting.join(60)
     tap.ok("does not answer" in answers[0], "its own calls end with an error", answers)
+    started = time.monotonic()
+    tap.equal(host.virsh("dominfo stuck", seconds=10).status, 0, "then it is known")
+    tap.ok(time.monotonic() - started < 3, "and nobody waits any more", time.monotonic() - started)
     tap.equal(host.virsh("destroy stuck", seconds=60).status, 0, "destroy helps")
     host.virsh("destroy well")
     for name in ["stuck", "well"]:
@@ -264,6 +312,8 @@ with Host() as host:
     endings(host)
     consoles(host)
     clients_that_go(host)
+    clients_that_do_not_wait(host)
+    again_and_again(host)
     killed(host)
     stuck(host)
     many(host)

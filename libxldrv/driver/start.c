@@ -311,7 +311,8 @@ static void undo(Start *s)
 static void note_owner(XldrvDriver *driver, XldrvJob *job)
 {
     g_mutex_lock(&driver->owned_lock);
-    g_ptr_array_add(driver->owned, xldrv_domain_ref(job));
+    if (!g_ptr_array_find(driver->owned, job, NULL))
+        g_ptr_array_add(driver->owned, xldrv_domain_ref(job));
     g_mutex_unlock(&driver->owned_lock);
 }
 
@@ -319,6 +320,7 @@ static void publish(Start *s)
 {
     XldrvJob *job = s->job;
 
+    job->started_us = g_get_monotonic_time();
     g_mutex_lock(&job->lock);
     g_clear_pointer(&job->live, xmlconf_domain_unref);
     job->live = xmlconf_domain_ref(s->status.domain);

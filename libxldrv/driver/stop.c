@@ -20,7 +20,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
         g_warning("%s", why->message);
 }
 
-static void forget_owner(XldrvDriver *driver, XldrvJob *job)
+void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job)
 {
     g_mutex_lock(&driver->owned_lock);
     g_ptr_array_remove_fast(driver->owned, job);
@@ -61,8 +61,12 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
 
     xldrv_instance_destroy(job->instance);
     xldrv_clean_up(driver, &status);
-    forget_owner(driver, job);
     set_inactive(driver, job, reason);
+    if (!keep) {
+        /* Else its owner may go while it is started again, and must find it. */
+        xldrv_forget_owner(driver, job);
+        job->short_lives = 0;
+    }
     g_info("domain '%s' stopped, id was %d", job->name, status.id);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_STOPPED, detail);
     if (!job->config && !keep)

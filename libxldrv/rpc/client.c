@@ -88,6 +88,7 @@ void xldrv_client_drop(XldrvClient *client, const char *reason)
         return;
     g_info("%s: client %" G_GUINT64_FORMAT ": %s", server->name, client->id, reason);
     client->server = NULL;
+    g_atomic_int_set(&client->closed, TRUE);
     g_source_destroy(client->source);
     g_clear_pointer(&client->source, g_source_unref);
     client->transport->ops->free(client->transport);
@@ -268,6 +269,11 @@ gboolean xldrv_client_is_open(XldrvClient *client)
 void xldrv_client_set_open(XldrvClient *client)
 {
     g_atomic_int_set(&client->open, TRUE);
+}
+
+gboolean xldrv_client_is_closed(XldrvClient *client)
+{
+    return g_atomic_int_get(&client->closed);
 }
 
 void xldrv_client_start_keepalive(XldrvClient *client)

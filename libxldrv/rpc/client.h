@@ -34,7 +34,7 @@ struct _XldrvClient {
 
     /* Atomic. */
     gatomicrefcount refs;
-    gint readonly, open, wants_keepalive;
+    gint readonly, open, wants_keepalive, closed;
     gint queued_event_bytes; /* of events posted or queued */
 
     GMutex lock;

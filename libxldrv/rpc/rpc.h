@@ -131,6 +131,8 @@ void xldrv_client_unref(XldrvClient *client);
 guint64 xldrv_client_id(XldrvClient *client);
 gboolean xldrv_client_is_readonly(XldrvClient *client);
 void xldrv_client_set_readonly(XldrvClient *client);
+/* Whether its connection has ended. Any thread. */
+gboolean xldrv_client_is_closed(XldrvClient *client);
 gboolean xldrv_client_is_open(XldrvClient *client);
 void xldrv_client_set_open(XldrvClient *client);
 /* Credentials of a UNIX peer. FALSE if there are none. */
