@@ -35,6 +35,7 @@
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 #include <xen/io/console.h>
+#include <xen/io/netif.h>
 #include <xen/io/xs_wire.h>
 
 _Static_assert(__XEN_INTERFACE_VERSION__ <= __XEN_LATEST_INTERFACE_VERSION__, "libxen-dev too old");
