@@ -17,6 +17,13 @@ struct hv_grant_frame {
     hv_gfn gfn;     /* where the guest has it now, ~0 for nowhere; domain->lock */
 };
 
+#define HV_GRANT_REFS_MAX (HV_GRANT_FRAMES_MAX * HV_V1_PER_FRAME) /* version 2 has fewer in as many frames */
+
+/* How often an entry is in use: its marks go with the last use. */
+struct hv_grant_uses {
+    uint32_t all, writing;
+};
+
 /* Entries are guest-writable memory: read once, then used. */
 struct hv_gnttab {
     pthread_mutex_t lock; /* after domain->lock */
@@ -25,6 +32,9 @@ struct hv_gnttab {
     uint32_t nr_status;      /* status frames in use; version 2 only */
     uint32_t status_made;    /* status frames that exist: pages are kept for the next switch to version 2 */
     uint32_t active;         /* grants in use by backends and copies */
+    struct hv_grant_uses *uses; /* by reference */
+    uint32_t *pins;             /* by gfn: grants in use that name it; lazily backed */
+    uint64_t nr_pins;
     struct hv_grant_frame frame[HV_GRANT_FRAMES_MAX];
     struct hv_grant_frame status[HV_STATUS_FRAMES_MAX];
 };

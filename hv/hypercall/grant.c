@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define DEFAULT_MAX_FRAMES 64u
 #define NOWHERE            (~0ull)
@@ -17,9 +18,27 @@
 /* How often an entry is looked at again that the guest changes at that moment. */
 #define PIN_TRIES 4
 
+/* Both arrays are large and hardly touched: memory comes with use. */
+static int make_uses(struct hv_domain *d, struct hv_gnttab *g)
+{
+    void *pins;
+
+    g->uses = calloc(HV_GRANT_REFS_MAX, sizeof(*g->uses));
+    if (!g->uses)
+        return -ENOMEM;
+    g->nr_pins = d->mem.nr_gfns;
+    pins = mmap(NULL, g->nr_pins * sizeof(*g->pins), PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pins == MAP_FAILED)
+        return -ENOMEM;
+    g->pins = pins;
+    return 0;
+}
+
 int hv_gnttab_init(struct hv_domain *d)
 {
     struct hv_gnttab *g = calloc(1, sizeof(*g));
+    int error;
 
     if (!g)
         return -ENOMEM;
@@ -27,15 +46,23 @@ int hv_gnttab_init(struct hv_domain *d)
     g->version = 1;
     g->max_frames = DEFAULT_MAX_FRAMES;
     d->gnttab = g;
-    return 0;
+    error = make_uses(d, g);
+    if (error)
+        hv_gnttab_fini(d);
+    return error;
 }
 
 void hv_gnttab_fini(struct hv_domain *d)
 {
-    if (!d->gnttab)
+    struct hv_gnttab *g = d->gnttab;
+
+    if (!g)
         return;
-    pthread_mutex_destroy(&d->gnttab->lock);
-    free(d->gnttab);
+    if (g->pins)
+        munmap(g->pins, g->nr_pins * sizeof(*g->pins));
+    free(g->uses);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
     d->gnttab = NULL;
 }
 
@@ -234,6 +261,17 @@ static void describe(const struct hv_gnttab *g, uint32_t ref, uint32_t header, s
     out->length = __atomic_load_n(&entry_v2(g, ref)->sub_page.length, __ATOMIC_RELAXED);
 }
 
+/* The guest can name any frame: those that cannot be memory are refused right after, by hv_gnttab_get. */
+static void count_use(struct hv_gnttab *g, const struct hv_grant *grant, int32_t by)
+{
+    g->active += (uint32_t)by;
+    g->uses[grant->ref].all += (uint32_t)by;
+    if (grant->write)
+        g->uses[grant->ref].writing += (uint32_t)by;
+    if (grant->gfn.v < g->nr_pins)
+        g->pins[grant->gfn.v] += (uint32_t)by;
+}
+
 static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)
 {
     struct hv_gnttab *g = d->gnttab;
@@ -248,19 +286,35 @@ static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool wr
     out->ref = ref;
     out->write = write;
     describe(g, ref, header, out);
-    g->active++;
+    count_use(g, out, 1);
     return GNTST_okay;
 }
 
 static void put_locked(struct hv_gnttab *g, const struct hv_grant *grant)
 {
-    uint16_t flags = use_flags(grant->write);
+    const struct hv_grant_uses *uses = &g->uses[grant->ref];
+    uint16_t flags = 0;
 
-    g->active--;
+    count_use(g, grant, -1);
+    if (!uses->writing)
+        flags |= GTF_writing;
+    if (!uses->all)
+        flags |= GTF_reading;
     if (g->version == 1)
         __atomic_fetch_and(&entry_v1(g, grant->ref)->flags, (uint16_t)~flags, __ATOMIC_SEQ_CST);
     else
         __atomic_fetch_and(status_of(g, grant->ref), (grant_status_t)~flags, __ATOMIC_SEQ_CST);
+}
+
+bool hv_gnttab_uses_gfn(struct hv_domain *d, hv_gfn gfn)
+{
+    struct hv_gnttab *g = d->gnttab;
+    bool uses;
+
+    pthread_mutex_lock(&g->lock);
+    uses = gfn.v < g->nr_pins && g->pins[gfn.v];
+    pthread_mutex_unlock(&g->lock);
+    return uses;
 }
 
 int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)

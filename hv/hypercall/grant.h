@@ -20,6 +20,9 @@ int hv_gnttab_frame(struct hv_domain *d, uint32_t frame, bool status, uint64_t *
 /* Notes where a frame is mapped now; *@old is where it was, ~0 for nowhere. Caller holds domain->lock. */
 void hv_gnttab_frame_mapped(struct hv_domain *d, uint32_t frame, bool status, hv_gfn gfn, hv_gfn *old);
 
+/* True when a grant in use names @gfn, so that the page cannot be taken away. Caller holds domain->lock. */
+bool hv_gnttab_uses_gfn(struct hv_domain *d, hv_gfn gfn);
+
 /* The frame at @gfn, if any, is mapped nowhere now. Caller holds domain->lock. */
 void hv_gnttab_frame_unmapped(struct hv_domain *d, hv_gfn gfn);
 

@@ -70,7 +70,8 @@ static bool is_ring(struct hv_domain *d, hv_gfn gfn)
 
 bool hv_physmap_pinned(struct hv_domain *d, hv_gfn gfn)
 {
-    return is_ring(d, gfn) || hv_vcpu_xen_uses_gfn(d, gfn) || hv_evtchn_uses_gfn(d, gfn);
+    return is_ring(d, gfn) || hv_vcpu_xen_uses_gfn(d, gfn) || hv_evtchn_uses_gfn(d, gfn) ||
+           hv_gnttab_uses_gfn(d, gfn);
 }
 
 static bool any_pinned(struct hv_domain *d, hv_gfn gfn, uint64_t count)

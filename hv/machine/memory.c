@@ -214,9 +214,7 @@ static bool allows(enum hv_page_type type, bool write)
     return false;
 }
 
-/* Cached code of the pages becomes stale. Before the caller's store, which is right for device DMA:
- * a guest that executes what is being written is not promised either version. */
-static void report_write(struct hv_memory *mem, hv_gpa gpa, size_t bytes)
+void hv_memory_written(struct hv_memory *mem, hv_gpa gpa, size_t bytes)
 {
     while (mem->code && bytes) {
         size_t room = HV_PAGE_SIZE - (gpa.v & HV_PAGE_MASK), n = bytes < room ? bytes : room;
@@ -239,8 +237,10 @@ void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write)
     for (uint64_t gfn = first; gfn <= last; gfn++)
         if (!allows(hv_memory_type(mem, hv_gfn_of(gfn)), write))
             return NULL;
+    /* Before the caller's store, which is right for device DMA: a guest that executes what is being written is not
+     * promised either version. */
     if (write)
-        report_write(mem, gpa, bytes);
+        hv_memory_written(mem, gpa, bytes);
     return mem->base + gpa.v;
 }
 
@@ -267,6 +267,6 @@ int hv_memory_write(struct hv_memory *mem, hv_gpa gpa, const void *buf, size_t b
     if (!p)
         return -EFAULT;
     memcpy(p, buf, bytes);
-    report_write(mem, gpa, bytes);
+    hv_memory_written(mem, gpa, bytes);
     return 0;
 }

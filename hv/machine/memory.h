@@ -76,6 +76,10 @@ int hv_memory_unmap_shared(struct hv_memory *mem, hv_gfn gfn) HV_MUST_CHECK;
  * operation: pages are only taken away with every vCPU stopped or flushed. */
 void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write) HV_MUST_CHECK;
 
+/* Says that [@gpa, @gpa + @bytes) has been stored to, for what must know of it (cached code). Any thread; after the
+ * store of whoever writes through hv_memory_at later than right away. */
+void hv_memory_written(struct hv_memory *mem, hv_gpa gpa, size_t bytes);
+
 /* Copies between host memory and guest physical memory. 0 or -EFAULT (nothing copied). */
 int hv_memory_read(struct hv_memory *mem, hv_gpa gpa, void *buf, size_t bytes) HV_MUST_CHECK;
 int hv_memory_write(struct hv_memory *mem, hv_gpa gpa, const void *buf, size_t bytes) HV_MUST_CHECK;
