@@ -34,6 +34,7 @@ struct hv_sched;
 struct hv_store_ring;
 struct hv_time;
 struct hv_vcpu_xen;
+struct hv_xenbus;
 
 /* Why a vCPU must leave engine run(); bits of vcpu->attention. Set by any thread with
  * hv_vcpu_request; cleared by the vCPU's thread. */
@@ -86,6 +87,7 @@ struct hv_domain {
     struct hv_sched *sched;     /* watchdogs: hv/hypercall/sched.c */
     struct hv_console *console;
     struct hv_store_ring *store;
+    struct hv_xenbus *xenbus; /* PV devices: hv/backend/xenbus.h; loop thread */
     struct hv_control *control;
     struct hv_time *time;
     struct hv_cpuid_policy *cpuid; /* immutable once a vCPU runs */

@@ -48,6 +48,10 @@ struct hv_control_message {
 enum hv_event {
     HV_EVENT_SHUTDOWN = 1, /* args[0]: SHUTDOWN_* code */
     HV_EVENT_STORE_LOST = 2, /* the connection to domus-xenstored broke: attach a new one */
+    /* args[0]: enum domus_device_class << 32 | device number. Several may be told as the last one: to be sure, ask for
+     * the device's statistics, which fails with -ENODEV once it is gone. */
+    HV_EVENT_DEVICE_GONE = 3, /* a device was detached: its nodes can be removed */
+    HV_EVENT_DEVICE_KEPT = 4, /* the guest did not let go of a device in time: it stays */
 };
 
 /* ------------------------------------------------------------------ our own hypercall family */
@@ -58,14 +62,21 @@ enum hv_event {
 enum domus_op {
     DOMUS_OP_build = 1,     /* args[1] -> struct domus_build, fds: kernel[, ramdisk] */
     DOMUS_OP_console_attach = 2, /* args[1]: console number (0), fds: tty master or socket[, log file] */
-    DOMUS_OP_store_attach = 3,   /* fds: a connection to domus-xenstored that speaks for this domain */
+    DOMUS_OP_store_attach = 3,   /* fds: connections to domus-xenstored that speak for this domain: the
+                                    guest's[, the backends'] */
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
+    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image */
+    DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
+    DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
+    DOMUS_OP_vbd_stats = 19,     /* args[1] -> struct domus_vbd_stats */
     DOMUS_OP_vif_attach = 24,    /* args[1] -> struct domus_vif, fds: one per queue */
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
 };
+
+enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2 };
 
 struct domus_build {
     uint64_t cmdline;       /* IN: caller address of a NUL-terminated string, or 0 */
@@ -76,6 +87,52 @@ struct domus_build {
     uint32_t console_evtchn; /* OUT */
     uint64_t console_gfn;   /* OUT */
     char error[256];        /* OUT: on failure, what is wrong with which file */
+};
+
+enum domus_vbd_flags {
+    DOMUS_VBD_READ_ONLY = 1u << 0, /* also when the image is only open for reading */
+    DOMUS_VBD_CDROM = 1u << 1,
+    DOMUS_VBD_REMOVABLE = 1u << 2,
+    DOMUS_VBD_DISCARD = 1u << 3,    /* what the guest discards is given back to the host */
+    DOMUS_VBD_NO_FLUSH = 1u << 4,   /* flushes are answered at once: data may be lost with the host */
+    DOMUS_VBD_PERSISTENT = 1u << 5, /* offer persistent grants: the guest then copies all data once */
+};
+
+/* A virtual disk. The nodes of both ends must be in the store before, the backend's writable for the domain:
+ * device/vbd/DEVID (backend, backend-id, state 1, virtual-device, device-type) of the domain and
+ * /local/domain/0/backend/vbd/DOMID/DEVID (frontend, frontend-id, online 1, state 1) with `b DOMID` permission. */
+struct domus_vbd {
+    uint32_t devid;        /* IN: Xen's virtual device number: 51712 is xvda, 51728 xvdb */
+    uint32_t flags;        /* IN: set of enum domus_vbd_flags */
+    uint32_t sector_bytes; /* IN: 512 or 4096, or 0 for what the image needs; OUT: as chosen */
+    uint32_t physical_sector_bytes; /* IN: a power of two from sector_bytes to 64 KiB, or 0: sector_bytes */
+    uint32_t max_queues;   /* IN: at most 16, or 0: the number of vCPUs, at most 4 */
+    uint32_t reserved;     /* IN: 0 */
+    uint64_t size_bytes;   /* OUT */
+    char error[128];       /* OUT: on failure, what is wrong */
+};
+
+struct domus_vbd_detach {
+    uint32_t devid; /* IN */
+    uint32_t force; /* IN: 0 asks the guest to let go and returns; 1 takes the device away as soon as no I/O is going on */
+};
+
+struct domus_vbd_resize {
+    uint32_t devid;      /* IN */
+    uint32_t reserved;   /* IN: 0 */
+    uint64_t size_bytes; /* IN: new size, at most the image's, or 0: all of the image; OUT: the size now */
+};
+
+struct domus_vbd_stats {
+    uint32_t devid; /* IN */
+    uint32_t state; /* OUT: enum xenbus_state of the backend */
+    uint64_t size_bytes; /* OUT, as all below; times are from a request's arrival to its end, added up */
+    uint64_t rd_req, rd_bytes, rd_ns;
+    uint64_t wr_req, wr_bytes, wr_ns;
+    uint64_t flush_req, flush_ns;
+    uint64_t discard_req, discard_bytes;
+    uint64_t errors;  /* of the image */
+    uint64_t refused; /* requests that made no sense */
 };
 
 struct domus_info {
@@ -169,7 +226,16 @@ int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
 int domctl_build(struct domctl *ctl, int kernel_fd, int ramdisk_fd, const char *cmdline,
                  struct domus_build *build);
 int domctl_console_attach(struct domctl *ctl, unsigned console, int tty_fd, int log_fd);
-int domctl_store_attach(struct domctl *ctl, int store_fd);
+/* @guest_fd carries the guest's requests; @backend_fd those of the domain's backends: a second connection of the same
+ * kind, or -1 for a domain without devices. */
+int domctl_store_attach(struct domctl *ctl, int guest_fd, int backend_fd);
+/* See struct domus_vbd; its OUT fields are set, vbd->error too on failure. The image is duplicated. */
+int domctl_vbd_attach(struct domctl *ctl, int image_fd, struct domus_vbd *vbd);
+/* 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV, -EALREADY. */
+int domctl_vbd_detach(struct domctl *ctl, unsigned devid, bool force);
+/* @size_bytes: 0 for all of the image. *@now_bytes (may be NULL) is the size that the guest sees from now on. */
+int domctl_vbd_resize(struct domctl *ctl, unsigned devid, uint64_t size_bytes, uint64_t *now_bytes);
+int domctl_vbd_stats(struct domctl *ctl, unsigned devid, struct domus_vbd_stats *stats);
 int domctl_pause(struct domctl *ctl);
 int domctl_unpause(struct domctl *ctl);
 int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */

@@ -189,16 +189,17 @@ static int attach_store(struct standalone *s)
         .store_port = s->build.store_evtchn,
         .console_port = s->build.console_evtchn,
     };
-    int fd, error;
+    int fds[2], error;
 
     if (!s->options->store)
         return 0;
     memcpy(nodes.uuid, s->uuid, sizeof(nodes.uuid));
-    error = hv_store_spawn(&nodes, &fd, &s->store);
+    error = hv_store_spawn(&nodes, fds, &s->store);
     if (error)
         return fail("starting the store", error);
-    error = domctl_store_attach(s->ctl, fd);
-    close(fd);
+    error = domctl_store_attach(s->ctl, fds[0], fds[1]);
+    close(fds[0]);
+    close(fds[1]);
     return error ? fail("attaching the store", error) : 0;
 }
 

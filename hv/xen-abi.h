@@ -34,13 +34,19 @@
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
 #include <xen/io/netif.h>
+#include <xen/io/protocols.h>
+#include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>
 
 _Static_assert(__XEN_INTERFACE_VERSION__ <= __XEN_LATEST_INTERFACE_VERSION__, "libxen-dev too old");
 _Static_assert(sizeof(struct shared_info) == 3136, "64-bit shared_info");
 _Static_assert(sizeof(struct vcpu_info) == 64, "vcpu_info");
+_Static_assert(sizeof(struct blkif_request) == 112, "64-bit blkif request");
+_Static_assert(sizeof(struct blkif_request_indirect) <= sizeof(struct blkif_request), "blkif indirect request");
+_Static_assert(sizeof(struct blkif_response) == 16, "64-bit blkif response");
 _Static_assert(sizeof(struct hvm_start_info) == 56, "hvm_start_info");
 _Static_assert(sizeof(struct xencons_interface) == 3088 || sizeof(struct xencons_interface) >= 3088,
                "console ring");

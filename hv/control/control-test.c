@@ -106,7 +106,7 @@ static void test_creation(struct domctl *ctl)
                domus.resident_bytes > 0,
            "and the process");
     TAP_OK(domctl_unpause(ctl) == -EINVAL, "without a kernel it does not run");
-    TAP_OK(domctl_console_attach(ctl, 0, 0, -1) == -ENODEV && domctl_store_attach(ctl, 0) == -ENODEV,
+    TAP_OK(domctl_console_attach(ctl, 0, 0, -1) == -ENODEV && domctl_store_attach(ctl, 0, -1) == -ENODEV,
            "nor has it a console or a store");
 }
 

@@ -21,7 +21,7 @@
 #include "hv/control/domctl-private.h"
 #include "hv/xen-abi.h"
 
-#define NR_EVENTS     3u   /* by enum hv_event */
+#define NR_EVENTS     5u   /* by enum hv_event */
 #define SLACK_KIB     1024 /* what a domain may have beyond its RAM: rings, ACPI tables */
 #define KIB_PER_PAGE  4
 #define PAGES_PER_GIB (1ull << 18)
@@ -459,9 +459,48 @@ int domctl_console_attach(struct domctl *ctl, unsigned console, int tty_fd, int 
                 log_fd >= 0 ? 2 : 1);
 }
 
-int domctl_store_attach(struct domctl *ctl, int store_fd)
+int domctl_store_attach(struct domctl *ctl, int guest_fd, int backend_fd)
 {
-    return call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_store_attach, 0, NULL, 0, &store_fd, 1);
+    int fds[2] = {guest_fd, backend_fd};
+
+    return call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_store_attach, 0, NULL, 0, fds, backend_fd >= 0 ? 2 : 1);
+}
+
+/* An operation of our own on a structure, in and out. */
+static int call_domus(struct domctl *ctl, enum domus_op op, void *arg, size_t bytes, const int *fds, size_t nr_fds)
+{
+    return call(ctl, __HYPERVISOR_domus_op, op, HV_CONTROL_DATA_ADDRESS, arg, bytes, fds, nr_fds);
+}
+
+int domctl_vbd_attach(struct domctl *ctl, int image_fd, struct domus_vbd *vbd)
+{
+    int error = call_domus(ctl, DOMUS_OP_vbd_attach, vbd, sizeof(*vbd), &image_fd, 1);
+
+    vbd->error[sizeof(vbd->error) - 1] = '\0';
+    return error;
+}
+
+int domctl_vbd_detach(struct domctl *ctl, unsigned devid, bool force)
+{
+    struct domus_vbd_detach detach = {.devid = devid, .force = force};
+
+    return call_domus(ctl, DOMUS_OP_vbd_detach, &detach, sizeof(detach), NULL, 0);
+}
+
+int domctl_vbd_resize(struct domctl *ctl, unsigned devid, uint64_t size_bytes, uint64_t *now_bytes)
+{
+    struct domus_vbd_resize resize = {.devid = devid, .size_bytes = size_bytes};
+    int error = call_domus(ctl, DOMUS_OP_vbd_resize, &resize, sizeof(resize), NULL, 0);
+
+    if (now_bytes)
+        *now_bytes = resize.size_bytes;
+    return error;
+}
+
+int domctl_vbd_stats(struct domctl *ctl, unsigned devid, struct domus_vbd_stats *stats)
+{
+    *stats = (struct domus_vbd_stats){.devid = devid};
+    return call_domus(ctl, DOMUS_OP_vbd_stats, stats, sizeof(*stats), NULL, 0);
 }
 
 int domctl_pause(struct domctl *ctl)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "hv/backend/console.h"
+#include "hv/backend/xenbus.h"
 #include "hv/control/control.h"
 #include "hv/engine/engine.h"
 #include "hv/hypercall/evtchn.h"
@@ -192,12 +193,17 @@ static long console_attach(struct hv_caller *c, const uint64_t args[5], void *ar
 
 static long store_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
+    long error;
+
     (void)args, (void)arg;
     if (!c->domain || !c->domain->store)
         return -XEN_ENODEV;
-    if (c->nr_fds != 1)
+    if (c->nr_fds < 1 || c->nr_fds > 2)
         return -XEN_EINVAL;
-    return hv_store_ring_attach(c->domain, take_fd(c, 0));
+    error = hv_store_ring_attach(c->domain, take_fd(c, 0));
+    if (!error && c->nr_fds == 2)
+        error = hv_xenbus_attach_store(c->domain, take_fd(c, 1));
+    return error;
 }
 
 static long subscribe(struct hv_caller *c, const uint64_t args[5], void *arg)

@@ -13,8 +13,9 @@
 
 #include "hv/store/transaction.h"
 
-/* Whose it is: the toolstack's and readable by the domain, or the domain's own. */
-enum owner { TOOLSTACK, DOMAIN };
+/* Whose it is: the toolstack's and readable by the domain, or writable too (a backend's: hv/backend/xenbus.h says why
+ * that may be), or the domain's own. */
+enum owner { TOOLSTACK, BACKEND, DOMAIN };
 
 struct writer {
     struct hv_xs_tx *tx;
@@ -27,7 +28,9 @@ HV_PRINTF(4, 5)
 static void put(struct writer *w, enum owner owner, const char *path, const char *format, ...)
 {
     const struct hv_xs_perm toolstack[] = {{0, 0}, {w->domain->domid, HV_XS_READ}};
+    const struct hv_xs_perm backend[] = {{0, 0}, {w->domain->domid, HV_XS_READ | HV_XS_WRITE}};
     const struct hv_xs_perm own[] = {{w->domain->domid, 0}};
+    const struct hv_xs_perm *const perms[] = {toolstack, backend, own};
     char full[XENSTORE_ABS_PATH_MAX + 1], value[512];
     va_list args;
     int length;
@@ -43,8 +46,7 @@ static void put(struct writer *w, enum owner owner, const char *path, const char
     if (!w->err)
         w->err = hv_xs_tx_write(w->tx, full, value, (size_t)length);
     if (!w->err)
-        w->err = owner == DOMAIN ? hv_xs_tx_set_perms(w->tx, full, own, 1)
-                                 : hv_xs_tx_set_perms(w->tx, full, toolstack, 2);
+        w->err = hv_xs_tx_set_perms(w->tx, full, perms[owner], owner == DOMAIN ? 1 : 2);
 }
 
 static void format_uuid(const uint8_t uuid[16], char out[37])
@@ -134,6 +136,49 @@ static void put_memory_and_store(struct writer *w)
     put(w, TOOLSTACK, "store/port", "%u", w->domain->store_port);
 }
 
+/* Both ends of one disk. */
+static void put_disk(struct writer *w, const struct hv_store_disk *disk)
+{
+    char front[64], back[64], path[96];
+    const struct {
+        enum owner owner;
+        const char *base, *key, *value;
+    } rows[] = {
+        {BACKEND, back, "", ""},
+        {BACKEND, back, "online", "1"},
+        {BACKEND, back, "state", "1"},
+        {BACKEND, back, "mode", disk->read_only ? "r" : "w"},
+        {DOMAIN, front, "", ""},
+        {DOMAIN, front, "state", "1"},
+        {TOOLSTACK, front, "device-type", "disk"},
+        {TOOLSTACK, front, "backend-id", "0"},
+    };
+
+    snprintf(front, sizeof(front), "device/vbd/%u", disk->devid);
+    snprintf(back, sizeof(back), "/local/domain/0/backend/vbd/%u/%u", w->domain->domid, disk->devid);
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        snprintf(path, sizeof(path), "%s%s%s", rows[i].base, rows[i].key[0] ? "/" : "", rows[i].key);
+        put(w, rows[i].owner, path, "%s", rows[i].value);
+    }
+    snprintf(path, sizeof(path), "%s/frontend-id", back);
+    put(w, BACKEND, path, "%u", w->domain->domid);
+    snprintf(path, sizeof(path), "%s/frontend", back);
+    put(w, BACKEND, path, "%s/%s", w->base, front);
+    snprintf(path, sizeof(path), "%s/virtual-device", front);
+    put(w, TOOLSTACK, path, "%u", disk->devid);
+    snprintf(path, sizeof(path), "%s/backend", front);
+    put(w, TOOLSTACK, path, "%s", back);
+}
+
+/* Looking for its devices, a guest reads the directories above them. */
+static void put_disks(struct writer *w)
+{
+    if (w->domain->nr_disks)
+        put(w, TOOLSTACK, "device/vbd", "%s", "");
+    for (unsigned i = 0; i < w->domain->nr_disks; i++)
+        put_disk(w, &w->domain->disks[i]);
+}
+
 int hv_xs_write_domain_nodes(struct hv_xs *xs, const struct hv_store_domain *domain)
 {
     static const struct hv_xs_who dom0 = {.privileged = true, .target = -1};
@@ -148,6 +193,7 @@ int hv_xs_write_domain_nodes(struct hv_xs *xs, const struct hv_store_domain *dom
     put_cpus(&w);
     put_console(&w);
     put_rest(&w);
+    put_disks(&w);
     err = w.err ? w.err : hv_xs_tx_commit(w.tx);
     hv_xs_tx_free(w.tx);
     return err;

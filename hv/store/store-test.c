@@ -536,19 +536,23 @@ static void test_spawn(void)
     static const struct hv_store_domain domain = {.domid = 1, .name = "alone", .memory_kib = 4096, .nr_vcpus = 1};
     static const struct { struct xsd_sockmsg h; char path[5]; } request = {{.type = XS_READ, .len = 5}, "name"};
     struct { struct xsd_sockmsg h; char value[5]; } answer = {0};
-    struct pollfd p = {.events = POLLIN};
+    int fds[2], status;
     pid_t pid;
-    int status;
 
-    if (hv_store_spawn(&domain, &p.fd, &pid) < 0)
+    if (hv_store_spawn(&domain, fds, &pid) < 0)
         abort();
-    if (write(p.fd, &request, sizeof(request.h) + 5) != sizeof(request.h) + 5 || poll(&p, 1, 10000) != 1)
-        abort();
-    TAP_OK(read(p.fd, &answer, sizeof(answer.h) + 5) == sizeof(answer.h) + 5 && !memcmp(answer.value, "alone", 5),
-           "a store for one domain answers");
-    close(p.fd);
+    for (int i = 0; i < 2; i++) {
+        struct pollfd p = {.events = POLLIN, .fd = fds[i]};
+
+        if (write(p.fd, &request, sizeof(request.h) + 5) != sizeof(request.h) + 5 || poll(&p, 1, 10000) != 1)
+            abort();
+        TAP_OK(read(p.fd, &answer, sizeof(answer.h) + 5) == sizeof(answer.h) + 5 && !memcmp(answer.value, "alone", 5),
+               "a store for one domain answers on connection %d", i);
+    }
+    close(fds[0]);
     TAP_OK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0,
-           "and ends with its connection");
+           "and ends with its first connection");
+    close(fds[1]);
 }
 
 int main(void)

@@ -5,6 +5,12 @@
 
 #include "hv/types.h"
 
+/* A virtual disk's nodes, as struct domus_vbd needs them. */
+struct hv_store_disk {
+    uint32_t devid;
+    bool read_only;
+};
+
 /* What the toolstack's nodes of a domain say. */
 struct hv_store_domain {
     uint16_t domid;
@@ -15,11 +21,13 @@ struct hv_store_domain {
     uint64_t store_gfn, console_gfn;
     uint32_t store_port, console_port; /* event channels */
     const char *console_tty;           /* NULL: none */
+    const struct hv_store_disk *disks;
+    unsigned nr_disks;
 };
 
-/* Starts a process that serves a store in memory with the nodes of one domain, to one connection which speaks for
- * that domain: give *@connection_fd to hv_store_ring_attach. The process ends when the connection is closed, or
- * with its parent; *@pid is to be waited for. 0 or negative errno.
+/* Starts a process that serves a store in memory with the nodes of one domain, to two connections which speak for
+ * that domain: give @connection_fds to domctl_store_attach, the guest's first. The process ends when the first is
+ * closed, or with its parent; *@pid is to be waited for. 0 or negative errno.
  *
  * Call it before there are other threads. */
-int hv_store_spawn(const struct hv_store_domain *domain, int *connection_fd, pid_t *pid) HV_MUST_CHECK;
+int hv_store_spawn(const struct hv_store_domain *domain, int connection_fds[2], pid_t *pid) HV_MUST_CHECK;

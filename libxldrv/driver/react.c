@@ -235,23 +235,25 @@ gboolean xldrv_watch(XldrvDomain *domain, XldrvInstance *instance, GError **erro
                                 (GDestroyNotify)xldrv_domain_unref, error);
 }
 
-static int attach_store_fd(struct domctl *ctl, gpointer fd)
+static int attach_store_fds(struct domctl *ctl, gpointer data)
 {
-    return domctl_store_attach(ctl, *(int *)fd);
+    const int *fds = data;
+
+    return domctl_store_attach(ctl, fds[0], fds[1]);
 }
 
 gboolean xldrv_reattach_store(XldrvDriver *driver, XldrvInstance *instance, GError **error)
 {
     int id = xldrv_instance_id(instance);
     gboolean ok;
-    int fd;
+    int fds[2];
 
     if (!xldrv_store_introduce_again(driver->store, id, error))
         return FALSE;
-    fd = xldrv_store_domain_connection(driver->store, id, error);
-    if (fd < 0)
+    if (!xldrv_store_domain_connections(driver->store, id, fds, error))
         return FALSE;
-    ok = xldrv_instance_control(instance, "attach the store to", attach_store_fd, &fd, error);
-    close(fd);
+    ok = xldrv_instance_control(instance, "attach the store to", attach_store_fds, fds, error);
+    close(fds[0]);
+    close(fds[1]);
     return ok;
 }

@@ -30,7 +30,7 @@ typedef struct {
     XmlconfDomainConfig *config; /* of status.domain */
     XldrvStatus status;
     char *control_path, *process_path, *log_path;
-    int kernel_fd, ramdisk_fd, listen_fd, tty_fd, log_fd, store_fd;
+    int kernel_fd, ramdisk_fd, listen_fd, tty_fd, log_fd, store_fds[2];
     XldrvInstance *instance;
     struct domus_build build;
     gboolean status_saved;
@@ -189,11 +189,11 @@ static int attach_console_fds(struct domctl *ctl, gpointer data)
     return domctl_console_attach(ctl, FIRST_CONSOLE, s->tty_fd, s->log_fd);
 }
 
-static int attach_store_fd(struct domctl *ctl, gpointer data)
+static int attach_store_fds(struct domctl *ctl, gpointer data)
 {
     Start *s = data;
 
-    return domctl_store_attach(ctl, s->store_fd);
+    return domctl_store_attach(ctl, s->store_fds[0], s->store_fds[1]);
 }
 
 static gboolean create(Start *s, GError **error)
@@ -271,9 +271,8 @@ static gboolean attach_store(Start *s, GError **error)
 
     if (!xldrv_store_add_domain(s->driver->store, &what, error))
         return FALSE;
-    s->store_fd = xldrv_store_domain_connection(s->driver->store, s->status.id, error);
-    return s->store_fd >= 0 &&
-           xldrv_instance_control(s->instance, "attach the store to", attach_store_fd, s, error);
+    return xldrv_store_domain_connections(s->driver->store, s->status.id, s->store_fds, error) &&
+           xldrv_instance_control(s->instance, "attach the store to", attach_store_fds, s, error);
 }
 
 static gboolean watch(Start *s, GError **error)
@@ -345,7 +344,8 @@ static void publish(Start *s)
 
 static void fini(Start *s)
 {
-    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd, s->tty_fd, s->log_fd, s->store_fd};
+    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd,    s->tty_fd,
+                       s->log_fd,    s->store_fds[0], s->store_fds[1]};
 
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
         if (fds[i] >= 0)
@@ -386,7 +386,7 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
         .listen_fd = -1,
         .tty_fd = -1,
         .log_fd = -1,
-        .store_fd = -1,
+        .store_fds = {-1, -1},
     };
     gboolean ok = FALSE;
 

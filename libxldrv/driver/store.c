@@ -242,7 +242,7 @@ static gboolean control_request(int fd, const char *payload, gsize length, GErro
     return TRUE;
 }
 
-int xldrv_store_domain_connection(XldrvStore *store, int id, GError **error)
+static int domain_connection(XldrvStore *store, int id, GError **error)
 {
     char payload[64] = "domain-connection";
     gsize length = strlen(payload) + 1;
@@ -262,6 +262,20 @@ int xldrv_store_domain_connection(XldrvStore *store, int id, GError **error)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     return fd;
+}
+
+gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], GError **error)
+{
+    fds[1] = -1;
+    fds[0] = domain_connection(store, id, error);
+    if (fds[0] < 0)
+        return FALSE;
+    fds[1] = domain_connection(store, id, error);
+    if (fds[1] >= 0)
+        return TRUE;
+    close(fds[0]);
+    fds[0] = -1;
+    return FALSE;
 }
 
 gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error)

@@ -35,8 +35,9 @@ void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid);
 
 /* Introduces a domain again to a store daemon that was restarted, from its nodes there. */
 gboolean xldrv_store_introduce_again(XldrvStore *store, int id, GError **error);
-/* A connection to the daemon that speaks for the domain; -1 with an error. */
-int xldrv_store_domain_connection(XldrvStore *store, int id, GError **error);
+/* Two connections to the daemon that speak for the domain, one for the guest and one for its backends: both or, with an
+ * error, none (-1). */
+gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], GError **error);
 
 /* Asks the guest by its control/shutdown node: "poweroff", "reboot" ... */
 gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error);
