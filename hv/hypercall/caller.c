@@ -8,6 +8,21 @@
 #include "hv/hv.h"
 #include "hv/x86/paging.h"
 
+/* Who pauses, ends or flushes a vCPU waits for it. */
+#define IMPATIENT (HV_ATTN_PAUSE | HV_ATTN_EXIT | HV_ATTN_FLUSH)
+
+bool hv_caller_must_yield(const struct hv_caller *c)
+{
+    return hv_caller_is_guest(c) && !c->in_multicall &&
+           (atomic_load_explicit(&c->vcpu->attention, memory_order_relaxed) & IMPATIENT);
+}
+
+void hv_caller_continue(struct hv_caller *c, const uint64_t args[5])
+{
+    c->unfinished = true;
+    memcpy(c->again, args, sizeof(c->again));
+}
+
 /* Host memory of the part of @va..@va+@bytes that lies in its first page; *@run is its length. */
 static void *guest_run(struct hv_caller *c, uint64_t va, size_t bytes, bool write, size_t *run)
 {

@@ -191,12 +191,17 @@ static const struct hv_subop_family family = HV_SUBOP_FAMILY("grant_table_op", o
 long hv_grant_table_op(struct hv_caller *c, const uint64_t args[5])
 {
     uint64_t op = (uint32_t)args[0], count = (uint32_t)args[2];
+    uint64_t bytes = op < HV_ARRAY_LEN(ops) ? ops[op].arg_bytes : 0;
     long result = 0;
 
     if (count > ELEMENTS_MAX)
         return (int32_t)args[2] < 0 ? -XEN_EINVAL : -XEN_E2BIG;
-    for (uint64_t i = 0; i < count && !result; i++)
-        result = hv_subop_run(&family, c, op, args,
-                              args[1] + i * (op < HV_ARRAY_LEN(ops) ? ops[op].arg_bytes : 0));
+    for (uint64_t i = 0; i < count && !result; i++) {
+        if (i && hv_caller_must_yield(c)) {
+            hv_caller_continue(c, (const uint64_t[5]){op, args[1] + i * bytes, count - i});
+            break;
+        }
+        result = hv_subop_run(&family, c, op, args, args[1] + i * bytes);
+    }
     return result;
 }

@@ -141,6 +141,45 @@ static long param(unsigned cmd, uint32_t index, uint64_t *value)
     return error;
 }
 
+/* Who pauses the vCPU does not wait for a long call: it is broken off after an element and made again. */
+static void test_yield(void)
+{
+    struct multicall_entry *list;
+    struct gnttab_query_size *sizes;
+
+    start();
+    list = test_at(d, TEST_SCRATCH);
+    for (unsigned i = 0; i < 3; i++)
+        list[i] = (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version}};
+    hv_vcpu_pause_nosync(v);
+    v->cpu.rip = 0x1003;
+    test_hypercall(v, __HYPERVISOR_multicall, TEST_SCRATCH, 3, 0);
+    TAP_OK(list[0].result && !list[1].result && v->cpu.rip == 0x1000 &&
+               v->cpu.gpr[HV_RDI] == TEST_SCRATCH + sizeof(*list) && v->cpu.gpr[HV_RSI] == 2 &&
+               v->cpu.gpr[HV_RAX] == __HYPERVISOR_multicall,
+           "a multicall makes way");
+    atomic_store(&v->attention, 0);
+    v->cpu.rip += 3;
+    hv_hypercall(v);
+    TAP_OK(list[1].result && list[2].result && v->cpu.rip == 0x1003 && v->cpu.gpr[HV_RAX] == 0, "and goes on");
+
+    sizes = test_at(d, TEST_SCRATCH);
+    memset(sizes, 0, 3 * sizeof(*sizes));
+    for (unsigned i = 0; i < 3; i++)
+        sizes[i].dom = DOMID_SELF;
+    atomic_store(&v->attention, HV_ATTN_FLUSH);
+    test_hypercall(v, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, TEST_SCRATCH, 3);
+    TAP_OK(sizes[0].max_nr_frames && !sizes[1].max_nr_frames && v->cpu.rip == 0x1000 && v->cpu.gpr[HV_RDX] == 2 &&
+               v->cpu.gpr[HV_RSI] == TEST_SCRATCH + sizeof(*sizes),
+           "so does a list of grant operations");
+    atomic_store(&v->attention, 0);
+    v->cpu.rip += 3;
+    hv_hypercall(v);
+    TAP_OK(sizes[2].max_nr_frames && v->cpu.rip == 0x1003 && v->cpu.gpr[HV_RAX] == 0, "and goes on");
+    hv_vcpu_unpause(v);
+    end();
+}
+
 static void test_params(void)
 {
     uint64_t value = 0xfeffe;
@@ -268,6 +307,7 @@ int main(void)
     test_memory();
     test_version();
     test_multicall();
+    test_yield();
     test_params();
     test_physmap();
     test_vcpus();

@@ -28,6 +28,8 @@ struct hv_caller {
     struct hv_domain *domain; /* NULL for the control domain until createdomain */
     struct hv_vcpu *vcpu;     /* guest only */
     bool in_multicall;        /* a multicall does not nest */
+    bool unfinished;          /* guest only: the call is made again, with these arguments */
+    uint64_t again[5];
     uint8_t *data;        /* control only: data area, written back to the caller */
     size_t data_bytes;
     int *fds; /* control only: descriptors passed; a handler that keeps one sets it to -1 */
@@ -41,6 +43,12 @@ static inline bool hv_caller_is_guest(const struct hv_caller *c)
 {
     return c->kind != HV_CALLER_CONTROL;
 }
+
+/* Asked between the elements of a long call: whether something wants the vCPU's thread so much that the rest
+ * should wait. The handler then gives the arguments of the rest to hv_caller_continue, and its result
+ * does not matter. Never within a multicall, which asks by itself. */
+bool hv_caller_must_yield(const struct hv_caller *c);
+void hv_caller_continue(struct hv_caller *c, const uint64_t args[5]);
 
 /* Copies from and to caller memory. 0 or -XEN_EFAULT. */
 int hv_caller_read(struct hv_caller *c, uint64_t address, void *buf, size_t bytes) HV_MUST_CHECK;

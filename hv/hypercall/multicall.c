@@ -30,9 +30,16 @@ long hv_multicall(struct hv_caller *c, const uint64_t args[5])
         return -XEN_EINVAL;
     if (count > MULTICALL_MAX)
         return -XEN_E2BIG;
-    c->in_multicall = true;
-    for (uint64_t i = 0; i < count && !result; i++)
-        result = run_entry(c, args[0] + i * sizeof(struct multicall_entry));
-    c->in_multicall = false;
+    for (uint64_t i = 0; i < count && !result; i++) {
+        uint64_t address = args[0] + i * sizeof(struct multicall_entry);
+
+        if (i && hv_caller_must_yield(c)) {
+            hv_caller_continue(c, (const uint64_t[5]){address, count - i});
+            break;
+        }
+        c->in_multicall = true;
+        result = run_entry(c, address);
+        c->in_multicall = false;
+    }
     return result;
 }

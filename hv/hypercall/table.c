@@ -69,13 +69,25 @@ long hv_hypercall_dispatch(struct hv_caller *c, uint64_t number, const uint64_t 
     return -XEN_EPERM;
 }
 
+static const uint8_t wide_order[5] = {HV_RDI, HV_RSI, HV_RDX, HV_R10, HV_R8};
+static const uint8_t narrow_order[5] = {HV_RBX, HV_RCX, HV_RDX, HV_RSI, HV_RDI};
+
 static void read_registers(const struct hv_cpu *cpu, bool wide, uint64_t args[5])
 {
-    static const uint8_t wide_order[5] = {HV_RDI, HV_RSI, HV_RDX, HV_R10, HV_R8};
-    static const uint8_t narrow_order[5] = {HV_RBX, HV_RCX, HV_RDX, HV_RSI, HV_RDI};
-
     for (unsigned i = 0; i < 5; i++)
         args[i] = wide ? cpu->gpr[wide_order[i]] : (uint32_t)cpu->gpr[narrow_order[i]];
+}
+
+/* VMCALL and VMMCALL, which end in three bytes that mean the same without any prefix. */
+#define CALL_BYTES 3u
+
+/* RIP goes back to the call, for which the registers hold the rest of the work: as in Xen, the guest makes it
+ * again as soon as it runs again. */
+static void call_again(struct hv_cpu *cpu, bool wide, const uint64_t args[5])
+{
+    for (unsigned i = 0; i < 5; i++)
+        cpu->gpr[wide ? wide_order[i] : narrow_order[i]] = args[i];
+    cpu->rip = wide ? cpu->rip - CALL_BYTES : (uint32_t)(cpu->rip - CALL_BYTES);
 }
 
 /* Kernel mode with protection on: who else executes VMCALL is told -XEN_EPERM, as Xen does. */
@@ -100,6 +112,10 @@ void hv_hypercall(struct hv_vcpu *v)
     if (may_call(cpu)) {
         read_registers(cpu, wide, args);
         result = hv_hypercall_dispatch(&caller, number, args);
+    }
+    if (caller.unfinished) {
+        call_again(cpu, wide, caller.again);
+        return;
     }
     cpu->gpr[HV_RAX] = wide ? (uint64_t)result : (uint32_t)result;
 }

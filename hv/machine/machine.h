@@ -33,5 +33,6 @@ void hv_pio_write(struct hv_vcpu *v, uint16_t port, unsigned bytes, uint32_t val
 uint64_t hv_mmio_read(struct hv_vcpu *v, hv_gpa gpa, unsigned bytes);
 void hv_mmio_write(struct hv_vcpu *v, hv_gpa gpa, unsigned bytes, uint64_t value);
 
-/* VMCALL or VMMCALL was executed; RIP is past it. Sets RAX, and what else the hypercall sets. */
+/* VMCALL or VMMCALL was executed; RIP is past it. Sets RAX, and what else the hypercall sets; or RIP
+ * back to it, when a long one is to go on after a look at vcpu->attention. */
 void hv_hypercall(struct hv_vcpu *v);
