@@ -29,6 +29,7 @@
 #include "hv/xen-abi.h"
 
 #define HANGUP_RETRY_NS 200000000ull
+#define WRITES_AT_ONCE  4u /* the backlog lies in two pieces at most */
 
 struct hv_console {
     struct hv_domain *domain;
@@ -228,10 +229,13 @@ static bool has_output(struct hv_console *con)
     return has;
 }
 
+/* No more than the backlog holds: a guest that writes as fast as its terminal reads would keep the loop here.
+ * For the rest the loop is told to come back (choose_events). */
 static void write_out(struct hv_console *con)
 {
-    while (con->tty && has_output(con) && write_some(con))
-        ;
+    for (unsigned i = 0; i < WRITES_AT_ONCE; i++)
+        if (!con->tty || !has_output(con) || !write_some(con))
+            return;
 }
 
 static void read_in(struct hv_console *con)
