@@ -240,6 +240,42 @@ static void test_physmap(void)
     end();
 }
 
+static long initialise(struct vcpu_hvm_context *context)
+{
+    memcpy(test_at(d, TEST_ARG), context, sizeof(*context));
+    return test_hypercall(v, __HYPERVISOR_vcpu_op, VCPUOP_initialise, 1, TEST_ARG);
+}
+
+/* A 32-bit start whose state has @efer, @cr0 and @cr4. */
+static long initialise_32(uint64_t efer, uint32_t cr0, uint32_t cr4, uint16_t cs_ar)
+{
+    struct vcpu_hvm_context context = {.mode = VCPU_HVM_MODE_32B};
+    struct vcpu_hvm_x86_32 *r = &context.cpu_regs.x86_32;
+
+    r->efer = efer, r->cr0 = cr0, r->cr4 = cr4, r->cs_ar = cs_ar;
+    r->ss_ar = r->ds_ar = r->es_ar = 0xc93, r->tr_ar = 0x8b;
+    r->cs_limit = r->ss_limit = r->ds_limit = r->es_limit = ~0u;
+    return initialise(&context);
+}
+
+/* States that no processor can be in. */
+static void test_bad_contexts(const struct vcpu_hvm_context *good)
+{
+    struct vcpu_hvm_context bad = *good;
+
+    bad.cpu_regs.x86_64.rip = 1ull << 47;
+    TAP_OK(initialise(&bad) == -XEN_EINVAL, "RIP is canonical");
+    bad = *good, bad.cpu_regs.x86_64.rflags = 1ull << 40;
+    TAP_OK(initialise(&bad) == -XEN_EINVAL, "RFLAGS has no other bits than it has");
+    bad = *good, bad.cpu_regs.x86_64.cr3 = 1ull << HV_GPA_BITS;
+    TAP_OK(initialise(&bad) == -XEN_EINVAL, "nor has CR3");
+    TAP_OK(initialise_32(HV_EFER_LME, HV_CR0_PE | HV_CR0_PG, 0, 0xc9b) == -XEN_EINVAL,
+           "long mode has PAE");
+    TAP_OK(initialise_32(0, HV_CR0_PE, HV_CR4_PCIDE, 0xc9b) == -XEN_EINVAL, "PCIDs are for long mode");
+    TAP_OK(initialise_32(HV_EFER_LME, HV_CR0_PE | HV_CR0_PG, HV_CR4_PAE, 0xa9b) == -XEN_EINVAL,
+           "a 32-bit start has 32-bit code");
+}
+
 static void test_vcpus(void)
 {
     struct vcpu_hvm_context context = {.mode = VCPU_HVM_MODE_64B};
@@ -259,6 +295,7 @@ static void test_vcpus(void)
     context.cpu_regs.x86_64.cr4 = HV_CR4_PAE;
     context.cpu_regs.x86_64.efer = HV_EFER_LME;
     context.cpu_regs.x86_64.rip = 0x1234;
+    test_bad_contexts(&context);
     memcpy(test_at(d, TEST_ARG), &context, sizeof(context));
     TAP_OK(test_hypercall(v, __HYPERVISOR_vcpu_op, VCPUOP_initialise, 1, TEST_ARG) == 0 &&
                d->vcpus[1]->cpu.rip == 0x1234 && hv_cpu_64bit(&d->vcpus[1]->cpu),

@@ -6,8 +6,14 @@
 
 #include "hv/hypercall/vcpu-init.h"
 
+#include "hv/x86/control.h"
+#include "hv/x86/linear.h"
+
 /* The bits of the ABI's attribute field: as in a descriptor, packed, which is this program's own form. */
 #define AR_VALID 0xfffu
+
+/* Flags that a processor has, without virtual-8086 mode: the engines have none. */
+#define RFLAGS_VALID (0x3f7fd7u & ~HV_EFLAGS_VM)
 
 static struct hv_segment segment(uint64_t base, uint32_t limit, uint16_t ar)
 {
@@ -54,8 +60,18 @@ static void set_gprs(struct hv_cpu *cpu, uint64_t ax, uint64_t cx, uint64_t dx, 
         cpu->gpr[i] = values[i];
 }
 
-static long init_32(struct hv_cpu *cpu, const struct vcpu_hvm_x86_32 *r)
+/* LMA is not the caller's to choose. */
+static uint64_t settle_efer(uint64_t efer, uint64_t cr0)
 {
+    bool long_mode = (efer & HV_EFER_LME) && (cr0 & HV_CR0_PG);
+
+    return (efer & ~(uint64_t)HV_EFER_LMA) | (long_mode ? HV_EFER_LMA : 0);
+}
+
+static long init_32(struct hv_vcpu *v, const struct vcpu_hvm_x86_32 *r)
+{
+    struct hv_cpu *cpu = &v->cpu;
+    uint64_t efer = settle_efer(r->efer, r->cr0);
     struct hv_segment cs = segment(r->cs_base, r->cs_limit, r->cs_ar);
     struct hv_segment ds = segment(r->ds_base, r->ds_limit, r->ds_ar);
     struct hv_segment ss = segment(r->ss_base, r->ss_limit, r->ss_ar);
@@ -68,19 +84,18 @@ static long init_32(struct hv_cpu *cpu, const struct vcpu_hvm_x86_32 *r)
         return -XEN_EINVAL;
     if (!(tr.attr & HV_SEG_P) || (tr.attr & HV_SEG_S) || (HV_SEG_TYPE(tr.attr) | 8) != 11)
         return -XEN_EINVAL;
-    if (r->efer & ~(uint64_t)(HV_EFER_NXE | HV_EFER_LME | HV_EFER_LMA))
+    if ((cs.attr & HV_SEG_L) || r->eflags & ~(uint64_t)RFLAGS_VALID ||
+        !hv_x86_control_valid(v, r->cr0, r->cr3, r->cr4, efer))
         return -XEN_EINVAL;
 
     reset_common(cpu);
     set_gprs(cpu, r->eax, r->ecx, r->edx, r->ebx, r->esp, r->ebp, r->esi, r->edi);
     cpu->rip = r->eip;
-    cpu->rflags = (r->eflags & ~(uint64_t)HV_EFLAGS_VM) | HV_EFLAGS_FIXED;
+    cpu->rflags = r->eflags | HV_EFLAGS_FIXED;
     cpu->cr0 = r->cr0 | HV_CR0_ET;
     cpu->cr3 = r->cr3;
     cpu->cr4 = r->cr4;
-    cpu->efer = r->efer;
-    if ((cpu->cr0 & HV_CR0_PG) && (cpu->efer & HV_EFER_LME))
-        cpu->efer |= HV_EFER_LMA;
+    cpu->efer = efer;
     cpu->seg[HV_CS] = cs;
     cpu->seg[HV_DS] = ds;
     cpu->seg[HV_SS] = ss;
@@ -90,41 +105,30 @@ static long init_32(struct hv_cpu *cpu, const struct vcpu_hvm_x86_32 *r)
     return 0;
 }
 
-static long init_64(struct hv_cpu *cpu, const struct vcpu_hvm_x86_64 *r)
+static long init_64(struct hv_vcpu *v, const struct vcpu_hvm_x86_64 *r)
 {
+    struct hv_cpu *cpu = &v->cpu;
+    uint64_t efer = settle_efer(r->efer, r->cr0);
     static const struct hv_segment code = {.attr = 0xa9b, .limit = 0xffffffff};
     static const struct hv_segment data = {.attr = 0xc93, .limit = 0xffffffff};
     static const struct hv_segment task = {.attr = 0x08b, .limit = 0x67};
 
-    if (!(r->cr0 & HV_CR0_PE) || !(r->cr0 & HV_CR0_PG) || !(r->cr4 & HV_CR4_PAE) ||
-        !(r->efer & HV_EFER_LME))
+    if (!(efer & HV_EFER_LMA) || !hv_x86_control_valid(v, r->cr0, r->cr3, r->cr4, efer))
+        return -XEN_EINVAL;
+    if (r->rflags & ~(uint64_t)RFLAGS_VALID || !hv_x86_canonical(r->rip))
         return -XEN_EINVAL;
     reset_common(cpu);
     set_gprs(cpu, r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi);
     cpu->rip = r->rip;
-    cpu->rflags = (r->rflags & ~(uint64_t)HV_EFLAGS_VM) | HV_EFLAGS_FIXED;
+    cpu->rflags = r->rflags | HV_EFLAGS_FIXED;
     cpu->cr0 = r->cr0 | HV_CR0_ET;
     cpu->cr3 = r->cr3;
     cpu->cr4 = r->cr4;
-    cpu->efer = (r->efer & (HV_EFER_SCE | HV_EFER_LME | HV_EFER_NXE)) | HV_EFER_LMA;
+    cpu->efer = efer;
     cpu->seg[HV_CS] = code;
     cpu->seg[HV_DS] = cpu->seg[HV_ES] = cpu->seg[HV_SS] = data;
     cpu->tr = task;
     return 0;
-}
-
-/* A control register value must not have bits that the processor would refuse: what an engine does with
- * them is undefined. */
-static bool control_valid(uint64_t cr0, uint64_t cr4)
-{
-    const uint64_t cr0_bits = HV_CR0_PE | HV_CR0_MP | HV_CR0_EM | HV_CR0_TS | HV_CR0_ET | HV_CR0_NE |
-                              HV_CR0_WP | HV_CR0_AM | HV_CR0_NW | HV_CR0_CD | HV_CR0_PG;
-    const uint64_t cr4_bits = HV_CR4_VME | HV_CR4_PVI | HV_CR4_TSD | HV_CR4_DE | HV_CR4_PSE | HV_CR4_PAE |
-                              HV_CR4_MCE | HV_CR4_PGE | HV_CR4_PCE | HV_CR4_OSFXSR | HV_CR4_OSXMMEXCPT |
-                              HV_CR4_UMIP | HV_CR4_FSGSBASE | HV_CR4_PCIDE | HV_CR4_OSXSAVE |
-                              HV_CR4_SMEP | HV_CR4_SMAP;
-
-    return !(cr0 & ~cr0_bits) && !(cr4 & ~cr4_bits) && !((cr0 & HV_CR0_NW) && !(cr0 & HV_CR0_CD));
 }
 
 long hv_vcpu_init_context(struct hv_vcpu *v, const struct vcpu_hvm_context *context)
@@ -136,9 +140,9 @@ long hv_vcpu_init_context(struct hv_vcpu *v, const struct vcpu_hvm_context *cont
         return -XEN_EINVAL;
     switch (context->mode) {
     case VCPU_HVM_MODE_32B:
-        return control_valid(narrow->cr0, narrow->cr4) ? init_32(&v->cpu, narrow) : -XEN_EINVAL;
+        return init_32(v, narrow);
     case VCPU_HVM_MODE_64B:
-        return control_valid(wide->cr0, wide->cr4) ? init_64(&v->cpu, wide) : -XEN_EINVAL;
+        return init_64(v, wide);
     default:
         return -XEN_EINVAL;
     }

@@ -112,6 +112,20 @@ static int write_cr4(struct hv_vcpu *v, uint64_t value, struct hv_fault *fault)
     return 0;
 }
 
+bool hv_x86_control_valid(struct hv_vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+    const uint64_t known_efer = HV_EFER_SCE | HV_EFER_LME | HV_EFER_LMA | HV_EFER_NXE;
+    bool long_mode = (cr0 & HV_CR0_PG) && (efer & HV_EFER_LME);
+
+    if (cr0 & ~(uint64_t)CR0_KNOWN || cr4 & ~allowed_cr4(v) || efer & ~known_efer)
+        return false;
+    if (((cr0 & HV_CR0_PG) && !(cr0 & HV_CR0_PE)) || ((cr0 & HV_CR0_NW) && !(cr0 & HV_CR0_CD)))
+        return false;
+    if (long_mode != !!(efer & HV_EFER_LMA))
+        return false;
+    return long_mode ? (cr4 & HV_CR4_PAE) && !(cr3 >> HV_GPA_BITS) : !(cr4 & HV_CR4_PCIDE);
+}
+
 int hv_x86_write_cr(struct hv_vcpu *v, unsigned number, uint64_t value, struct hv_fault *fault)
 {
     switch (number) {
