@@ -7,52 +7,42 @@
 
 #include <stdio.h>
 
+#include "hv/fuzz.h"
 #include "hv/loader/loader.h"
 #include "hv/loader/sample.h"
 #include "hv/tap.h"
 
 #define RAM_PAGES 4096u
 
-static uint64_t state;
-
-/* xorshift64* */
-static uint32_t next_random(uint32_t below)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * UINT64_C(0x2545f4914f6cdd1d)) >> 32) % below;
-}
-
 /* Values that tend to be on some edge. */
 static uint32_t edge(void)
 {
     static const uint32_t edges[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffff000, 0x1000, 0x10000};
 
-    return edges[next_random(HV_ARRAY_LEN(edges))];
+    return edges[fuzz_random(HV_ARRAY_LEN(edges))];
 }
 
 static void damage(uint8_t *bytes, size_t *count, size_t interesting)
 {
-    unsigned changes = 1 + next_random(4);
+    unsigned changes = 1 + fuzz_random(4);
 
     while (changes--) {
-        uint32_t where = next_random(next_random(4) ? (uint32_t)interesting : (uint32_t)*count);
+        uint32_t where = fuzz_random(fuzz_random(4) ? (uint32_t)interesting : (uint32_t)*count);
         uint32_t value = edge();
 
-        switch (next_random(4)) {
+        switch (fuzz_random(4)) {
         case 0:
-            bytes[where] ^= (uint8_t)(1u << next_random(8));
+            bytes[where] ^= (uint8_t)(1u << fuzz_random(8));
             break;
         case 1:
-            bytes[where] = (uint8_t)next_random(256);
+            bytes[where] = (uint8_t)fuzz_random(256);
             break;
         case 2:
             if (where + 4 <= *count)
                 memcpy(bytes + where, &value, 4);
             break;
         default:
-            if (next_random(8) == 0)
+            if (fuzz_random(8) == 0)
                 *count = 1 + where;
             break;
         }
@@ -64,19 +54,19 @@ static void damage(uint8_t *bytes, size_t *count, size_t interesting)
 static size_t make_kernel(uint8_t *out)
 {
     static uint8_t elf[SAMPLE_MAX_BYTES];
-    bool wide = next_random(4) != 0;
+    bool wide = fuzz_random(4) != 0;
     size_t bytes = wide ? sample_elf64(elf, XEN_ELFNOTE_PHYS32_ENTRY) : sample_elf32(elf, XEN_ELFNOTE_PHYS32_ENTRY);
     size_t packed;
 
-    if (next_random(2) == 0) { /* damage the ELF file, then perhaps pack it */
+    if (fuzz_random(2) == 0) { /* damage the ELF file, then perhaps pack it */
         damage(elf, &bytes, SAMPLE_NOTE_OFFSET + 64 < bytes ? SAMPLE_NOTE_OFFSET + 64 : bytes);
-        if (next_random(2) == 0) {
+        if (fuzz_random(2) == 0) {
             memcpy(out, elf, bytes);
             return bytes;
         }
-        return sample_bzimage(elf, bytes, sample_packers[next_random(HV_ARRAY_LEN(sample_packers))].pack, out);
+        return sample_bzimage(elf, bytes, sample_packers[fuzz_random(HV_ARRAY_LEN(sample_packers))].pack, out);
     }
-    packed = sample_bzimage(elf, bytes, sample_packers[next_random(HV_ARRAY_LEN(sample_packers))].pack, out);
+    packed = sample_bzimage(elf, bytes, sample_packers[fuzz_random(HV_ARRAY_LEN(sample_packers))].pack, out);
     damage(out, &packed, SAMPLE_PAYLOAD_AT + 64 < packed ? SAMPLE_PAYLOAD_AT + 64 : packed);
     return packed;
 }
@@ -94,12 +84,12 @@ int main(int argc, char **argv)
     d->mem.max_pages = RAM_PAGES;
     if (hv_memory_populate(&d->mem, hv_gfn_of(0), RAM_PAGES) < 0)
         return 99;
-    state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    fuzz_seed(seed);
     for (unsigned long i = 0; i < rounds; i++) {
         struct hv_loaded out;
         char error[256];
         int fd = sample_file(bytes, make_kernel(bytes));
-        int err = hv_loader_pvh(d, fd, next_random(8) ? -1 : fd, "x", &out, error);
+        int err = hv_loader_pvh(d, fd, fuzz_random(8) ? -1 : fd, "x", &out, error);
 
         close(fd);
         if (err == 0)

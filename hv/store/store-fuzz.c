@@ -8,21 +8,11 @@
 
 #include <unistd.h>
 
+#include "hv/fuzz.h"
 #include "hv/log.h"
 #include "hv/store/journal.h"
 #include "hv/store/talk.h"
 #include "hv/tap.h"
-
-static uint64_t state;
-
-/* xorshift64* */
-static uint32_t next_random(uint32_t below)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * UINT64_C(0x2545f4914f6cdd1d)) >> 32) % below;
-}
 
 static const char *const words[] = {
     "/",      "/a",        "/a/b",     "/a/b/c",  "/local/domain/5", "/local/domain/5/d", "d",    "d/e",   "d/e/f",
@@ -33,38 +23,38 @@ static const char *const words[] = {
 /* Strings, and sometimes bytes that are none. */
 static size_t make_payload(uint8_t *out)
 {
-    unsigned count = next_random(4);
+    unsigned count = fuzz_random(4);
     size_t used = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        const char *word = words[next_random(HV_ARRAY_LEN(words))];
+        const char *word = words[fuzz_random(HV_ARRAY_LEN(words))];
 
         memcpy(out + used, word, strlen(word) + 1);
         used += strlen(word) + 1;
     }
-    if (used && next_random(4) == 0)
+    if (used && fuzz_random(4) == 0)
         used--;
-    if (used && next_random(8) == 0)
-        out[next_random((uint32_t)used)] = (uint8_t)next_random(256);
-    if (next_random(50) == 0) {
-        used = next_random(XENSTORE_PAYLOAD_MAX + 1);
-        memset(out, next_random(2) ? 'q' : '/', used);
+    if (used && fuzz_random(8) == 0)
+        out[fuzz_random((uint32_t)used)] = (uint8_t)fuzz_random(256);
+    if (fuzz_random(50) == 0) {
+        used = fuzz_random(XENSTORE_PAYLOAD_MAX + 1);
+        memset(out, fuzz_random(2) ? 'q' : '/', used);
     }
     return used;
 }
 
 static size_t make_message(uint8_t *out, uint32_t first_tx)
 {
-    struct xsd_sockmsg h = {.type = next_random(XS_TYPE_COUNT + 1), .req_id = next_random(3)};
+    struct xsd_sockmsg h = {.type = fuzz_random(XS_TYPE_COUNT + 1), .req_id = fuzz_random(3)};
 
     h.len = (uint32_t)make_payload(out + sizeof(h));
-    if (next_random(3) == 0)
-        h.tx_id = first_tx + next_random(40);
-    if (h.type == XS_TRANSACTION_START && next_random(4))
+    if (fuzz_random(3) == 0)
+        h.tx_id = first_tx + fuzz_random(40);
+    if (h.type == XS_TRANSACTION_START && fuzz_random(4))
         h.tx_id = 0;
     memcpy(out, &h, sizeof(h));
-    if (next_random(200) == 0)
-        out[next_random(sizeof(h))] ^= (uint8_t)(1 + next_random(255));
+    if (fuzz_random(200) == 0)
+        out[fuzz_random(sizeof(h))] ^= (uint8_t)(1 + fuzz_random(255));
     return sizeof(h) + h.len;
 }
 
@@ -143,18 +133,18 @@ static void run(struct hv_xs *xs, unsigned long rounds)
     for (unsigned i = 0; i < 3; i++)
         renew(xs, &conns[i], i);
     for (unsigned long round = 0; round < rounds; round++) {
-        unsigned who = next_random(3);
+        unsigned who = fuzz_random(3);
         size_t count = make_message(message, xs->next_tx_id - 30), at = 0;
 
         while (at < count && hv_xs_conn_wants_input(conns[who])) {
-            size_t part = 1 + next_random((uint32_t)(count - at));
+            size_t part = 1 + fuzz_random((uint32_t)(count - at));
 
             at += hv_xs_conn_input(conns[who], message + at, part);
         }
-        while (next_random(8) && talk_next(conns[who], &m))
+        while (fuzz_random(8) && talk_next(conns[who], &m))
             ;
         for (unsigned i = 0; i < 3; i++)
-            if (hv_xs_conn_closing(conns[i]) || next_random(2000) == 0)
+            if (hv_xs_conn_closing(conns[i]) || fuzz_random(2000) == 0)
                 renew(xs, &conns[i], i);
     }
 }
@@ -171,7 +161,7 @@ int main(int argc, char **argv)
     hv_log_set_level(HV_LOG_ERROR); /* not what it thinks of such clients */
     if (hv_xs_init_empty(&xs) < 0 || hv_xs_journal_open(&xs, path) < 0 || hv_xs_add_roots(&xs) < 0)
         return 99;
-    state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    fuzz_seed(seed);
     run(&xs, rounds);
     TAP_OK(is_consistent(&xs), "%lu requests from seed %lu: %zu nodes, consistent", rounds, seed, xs.nodes.count);
     TAP_OK(survives(&xs, path), "the state file brings them back");
