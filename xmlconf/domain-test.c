@@ -108,8 +108,8 @@ static void test_values(void)
     g_assert_cmpuint(config->current_memory_kib, ==, 97657); /* 100 MB rounded up */
     g_assert_cmpuint(config->max_vcpus, ==, 4);
     g_assert_cmpuint(config->current_vcpus, ==, 2);
-    g_assert_cmpint(config->on_poweroff, ==, XMLCONF_ACTION_RENAME_RESTART);
-    g_assert_cmpint(config->on_crash, ==, XMLCONF_ACTION_COREDUMP_RESTART);
+    g_assert_cmpint(config->on_poweroff, ==, XMLCONF_ACTION_PRESERVE);
+    g_assert_cmpint(config->on_crash, ==, XMLCONF_ACTION_RESTART);
     g_assert_cmpuint(config->consoles->len, ==, 1);
     g_assert_cmpint(console->type, ==, XMLCONF_CHAR_FILE);
     g_assert_cmpstr(console->path, ==, "/var/log/full.out");
@@ -193,6 +193,8 @@ static const struct {
     {OS, OS "<vcpu>65</vcpu>", XMLCONF_ERROR_XML, "from 1 to 64"},
     {OS, OS "<vcpu current='3'>2</vcpu>", XMLCONF_ERROR_XML, "current vCPUs 3 are more than vCPUs 2"},
     {OS, OS "<vcpu cpuset='0-'>2</vcpu>", XMLCONF_ERROR_XML, "is not a list of CPUs"},
+    {OS, OS "<vcpu cpuset='0-2,^0-2'>2</vcpu>", XMLCONF_ERROR_XML, "is not a list of CPUs"},
+    {OS, OS "<vcpu cpuset='1,^1'>2</vcpu>", XMLCONF_ERROR_XML, "is not a list of CPUs"},
     {OS, OS "<vcpu placement='auto'>2</vcpu>", XMLCONF_ERROR_UNSUPPORTED, "value 'auto' of attribute 'placement'"},
     {OS, "", XMLCONF_ERROR_OS_TYPE, "element <type> is missing"},
     {"xenpvh", "amiga", XMLCONF_ERROR_OS_TYPE, "value 'amiga' of element <type> is not known"},
@@ -209,6 +211,8 @@ static const struct {
     {OS, OS "<clock offset='localtime'/>", XMLCONF_ERROR_UNSUPPORTED, "value 'localtime' of attribute 'offset'"},
     {OS, OS "<clock offset='moon'/>", XMLCONF_ERROR_XML, "value 'moon'"},
     {OS, OS "<on_crash>explode</on_crash>", XMLCONF_ERROR_XML, "value 'explode' of element <on_crash> is not known"},
+    {OS, OS "<on_crash>coredump-destroy</on_crash>", XMLCONF_ERROR_UNSUPPORTED, "value 'coredump-destroy' of element <on_crash>"},
+    {OS, OS "<on_poweroff>rename-restart</on_poweroff>", XMLCONF_ERROR_UNSUPPORTED, "under another name"},
     {OS, OS "<on_reboot>coredump-restart</on_reboot>", XMLCONF_ERROR_XML, "of element <on_reboot>"},
     {"<devices/>", "<devices><disk type='file'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "disk devices are not supported yet"},
     {"<devices/>", "<devices><interface type='bridge'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "network interfaces"},
@@ -307,9 +311,9 @@ static void randomize(XmlconfDomainConfig *config, GRand *rand)
     config->current_memory_kib = 4096 + g_rand_int(rand) % (config->memory_kib - 4095);
     config->max_vcpus = (guint)g_rand_int_range(rand, 1, 65);
     config->current_vcpus = 1 + g_rand_int(rand) % config->max_vcpus;
-    config->on_poweroff = g_rand_int_range(rand, 0, 4);
-    config->on_reboot = g_rand_int_range(rand, 0, 4);
-    config->on_crash = g_rand_int_range(rand, 0, 6);
+    config->on_poweroff = g_rand_int_range(rand, 0, XMLCONF_ACTION_RENAME_RESTART);
+    config->on_reboot = g_rand_int_range(rand, 0, XMLCONF_ACTION_RENAME_RESTART);
+    config->on_crash = g_rand_int_range(rand, 0, XMLCONF_ACTION_RENAME_RESTART);
     console->type = g_rand_int_range(rand, 0, 3);
     if (console->type == XMLCONF_CHAR_FILE)
         console->path = random_text(rand, "/");

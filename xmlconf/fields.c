@@ -20,11 +20,13 @@ static const XmlconfChoice os_types[] = {
     {NULL, 0, NULL},
 };
 
+#define RENAMING "a domain is never restarted under another name"
+#define DUMPING  "cores of guests cannot be dumped yet"
 static const XmlconfChoice off_actions[] = {
     {"destroy", XMLCONF_ACTION_DESTROY, NULL},
     {"restart", XMLCONF_ACTION_RESTART, NULL},
     {"preserve", XMLCONF_ACTION_PRESERVE, NULL},
-    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, NULL},
+    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, RENAMING},
     {NULL, 0, NULL},
 };
 
@@ -32,9 +34,9 @@ static const XmlconfChoice crash_actions[] = {
     {"destroy", XMLCONF_ACTION_DESTROY, NULL},
     {"restart", XMLCONF_ACTION_RESTART, NULL},
     {"preserve", XMLCONF_ACTION_PRESERVE, NULL},
-    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, NULL},
-    {"coredump-destroy", XMLCONF_ACTION_COREDUMP_DESTROY, NULL},
-    {"coredump-restart", XMLCONF_ACTION_COREDUMP_RESTART, NULL},
+    {"rename-restart", XMLCONF_ACTION_RENAME_RESTART, RENAMING},
+    {"coredump-destroy", XMLCONF_ACTION_COREDUMP_DESTROY, DUMPING},
+    {"coredump-restart", XMLCONF_ACTION_COREDUMP_RESTART, DUMPING},
     {NULL, 0, NULL},
 };
 

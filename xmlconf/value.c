@@ -315,33 +315,52 @@ static gboolean parse_cpu(const char **text, guint64 *cpu)
     return *cpu <= G_MAXUINT16;
 }
 
-/* "0-3,^2,7": numbers, ranges, exclusions. */
-static gboolean is_cpuset(const char *text)
+/* One part of a CPU list, "3", "0-3" or "^2", put into @map. */
+static gboolean parse_cpus(const char **text, GByteArray *map)
 {
+    gboolean exclude = **text == '^';
     guint64 first, last;
 
-    for (;;) {
-        gboolean exclude = *text == '^';
-        text += exclude;
-        if (!parse_cpu(&text, &first))
+    *text += exclude;
+    if (!parse_cpu(text, &first))
+        return FALSE;
+    last = first;
+    if (**text == '-' && !exclude) {
+        (*text)++;
+        if (!parse_cpu(text, &last) || last < first)
             return FALSE;
-        if (*text == '-' && !exclude) {
-            text++;
-            if (!parse_cpu(&text, &last) || last < first)
-                return FALSE;
-        }
-        if (*text != ',')
-            return *text == '\0';
-        text++;
     }
+    for (; first <= last; first++) {
+        guint8 bit = 1 << first % 8;
+        while (map->len <= first / 8)
+            g_byte_array_append(map, (const guint8 *)"", 1);
+        map->data[first / 8] = exclude ? map->data[first / 8] & ~bit : map->data[first / 8] | bit;
+    }
+    return TRUE;
+}
+
+GByteArray *xmlconf_cpuset_parse(const char *text)
+{
+    g_autoptr(GByteArray) map = g_byte_array_new();
+
+    for (;; text++) {
+        if (!parse_cpus(&text, map))
+            return NULL;
+        if (*text != ',')
+            break;
+    }
+    while (map->len && !map->data[map->len - 1])
+        g_byte_array_set_size(map, map->len - 1);
+    return *text == '\0' && map->len ? g_steal_pointer(&map) : NULL;
 }
 
 static gboolean read_cpuset(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
                             const char *text, gpointer value, GError **error)
 {
     g_autofree char *trimmed = stripped(text);
+    g_autoptr(GByteArray) map = xmlconf_cpuset_parse(trimmed);
 
-    if (!is_cpuset(trimmed))
+    if (!map)
         return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not a list of CPUs", error);
     *(char **)value = g_steal_pointer(&trimmed);
     return TRUE;

@@ -96,6 +96,10 @@ XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain);
 /* The XML text of a domain. */
 char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error);
 
+/* A CPU list such as "0-3,^2" as a bitmap: CPU n is bit n%8 of byte n/8, the last byte is not 0. NULL: it is none,
+ * or says no CPU at all. */
+GByteArray *xmlconf_cpuset_parse(const char *text);
+
 /* Title, description and <metadata> elements, as virDomainSetMetadata changes them. @uri and @key are for
  * elements; @value NULL removes. get: NULL without an error when absent. */
 typedef enum { XMLCONF_METADATA_DESCRIPTION, XMLCONF_METADATA_TITLE, XMLCONF_METADATA_ELEMENT } XmlconfMetadata;

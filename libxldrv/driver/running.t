@@ -127,6 +127,10 @@ def consoles(host):
     tap.ok(re.fullmatch(r"/dev/pts/\d+", tty), "ttyconsole", tty)
     connection = libvirt.open(host.uri)
     domain = connection.lookupByName("cons")
+    tap.contains(domain.XMLDesc(), "<alias name='console0'/>", "an alias")
+    named = connection.newStream()
+    domain.openConsole("console0", named)
+    named.abort()
     first, second = connection.newStream(), connection.newStream()
     domain.openConsole(None, first)
     try:
@@ -239,6 +243,43 @@ def killed(host):
     tap.equal(leftovers(host), [], "nothing is left")
 
 
+def bound(host):
+    """A cpuset is what the threads of the domain may use."""
+    text = xml(host, "bound", "sleep", vcpus=2).replace("<vcpu>", "<vcpu cpuset='0'>")
+    tap.equal(host.virsh_args("create", host.write_xml(text)).status, 0, "create with a cpuset")
+    (pid,) = host.hv_pids()
+    masks = {os.sched_getaffinity(int(task)) == {0} for task in os.listdir(f"/proc/{pid}/task")}
+    tap.equal(masks, {True}, "binds all threads")
+    tap.ok(re.search(r" 0 +0\n 1 +0\n", host.virsh("vcpupin bound").out), "vcpupin", host.virsh("vcpupin bound").out)
+    tap.ok(re.search(r"CPU Affinity: +y-*\n", host.virsh("vcpuinfo bound").out), "vcpuinfo")
+    host.virsh("destroy bound")
+    tap.contains(host.virsh_args("create", host.write_xml(text.replace("'0'", "'65535'"))).err,
+                 "cannot use cpuset '65535'", "CPUs that are not there are named")
+    tap.equal(leftovers(host), [], "nothing is left")
+
+
+def lost(host):
+    """A domain whose status file cannot be read is not started a second time beside itself."""
+    define(host, "lost", "sleep")
+    host.virsh("start lost")
+    (pid,) = host.hv_pids()
+    host.stop(signal.SIGKILL)
+    with open(f"{host.root}/run/domus/lost.status.xml", "w") as f:
+        f.write("<domstatus")
+    host.start()
+    (first,) = host.client("xenstore-list", "/local/domain").out.split()
+    tap.equal(host.virsh("domstate lost").out.strip(), "shut off", "a domain that the daemon has lost")
+    tap.contains(host.virsh("start lost").err, f"still runs as process {pid}", "is not started again")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid))
+    tap.equal(host.virsh("start lost").status, 0, "until it has ended")
+    host.virsh("destroy lost")
+    host.virsh("undefine lost")
+    for path in [f"/local/domain/{first}", f"/libxl/{first}"]:
+        host.client("xenstore-rm", path)
+    tap.equal(leftovers(host), [], "nothing else is left")
+
+
 def stuck(host):
     """A hypervisor that does not answer makes its own domain's calls fail, and no others."""
     define(host, "stuck", "sleep")
@@ -315,6 +356,8 @@ with Host() as host:
     clients_that_do_not_wait(host)
     again_and_again(host)
     killed(host)
+    bound(host)
+    lost(host)
     stuck(host)
     many(host)
 tap.done()

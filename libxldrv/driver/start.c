@@ -101,6 +101,17 @@ static gboolean open_files(Start *s, GError **error)
            open_file(s->config->initrd, "ramdisk", &s->ramdisk_fd, error);
 }
 
+/* A daemon that could not read the status file of a running domain takes it for inactive, but two of one domain
+ * would write to the same disks. */
+static gboolean check_stray(Start *s, GError **error)
+{
+    g_autoptr(XldrvProcess) stray = xldrv_process_find_written(s->process_path);
+
+    return !stray || xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
+                                     "domain '%s' still runs as process %d, which the daemon has lost: end it first",
+                                     s->config->name, (int)stray->pid);
+}
+
 static gboolean write_status(Start *s, GError **error)
 {
     if (!allocate_id(s->driver, &s->status.id, error))
@@ -152,6 +163,18 @@ static gboolean start_process(Start *s, GError **error)
     close(s->listen_fd); /* so that connections end when the process does */
     s->listen_fd = -1;
     return TRUE;
+}
+
+/* Before it has a thread for a vCPU. */
+static gboolean bind_process(Start *s, GError **error)
+{
+    g_autoptr(GByteArray) map = s->config->cpuset ? xmlconf_cpuset_parse(s->config->cpuset) : NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!map || xldrv_process_bind(xldrv_instance_process(s->instance), map, &why))
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot use cpuset '%s': %s", s->config->cpuset,
+                           why->message);
 }
 
 static int create_domain(struct domctl *ctl, gpointer data)
@@ -247,6 +270,8 @@ static gboolean attach_console(Start *s, GError **error)
 
     if (!console)
         return TRUE;
+    g_free(console->alias);
+    console->alias = g_strdup("console0");
     if (!open_console_file(s, console, error) || !xldrv_pty_new(&s->tty_fd, &tty, error))
         return FALSE;
     if (console->type == XMLCONF_CHAR_PTY) {
@@ -294,7 +319,7 @@ static gboolean let_run(Start *s, GError **error)
     return s->options->paused || xldrv_instance_unpause(s->instance, error);
 }
 
-static const Step steps[] = {open_files,   write_status, start_process,   create, build,
+static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, build,
                              attach_console, attach_store, watch, complete_status, let_run};
 
 /* ---- all or nothing */

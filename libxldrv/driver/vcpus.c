@@ -78,11 +78,20 @@ GVariant *xldrv_handle_domain_get_max_vcpus(XldrvCall *call G_GNUC_UNUSED, GVari
 
 /* ---- affinity */
 
-/* All online CPUs of the host: no vCPU is bound yet. */
-static void add_map(GByteArray *maps, guint map_bytes)
+/* The online CPUs of the host, or those among them that the domain is bound to. */
+static GByteArray *affinity(const XmlconfDomainConfig *config)
 {
     guint present, online;
-    g_autoptr(GByteArray) map = xldrv_host_cpu_map(&present, &online);
+    GByteArray *map = xldrv_host_cpu_map(&present, &online);
+    g_autoptr(GByteArray) bound = config->cpuset ? xmlconf_cpuset_parse(config->cpuset) : NULL;
+
+    for (guint i = 0; bound && i < map->len; i++)
+        map->data[i] &= i < bound->len ? bound->data[i] : 0;
+    return map;
+}
+
+static void add_map(GByteArray *maps, const GByteArray *map, guint map_bytes)
+{
     guint at = maps->len;
 
     g_byte_array_set_size(maps, at + map_bytes);
@@ -111,6 +120,7 @@ GVariant *xldrv_handle_domain_get_vcpu_pin_info(XldrvCall *call G_GNUC_UNUSED, G
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfDomain) config = NULL;
     g_autoptr(GByteArray) maps = g_byte_array_new();
+    g_autoptr(GByteArray) map = NULL;
     XldrvImpact impact;
     int n;
 
@@ -122,8 +132,9 @@ GVariant *xldrv_handle_domain_get_vcpu_pin_info(XldrvCall *call G_GNUC_UNUSED, G
         return NULL;
     config = xldrv_domain_get_config(domain, impact.config);
     n = MIN((guint)count, xmlconf_domain_config(config)->max_vcpus);
+    map = affinity(xmlconf_domain_config(config));
     for (int i = 0; i < n; i++)
-        add_map(maps, map_bytes);
+        add_map(maps, map, map_bytes);
     return g_variant_new("(@ayi)", maps_to_variant(maps), n);
 }
 
@@ -132,7 +143,9 @@ GVariant *xldrv_handle_domain_get_vcpus(XldrvCall *call G_GNUC_UNUSED, GVariant 
     int count = xldrv_args_i32(args, 1), map_bytes = xldrv_args_i32(args, 2);
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XldrvInstance) instance = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
     g_autoptr(GByteArray) maps = g_byte_array_new();
+    g_autoptr(GByteArray) map = NULL;
     struct domctl_info info;
     GVariantBuilder list;
 
@@ -142,6 +155,8 @@ GVariant *xldrv_handle_domain_get_vcpus(XldrvCall *call G_GNUC_UNUSED, GVariant 
     instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
     if (!instance || !xldrv_instance_get_info(instance, &info, error))
         return NULL;
+    config = xldrv_domain_get_config(domain, FALSE);
+    map = affinity(xmlconf_domain_config(config));
     g_variant_builder_init(&list, G_VARIANT_TYPE("a(uiti)"));
     for (guint i = 0; i < MIN((guint)count, info.max_vcpus); i++) {
         struct domctl_vcpu_info vcpu;
@@ -150,7 +165,7 @@ GVariant *xldrv_handle_domain_get_vcpus(XldrvCall *call G_GNUC_UNUSED, GVariant 
             return NULL;
         }
         g_variant_builder_add(&list, "(uiti)", i, xldrv_vcpu_state(&vcpu), vcpu.cpu_time_ns, (int)vcpu.cpu);
-        add_map(maps, map_bytes);
+        add_map(maps, map, map_bytes);
     }
     return g_variant_new("(a(uiti)@ay)", &list, maps_to_variant(maps));
 }

@@ -3,6 +3,9 @@
 
 #include "libxldrv/driver/wire.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "libxldrv/driver/driver.h"
 
 GVariant *xldrv_reply_void(void)
@@ -132,14 +135,28 @@ gboolean xldrv_set_xml_error(GError **error, GError *xml_error)
                            why->message);
 }
 
+static gboolean check_emulator(const char *asked, GError **error)
+{
+    const char *ours = xldrv_driver_get()->hypervisor;
+    g_autofree char *real = asked ? realpath(asked, NULL) : NULL;
+    g_autofree char *ours_real = realpath(ours, NULL);
+
+    if (!asked || strcmp(asked, ours) == 0 || (real && g_strcmp0(real, ours_real) == 0))
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "emulator '%s' is not available here: it is '%s'",
+                           asked, ours);
+}
+
 XmlconfDomain *xldrv_parse_xml(const char *xml, gboolean validate, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    XmlconfDomain *domain = xmlconf_domain_parse(xml, validate ? XMLCONF_VALIDATE : 0, &why);
+    g_autoptr(XmlconfDomain) domain = xmlconf_domain_parse(xml, validate ? XMLCONF_VALIDATE : 0, &why);
 
-    if (!domain)
+    if (!domain) {
         xldrv_set_xml_error(error, g_steal_pointer(&why));
-    return domain;
+        return NULL;
+    }
+    return check_emulator(xmlconf_domain_config(domain)->emulator, error) ? g_steal_pointer(&domain) : NULL;
 }
 
 gboolean xldrv_impact(XldrvDomain *domain, guint flags, XldrvImpact *impact, GError **error)

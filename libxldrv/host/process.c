@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -284,6 +285,24 @@ gboolean xldrv_process_wait(const XldrvProcess *process, int timeout_ms)
 gboolean xldrv_process_is_alive(const XldrvProcess *process)
 {
     return !xldrv_process_wait(process, 0);
+}
+
+gboolean xldrv_process_bind(const XldrvProcess *process, const GByteArray *map, GError **error)
+{
+    guint n = map->len * 8;
+    gsize size = CPU_ALLOC_SIZE(n);
+    cpu_set_t *set = CPU_ALLOC(n);
+    int rc;
+
+    CPU_ZERO_S(size, set);
+    for (guint i = 0; i < n; i++) {
+        if (map->data[i / 8] >> i % 8 & 1)
+            CPU_SET_S(i, size, set);
+    }
+    rc = sched_setaffinity(process->pid, size, set);
+    CPU_FREE(set);
+    return rc == 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot bind process %d to its CPUs: %s",
+                                      (int)process->pid, g_strerror(errno));
 }
 
 void xldrv_process_kill(const XldrvProcess *process, int signo)
