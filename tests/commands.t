@@ -22,7 +22,7 @@ ON_HOST = [
     ("freecell", r"Total: \d+ KiB"),
     ("freecell --all", r"0: +\d+ KiB"),
     ("maxvcpus", r"^\d+$"),
-    ("sysinfo", r"<sysinfo type='smbios'>"),
+    ("capabilities", r"<vendor>(Intel|AMD|Hygon)</vendor>"),
     ("list", r"g1 +running"),
     ("list --all", r"off1 +shut off"),
     ("list --inactive --name", r"^off1\n*$"),
@@ -37,6 +37,8 @@ ON_HOST = [
     ("list --all --title", r"off1 +shut off +a title"),
     ("list --uuid", r"[0-9a-f]{8}-"),
 ]
+if os.path.exists("/sys/class/dmi/id/sys_vendor"):
+    ON_HOST.append(("sysinfo", r"<sysinfo type='smbios'>"))
 ON_DOMAIN = [
     ("dominfo g1", r"State: +running\nCPU\(s\): +1\nCPU time: +[\d.]+s\nMax memory: +262144 KiB"),
     ("domstate g1 --reason", r"running \(booted\)"),

@@ -196,7 +196,9 @@ GVariant *xldrv_handle_connect_get_sysinfo(XldrvCall *call G_GNUC_UNUSED, GVaria
     if (!xldrv_check_flags(xldrv_args_u32(args, 0), 0, G_STRFUNC, error))
         return NULL;
     xml = xldrv_host_sysinfo();
-    return xldrv_reply_string(xml);
+    if (!xml)
+        xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "Host SMBIOS information is not available");
+    return xml ? xldrv_reply_string(xml) : NULL;
 }
 
 /* ---- events */

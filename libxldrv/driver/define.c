@@ -114,21 +114,6 @@ GVariant *xldrv_handle_domain_undefine_flags(XldrvCall *call G_GNUC_UNUSED, GVar
 
 /* ---- rename */
 
-/* The definition under its new name, saved with its autostart mark; the old files are gone. */
-static gboolean move_definition(XldrvDriver *driver, XldrvJob *job, const char *old_name,
-                                XmlconfDomain *renamed, GError **error)
-{
-    const char *name = xmlconf_domain_config(renamed)->name;
-
-    if (!xldrv_definition_save(driver->paths, renamed, error))
-        return FALSE;
-    if (!(job->autostart && !xldrv_autostart_set(driver->paths, name, TRUE, error)) &&
-        xldrv_definition_remove(driver->paths, old_name, error))
-        return TRUE;
-    xldrv_definition_remove(driver->paths, name, NULL);
-    return FALSE;
-}
-
 static gboolean rename_inactive(XldrvDriver *driver, XldrvJob *job, const char *new_name, GError **error)
 {
     g_autofree char *old_name = g_strdup(job->name);
@@ -139,7 +124,8 @@ static gboolean rename_inactive(XldrvDriver *driver, XldrvJob *job, const char *
     typed->name = g_strdup(new_name);
     if (!xldrv_domains_rename(driver->domains, job, new_name, error))
         return FALSE;
-    if (!move_definition(driver, job, old_name, renamed, error)) {
+    if (!xldrv_definition_rename(driver->paths, old_name, renamed, error)) {
+        xldrv_definition_save(driver->paths, job->config, NULL);
         xldrv_domains_rename(driver->domains, job, old_name, NULL);
         return FALSE;
     }
@@ -170,6 +156,7 @@ GVariant *xldrv_handle_domain_rename(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
     const char *new_name = xldrv_args_optional_string(args, 1);
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XldrvJobGuard) job = NULL;
+    g_autoptr(GVariant) before = NULL;
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
         return NULL;
@@ -177,10 +164,11 @@ GVariant *xldrv_handle_domain_rename(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
     job = domain ? xldrv_job_begin(domain, "rename", error) : NULL;
     if (!job || !check_rename(job, new_name, error))
         return NULL;
-    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_UNDEFINED,
-                          VIR_DOMAIN_EVENT_UNDEFINED_RENAMED);
+    before = g_variant_ref_sink(xldrv_domain_to_wire(job));
     if (!rename_inactive(driver, job, new_name, error))
         return NULL;
+    xldrv_event_lifecycle_as(driver->events, job, before, VIR_DOMAIN_EVENT_UNDEFINED,
+                             VIR_DOMAIN_EVENT_UNDEFINED_RENAMED);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_DEFINED,
                           VIR_DOMAIN_EVENT_DEFINED_RENAMED);
     return xldrv_reply_int(0);

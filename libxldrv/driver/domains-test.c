@@ -85,6 +85,9 @@ static void test_rename(void)
 
     g_assert_false(xldrv_domains_rename(domains, a, "b", &why));
     g_assert_error(why, XLDRV_ERROR, VIR_ERR_OPERATION_FAILED);
+    g_clear_error(&why);
+    g_assert_false(xldrv_domains_rename(domains, a, "a", &why));
+    g_assert_nonnull(strstr(why->message, "to itself"));
     g_assert_true(xldrv_domains_rename(domains, a, "c", NULL));
     g_assert_null(xldrv_domains_find_name(domains, "a"));
     g_assert_true(is_found(domains, a));
@@ -136,6 +139,31 @@ static void test_claim_after_failure(void)
     uuid = g_thread_join(second);
     g_autoptr(XldrvDomain) found = xldrv_domains_find_uuid(domains, uuid);
     g_assert_nonnull(found);
+    xldrv_domains_free(domains);
+}
+
+static gpointer claim_renamed(gpointer domains)
+{
+    GError *why = NULL;
+
+    g_assert_null(xldrv_domains_claim(domains, UUID_A, "a", "second", &why));
+    return why;
+}
+
+/* Who waits for a domain that gets another name meanwhile does not get that one instead. */
+static void test_claim_after_rename(void)
+{
+    XldrvDomains *domains = xldrv_domains_new();
+    g_autoptr(XldrvDomain) domain = add(domains, UUID_A, "a");
+    XldrvJob *first = xldrv_job_begin(domain, "first", NULL);
+    GThread *second = g_thread_new("second", claim_renamed, domains);
+    g_autoptr(GError) why = NULL;
+
+    g_usleep(50000);
+    g_assert_true(xldrv_domains_rename(domains, first, "b", NULL));
+    xldrv_job_end(first);
+    why = g_thread_join(second);
+    g_assert_nonnull(strstr(why->message, "'b' is already defined"));
     xldrv_domains_free(domains);
 }
 
@@ -213,6 +241,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domains/rename", test_rename);
     g_test_add_func("/domains/claim", test_claim);
     g_test_add_func("/domains/claim-after-failure", test_claim_after_failure);
+    g_test_add_func("/domains/claim-after-rename", test_claim_after_rename);
     g_test_add_func("/domains/jobs-exclude", test_jobs_exclude);
     g_test_add_func("/domains/job-of-removed", test_job_of_removed);
     g_test_add_func("/domains/many", test_many);

@@ -3,6 +3,8 @@
 
 #include "libxldrv/driver/domains.h"
 
+#include <string.h>
+
 struct _XldrvDomains {
     GMutex lock;
     GHashTable *by_uuid; /* owns a reference each; also those not yet visible */
@@ -107,8 +109,12 @@ XldrvJob *xldrv_domains_claim(XldrvDomains *domains, const char *uuid, const cha
         if (!domain)
             return NULL;
         job = xldrv_job_begin(domain, what, &why);
-        if (job)
+        if (job && strcmp(job->name, name) == 0)
             return job;
+        if (job) { /* renamed while we waited: it no longer is what was asked for */
+            xldrv_job_end(job);
+            continue;
+        }
         /* Somebody's attempt to make this domain failed while we waited: make it ourselves. */
         if (g_error_matches(why, XLDRV_ERROR, VIR_ERR_NO_DOMAIN))
             continue;
@@ -160,8 +166,10 @@ gboolean xldrv_domains_rename(XldrvDomains *domains, XldrvDomain *domain, const 
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domains->lock);
     XldrvDomain *holder = g_hash_table_lookup(domains->by_name, name);
 
+    if (holder == domain)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "Can't rename domain to itself");
     if (holder)
-        return refuse_taken(holder, error);
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "domain with name '%s' already exists", name);
     g_mutex_lock(&domain->lock);
     g_hash_table_remove(domains->by_name, domain->name);
     g_free(domain->name);

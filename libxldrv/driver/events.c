@@ -273,10 +273,14 @@ static void emit(XldrvEvents *events, int id, XldrvDomain *domain, GVariant *fie
     }
 }
 
+void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant *wire, int event, int detail)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_LIFECYCLE, domain, g_variant_new("(@*ii)", wire, event, detail));
+}
+
 void xldrv_event_lifecycle(XldrvEvents *events, XldrvDomain *domain, int event, int detail)
 {
-    emit(events, VIR_DOMAIN_EVENT_ID_LIFECYCLE, domain,
-         g_variant_new("(@*ii)", xldrv_domain_to_wire(domain), event, detail));
+    xldrv_event_lifecycle_as(events, domain, xldrv_domain_to_wire(domain), event, detail);
 }
 
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain)

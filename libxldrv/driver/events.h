@@ -25,6 +25,8 @@ void xldrv_events_forget_client(XldrvEvents *events, XldrvClient *client);
 /* @event and @detail are of virDomainEventType. Any thread; a client gets the events in the order of the
  * calls, so whoever changes a domain sends under its job. */
 void xldrv_event_lifecycle(XldrvEvents *events, XldrvDomain *domain, int event, int detail);
+/* The domain as @wire (xldrv_domain_to_wire) had it, which may have had another name. */
+void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant *wire, int event, int detail);
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);

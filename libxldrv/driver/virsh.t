@@ -95,6 +95,7 @@ def metadata(host):
 
 def renaming(host):
     host.virsh("autostart three")
+    tap.contains(host.virsh("domrename three three").err, "to itself", "domrename to the same name")
     tap.equal(host.virsh("domrename three drei").status, 0, "domrename")
     tap.equal(sorted(names(host, "--all")), ["drei", "one", "two"], "under its new name")
     tap.equal(names(host, "--all --autostart"), ["drei"], "its autostart mark goes with it")
@@ -103,6 +104,18 @@ def renaming(host):
     tap.ok(host.virsh("domrename drei one").status != 0, "not to a name in use")
     tap.ok(host.virsh("domrename drei a/b").status != 0, "not to a path")
     host.virsh("autostart --disable drei")
+
+
+def firmware(connection):
+    """Where the host has no SMBIOS tables the error is libvirt's own."""
+    if os.path.exists("/sys/class/dmi/id/sys_vendor"):
+        tap.contains(connection.getSysinfo(), "<entry name='manufacturer'>", "sysinfo")
+        return
+    try:
+        connection.getSysinfo()
+        tap.ok(False, "no sysinfo without SMBIOS")
+    except libvirt.libvirtError as error:
+        tap.equal(error.get_error_code(), libvirt.VIR_ERR_CONFIG_UNSUPPORTED, "no sysinfo without SMBIOS")
 
 
 def errors(host, connection):
@@ -120,6 +133,8 @@ def errors(host, connection):
             ("a schema violation", connection.defineXMLFlags,
              (xml("x").replace("<devices>", "<devices><bogus/>"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE),
              libvirt.VIR_ERR_XML_INVALID_SCHEMA),
+            ("another emulator", connection.defineXML,
+             (xml("x").replace("<devices>", "<devices><emulator>/bin/true</emulator>"),), libvirt.VIR_ERR_CONFIG_UNSUPPORTED),
             ("unknown define flags", connection.defineXMLFlags, (xml("x"), 1 << 20), libvirt.VIR_ERR_INVALID_ARG),
             ("unknown list flags", connection.listAllDomains, (1 << 30,), libvirt.VIR_ERR_INVALID_ARG),
             ("unknown XML flags", one.XMLDesc, (1 << 10,), libvirt.VIR_ERR_INVALID_ARG),
@@ -285,6 +300,7 @@ with Host() as host:
     filters(host)
     metadata(host)
     renaming(host)
+    firmware(connection)
     errors(host, connection)
     read_only(host)
     events(host)

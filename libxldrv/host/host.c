@@ -45,11 +45,25 @@ static char *host_uuid(void)
     return g_strdup_printf("%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
 }
 
+/* The vendor as libvirt's CPU map calls it; NULL: it does not know it. */
+static char *cpu_vendor(void)
+{
+    static const char *const names[][2] = {
+        {"GenuineIntel", "Intel"}, {"AuthenticAMD", "AMD"}, {"HygonGenuine", "Hygon"}};
+    g_autofree char *id = cpuinfo("vendor_id");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (g_strcmp0(id, names[i][0]) == 0)
+            return g_strdup(names[i][1]);
+    }
+    return NULL;
+}
+
 void xldrv_host_fill(XmlconfHost *host)
 {
     host->host_uuid = host_uuid();
     host->cpu_model = cpuinfo("model name");
-    host->cpu_vendor = cpuinfo("vendor_id");
+    host->cpu_vendor = cpu_vendor();
     host->page_kib = sysconf(_SC_PAGESIZE) / 1024;
     xldrv_host_meminfo(-1, "MemTotal", &host->memory_kib);
     if (!xldrv_host_meminfo(-1, "Hugepagesize", &host->hugepages_kib))

@@ -34,5 +34,5 @@ gboolean xldrv_host_meminfo(int cell, const char *name, guint64 *kib);
 /* Free pages of @page_kib in a cell: 4 are ordinary pages. FALSE: there is no such page size. */
 gboolean xldrv_host_free_pages(int cell, guint page_kib, guint64 *pages);
 
-/* SMBIOS strings in libvirt's sysinfo XML. */
+/* SMBIOS strings in libvirt's sysinfo XML; NULL: the host's firmware tells none. */
 char *xldrv_host_sysinfo(void);

@@ -51,7 +51,7 @@ static char *read_entry(const char *file)
 
 char *xldrv_host_sysinfo(void)
 {
-    GString *xml = g_string_new("<sysinfo type='smbios'>\n");
+    g_autoptr(GString) xml = g_string_new("<sysinfo type='smbios'>\n");
     const char *open = NULL;
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -66,8 +66,8 @@ char *xldrv_host_sysinfo(void)
         }
         g_string_append_printf(xml, "    <entry name='%s'>%s</entry>\n", rows[i].entry, value);
     }
-    if (open)
-        g_string_append_printf(xml, "  </%s>\n", open);
-    g_string_append(xml, "</sysinfo>\n");
-    return g_string_free(xml, FALSE);
+    if (!open)
+        return NULL;
+    g_string_append_printf(xml, "  </%s>\n</sysinfo>\n", open);
+    return g_strdup(xml->str);
 }

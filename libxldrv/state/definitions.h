@@ -5,6 +5,9 @@
 #include "xmlconf/xmlconf.h"
 
 gboolean xldrv_definition_save(const XldrvPaths *paths, XmlconfDomain *domain, GError **error);
+/* Makes @renamed, which has a new name, the definition of what was called @old_name, with its autostart mark. Half
+ * done by a daemon that is killed, it is completed by the next one. */
+gboolean xldrv_definition_rename(const XldrvPaths *paths, const char *old_name, XmlconfDomain *renamed, GError **error);
 gboolean xldrv_definition_remove(const XldrvPaths *paths, const char *name, GError **error);
 
 gboolean xldrv_autostart_set(const XldrvPaths *paths, const char *name, gboolean on, GError **error);

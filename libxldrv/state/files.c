@@ -12,6 +12,9 @@
 
 #include "libxldrv/rpc/rpc.h"
 
+/* With the longest suffix of any of a domain's files, it fits the 255 bytes of a file name. */
+#define NAME_BYTES_MAX 235
+
 static gboolean fail(GError **error, const char *what, const char *path)
 {
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s '%s': %s", what, path,
@@ -22,7 +25,7 @@ char *xldrv_file_path(const char *dir, const char *name, const char *suffix, GEr
 {
     g_autofree char *file = g_strconcat(name, suffix, NULL);
 
-    if (!*name || strchr(name, '/') || strlen(file) > 250) {
+    if (!*name || strchr(name, '/') || strlen(name) > NAME_BYTES_MAX) {
         xldrv_set_error(error, VIR_ERR_XML_ERROR,
                         "name '%.300s' cannot be used: it is empty, too long or has a '/'", name);
         return NULL;
@@ -85,6 +88,13 @@ gboolean xldrv_file_remove(const char *path, GError **error)
     if (unlink(path) < 0)
         return errno == ENOENT || fail(error, "remove", path);
     return sync_parent(path, error);
+}
+
+gboolean xldrv_file_move(const char *from, const char *to, GError **error)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0)
+        return fail(error, "make", to);
+    return sync_parent(to, error);
 }
 
 char *xldrv_file_read(const char *path, gsize max, GError **error)

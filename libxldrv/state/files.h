@@ -11,6 +11,8 @@ gboolean xldrv_file_replace(const char *path, const char *text, GError **error);
 
 /* Removes @path for good; that there is none is fine. */
 gboolean xldrv_file_remove(const char *path, GError **error);
+/* Gives a file another name, which must be free, in the same directory. */
+gboolean xldrv_file_move(const char *from, const char *to, GError **error);
 
 /* The file as a string; at most @max bytes, without NUL bytes. */
 char *xldrv_file_read(const char *path, gsize max, GError **error);

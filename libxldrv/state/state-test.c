@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -115,8 +116,9 @@ static void test_replace(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
 static void test_names(void)
 {
-    g_autofree char *longest = g_strnfill(246, 'n');
-    g_autofree char *longer = g_strnfill(247, 'n');
+    /* A domain's files have several suffixes: what one takes, all take. */
+    g_autofree char *longest = g_strnfill(235, 'n');
+    g_autofree char *longer = g_strnfill(236, 'n');
     g_autofree char *good = xldrv_file_path("/d", longest, ".xml", NULL);
     const char *const bad[] = {"", "a/b", "../x", longer};
 
@@ -159,6 +161,29 @@ static void test_definitions(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(xldrv_autostart_set(f->paths, "one", FALSE, NULL));
     after = loaded(f);
     g_assert_cmpstr(after, ==, "one ");
+}
+
+/* Renamed as a whole, also if the daemon ends half-way. */
+static void test_rename(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(XmlconfDomain) old = make_domain("old"), new = make_domain("new"), newer = make_domain("newer");
+    g_autofree char *from = g_build_filename(f->paths->define_dir, "new.xml", NULL);
+    g_autofree char *to = g_build_filename(f->paths->define_dir, "newer.xml", NULL);
+    g_autofree char *whole = NULL;
+    g_autofree char *half = NULL;
+
+    g_assert_true(xldrv_definition_save(f->paths, old, NULL));
+    g_assert_true(xldrv_autostart_set(f->paths, "old", TRUE, NULL));
+    g_assert_true(xldrv_definition_rename(f->paths, "old", new, NULL));
+    whole = loaded(f);
+    g_assert_cmpstr(whole, ==, "new* ");
+    /* The first half: the new content under the old name. */
+    g_assert_true(xldrv_definition_save(f->paths, newer, NULL));
+    g_assert_cmpint(rename(to, from), ==, 0);
+    half = loaded(f);
+    g_assert_cmpstr(half, ==, "newer* ");
+    g_assert_true(g_file_test(to, G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(from, G_FILE_TEST_EXISTS));
 }
 
 /* One row for each way in which a file can be broken: it is warned about by name and stays. */
@@ -274,6 +299,7 @@ int main(int argc, char **argv)
 #define ADD(name, fn) g_test_add("/state/" name, Fixture, NULL, set_up, fn, tear_down)
     ADD("replace", test_replace);
     ADD("definitions", test_definitions);
+    ADD("definitions/rename", test_rename);
     ADD("definitions/broken", test_broken_definitions);
     ADD("status", test_status);
     ADD("status/broken", test_broken_status);
