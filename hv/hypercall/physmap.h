@@ -14,8 +14,6 @@ struct hv_bios_e820 {
     uint32_t type;
 } __attribute__((packed));
 
-struct hv_bios_e820;
-
 /* hv_domain_new and hv_domain_free call these. */
 int hv_physmap_init(struct hv_domain *d) HV_MUST_CHECK;
 void hv_physmap_fini(struct hv_domain *d);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "hv/tap.h"
@@ -126,6 +127,16 @@ static void test_shared_limit(struct hv_memory *mem)
 
 /* Under a limit on address space (which AddressSanitizer cannot live with) the reservation shrinks.
  */
+#ifndef __SANITIZE_ADDRESS__
+/* Whether the process could still map as much. */
+static bool can_map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p != MAP_FAILED && munmap(p, bytes) == 0;
+}
+#endif
+
 static void test_limited(void)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -135,7 +146,7 @@ static void test_limited(void)
     struct hv_memory mem;
 
     getrlimit(RLIMIT_AS, &old);
-    limit = (struct rlimit){.rlim_cur = 20ull << 30, .rlim_max = old.rlim_max};
+    limit = (struct rlimit){.rlim_cur = 17ull << 30, .rlim_max = old.rlim_max};
     setrlimit(RLIMIT_AS, &limit);
     if (TAP_OK(hv_memory_init(&mem) == 0 && mem.nr_gfns < TOP >> HV_PAGE_SHIFT,
                "a small reservation")) {
@@ -143,8 +154,15 @@ static void test_limited(void)
         TAP_OK(hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns), 1) == -EINVAL &&
                    hv_memory_populate(&mem, hv_gfn_of(mem.nr_gfns - 1), 1) == 0,
                "has its own end");
+        TAP_OK(can_map(4ull << 30), "and leaves room for other things");
         hv_memory_fini(&mem);
     }
+    limit.rlim_cur = 5ull << 30;
+    setrlimit(RLIMIT_AS, &limit);
+    TAP_OK(hv_memory_init(&mem) == 0 && mem.nr_gfns == 1u << 20 &&
+               hv_memory_type(&mem, hv_gfn_of(mem.nr_gfns)) == HV_PAGE_HOLE,
+           "the smallest one");
+    hv_memory_fini(&mem);
     limit.rlim_cur = 1ull << 30;
     setrlimit(RLIMIT_AS, &limit);
     TAP_OK(hv_memory_init(&mem) == -ENOMEM, "too small a limit is an error");

@@ -17,10 +17,12 @@
 
 #include "hv/x86/codemap.h"
 
-#define NR_TYPES (1ull << (HV_GPA_BITS - HV_PAGE_SHIFT))
+/* The smallest reservation worth having: RAM below the MMIO hole, and the hole. */
+#define MIN_GPA_BITS 32
 
-/* The smallest reservation worth having: RAM below and above the MMIO hole. */
-#define MIN_GPA_BITS 33
+/* What a limit on address space has to leave to the rest of the process: an engine's map of code, its
+ * caches, stacks. */
+#define REST_BYTES (8ull << 30)
 
 static size_t bytes_of(uint64_t pages)
 {
@@ -34,18 +36,25 @@ static void *reserve(size_t bytes, int prot)
     return p == MAP_FAILED ? NULL : p;
 }
 
+static bool try_bits(struct hv_memory *mem, unsigned bits)
+{
+    mem->base = reserve((size_t)1 << bits, PROT_NONE);
+    mem->nr_gfns = mem->base ? 1ull << (bits - HV_PAGE_SHIFT) : 0;
+    return mem->base;
+}
+
 /* Takes all of the guest physical address space, or under a limit on address space the largest
- * power of two that fits; what lies beyond is a hole that cannot be populated. */
+ * power of two that leaves room for the rest; what lies beyond is a hole that cannot be populated. */
 static int reserve_guest(struct hv_memory *mem)
 {
-    for (unsigned bits = HV_GPA_BITS; bits >= MIN_GPA_BITS; bits--) {
-        mem->base = reserve((size_t)1 << bits, PROT_NONE);
-        if (mem->base) {
-            mem->nr_gfns = 1ull << (bits - HV_PAGE_SHIFT);
-            return 0;
-        }
-    }
-    return -ENOMEM;
+    void *rest = reserve(REST_BYTES, PROT_NONE);
+
+    for (unsigned bits = HV_GPA_BITS; rest && bits >= MIN_GPA_BITS; bits--)
+        if (try_bits(mem, bits))
+            break;
+    if (rest)
+        munmap(rest, REST_BYTES);
+    return mem->base || try_bits(mem, MIN_GPA_BITS) ? 0 : -ENOMEM;
 }
 
 static int make_shared_file(struct hv_memory *mem)
@@ -69,10 +78,11 @@ int hv_memory_init(struct hv_memory *mem)
 
     memset(mem, 0, sizeof(*mem));
     mem->shared_fd = -1;
-    mem->types = reserve(NR_TYPES, PROT_READ | PROT_WRITE);
-    rc = mem->types ? reserve_guest(mem) : -ENOMEM;
+    rc = reserve_guest(mem);
     if (!rc)
-        rc = make_shared_file(mem);
+        mem->types = reserve(mem->nr_gfns, PROT_READ | PROT_WRITE);
+    if (!rc)
+        rc = mem->types ? make_shared_file(mem) : -ENOMEM;
     if (rc)
         hv_memory_fini(mem);
     return rc;
@@ -87,7 +97,7 @@ void hv_memory_fini(struct hv_memory *mem)
     if (mem->base)
         munmap(mem->base, bytes_of(mem->nr_gfns));
     if (mem->types)
-        munmap(mem->types, NR_TYPES);
+        munmap(mem->types, mem->nr_gfns);
     memset(mem, 0, sizeof(*mem));
     mem->shared_fd = -1;
 }

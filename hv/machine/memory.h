@@ -43,7 +43,7 @@ struct hv_memory {
 
 static inline enum hv_page_type hv_memory_type(const struct hv_memory *mem, hv_gfn gfn)
 {
-    if (gfn.v >> (HV_GPA_BITS - HV_PAGE_SHIFT))
+    if (gfn.v >= mem->nr_gfns)
         return HV_PAGE_HOLE;
     return (enum hv_page_type)__atomic_load_n(&mem->types[gfn.v], __ATOMIC_RELAXED);
 }
