@@ -90,6 +90,12 @@ static Progress read_header(XldrvClient *client)
     return PROGRESS;
 }
 
+/* The first step is free: what clients usually say is shorter. */
+gsize xldrv_client_io_accounted(gsize length)
+{
+    return length - MIN(length, PAYLOAD_STEP);
+}
+
 /* Hands over the message that was read. */
 static void finish_message(XldrvClient *client)
 {
@@ -101,6 +107,7 @@ static void finish_message(XldrvClient *client)
     client->heard_us = client->read_us;
     client->pings = 0;
     if (client->header.program == XLDRV_KEEPALIVE_PROGRAM) {
+        xldrv_client_return_memory(client, xldrv_client_io_accounted(payload->len));
         xldrv_keepalive_receive(client, &client->header);
         g_byte_array_unref(payload);
         xldrv_fds_free(fds);
@@ -136,8 +143,11 @@ static Progress read_payload(XldrvClient *client)
         return end_payload(client);
 
     gsize n, want = MIN(total - client->n_read, MAX(PAYLOAD_STEP, client->n_read));
-    if (client->payload->len < client->n_read + want)
-        g_byte_array_set_size(client->payload, client->n_read + want);
+    gsize more = client->n_read + want - MIN(client->payload->len, client->n_read + want);
+    if (client->payload->len > 0 && !xldrv_client_take_memory(client, more))
+        return drop(client, "too much is being received already");
+    if (more > 0)
+        g_byte_array_set_size(client->payload, client->payload->len + more);
     Progress progress = receive(client, client->payload->data + client->n_read, want, &n);
     if (progress == PROGRESS)
         client->n_read += n;

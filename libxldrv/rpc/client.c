@@ -79,6 +79,25 @@ void xldrv_client_unref(XldrvClient *client)
     g_free(client);
 }
 
+gboolean xldrv_client_take_memory(XldrvClient *client, gsize n)
+{
+    XldrvServer *server = client->server;
+
+    if (n > server->limits.message_bytes || server->message_bytes > server->limits.message_bytes - n)
+        return FALSE;
+    server->message_bytes += n;
+    client->message_bytes += n;
+    return TRUE;
+}
+
+void xldrv_client_return_memory(XldrvClient *client, gsize n)
+{
+    if (!client->server)
+        return; /* all of it was returned when it was dropped */
+    client->server->message_bytes -= n;
+    client->message_bytes -= n;
+}
+
 void xldrv_client_drop(XldrvClient *client, const char *reason)
 {
     XldrvServer *server = client->server;
@@ -87,6 +106,7 @@ void xldrv_client_drop(XldrvClient *client, const char *reason)
     if (!server)
         return;
     g_info("%s: client %" G_GUINT64_FORMAT ": %s", server->name, client->id, reason);
+    xldrv_client_return_memory(client, client->message_bytes);
     client->server = NULL;
     g_atomic_int_set(&client->closed, TRUE);
     g_source_destroy(client->source);

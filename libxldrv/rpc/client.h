@@ -64,6 +64,7 @@ struct _XldrvClient {
     gint64 written_us; /* last progress of the queue */
 
     guint n_requests;        /* calls unanswered, or answered and not sent */
+    gsize message_bytes;     /* its part of the server's */
     gsize stream_bytes;      /* received for streams and not consumed */
     GHashTable *streams;     /* by serial */
     guint pings;             /* unanswered */
@@ -78,6 +79,9 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly);
 void xldrv_client_queue(XldrvClient *client, XldrvMessage *message);
 /* Polls for what is wanted now, and finishes closing when nothing is left to do. */
 void xldrv_client_update(XldrvClient *client);
+/* Accounts for @n more bytes of a message; FALSE: all clients together have too many. And for @n less. */
+gboolean xldrv_client_take_memory(XldrvClient *client, gsize n);
+void xldrv_client_return_memory(XldrvClient *client, gsize n);
 /* Ends the connection now. Does nothing if it is closed. @reason is for the log. */
 void xldrv_client_drop(XldrvClient *client, const char *reason);
 /* The client has proved who it is. */

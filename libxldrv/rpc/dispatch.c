@@ -9,6 +9,7 @@
 #include "libxldrv/rpc/dispatch.h"
 
 #include "libxldrv/rpc/auth.h"
+#include "libxldrv/rpc/client-io.h"
 #include "libxldrv/rpc/error.h"
 #include "libxldrv/rpc/stream.h"
 
@@ -32,6 +33,7 @@ struct _XldrvCall {
     GArray *after; /* AfterReply */
     XldrvMessage *reply;
     gboolean failed;
+    gsize accounted; /* memory of the payload */
 };
 
 /* ---- messages */
@@ -79,6 +81,7 @@ static XldrvCall *call_new(XldrvClient *client, const XldrvHeader *header, GByte
     call->client = xldrv_client_ref(client);
     call->header = *header;
     call->payload = payload;
+    call->accounted = xldrv_client_io_accounted(payload->len);
     call->fds = fds;
     client->n_requests++;
     return call;
@@ -108,6 +111,7 @@ static void call_finish(gpointer data)
 {
     XldrvCall *call = data;
 
+    xldrv_client_return_memory(call->client, call->accounted);
     if (call->reply)
         xldrv_client_queue(call->client, g_steal_pointer(&call->reply));
     if (call->stream && call->failed)
@@ -310,11 +314,12 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
 void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
                     GArray *fds)
 {
-    switch (header->type) {
-    case XLDRV_TYPE_CALL:
-    case XLDRV_TYPE_CALL_WITH_FDS:
+    if (header->type == XLDRV_TYPE_CALL || header->type == XLDRV_TYPE_CALL_WITH_FDS) {
         dispatch_call(client, header, payload, fds);
         return;
+    }
+    xldrv_client_return_memory(client, xldrv_client_io_accounted(payload->len));
+    switch (header->type) {
     case XLDRV_TYPE_STREAM:
         xldrv_stream_receive(client, header, payload);
         break;

@@ -84,6 +84,7 @@ typedef struct {
     guint keepalive_count;                        /* 5 */
     guint auth_timeout;  /* 30 s until authenticated, and as long again until CONNECT_OPEN */
     guint stall_timeout; /* 60 s without progress of a half-read or half-written message */
+    gsize message_bytes; /* of all messages being received or worked on: 256 MiB; small ones always pass */
 } XldrvLimits;
 
 extern const XldrvLimits xldrv_default_limits;

@@ -361,6 +361,40 @@ static void test_never_reads(void)
     finish(server);
 }
 
+/* A promised megabyte of which all but the last byte comes; FALSE: the connection was closed. */
+static gboolean send_most(int fd)
+{
+    static guint8 zeros[1024 * 1024];
+    struct timeval soon = {.tv_usec = 500000};
+    guint8 byte;
+
+    test_send_header(fd, &(XldrvHeader){28 + sizeof(zeros), TEST_PROGRAM, 1, TEST_ECHO, 0, 1, 0});
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+    return send(fd, zeros, sizeof(zeros) - 1, MSG_NOSIGNAL) == sizeof(zeros) - 1 && recv(fd, &byte, 1, 0) < 0 &&
+           errno == EAGAIN;
+}
+
+/* Long messages of all clients together have a limit; it is given back by those that end. */
+static void test_memory(void)
+{
+    XldrvLimits limits = xldrv_default_limits;
+    limits.message_bytes = 2 * 1024 * 1024;
+    TestServer *server = test_server_start(&limits);
+
+    for (int round = 0; round < 3; round++) {
+        int first = test_open(server), second = test_open(server), third = test_open(server);
+        g_assert_true(send_most(first));
+        g_assert_true(send_most(second));
+        g_assert_false(send_most(third));
+        assert_alive(server);
+        close(first);
+        close(second);
+        close(third);
+        test_server_wait(server, &server->n_closed, 4 * (round + 1));
+    }
+    finish(server);
+}
+
 static void test_event_flood(void)
 {
     TestServer *server = test_server_start(&xldrv_default_limits);
@@ -623,6 +657,7 @@ int main(int argc, char **argv)
     g_test_add_func("/server/priority", test_priority);
     g_test_add_func("/server/keepalive", test_keepalive);
     g_test_add_func("/server/never-reads", test_never_reads);
+    g_test_add_func("/server/memory", test_memory);
     g_test_add_func("/server/event-flood", test_event_flood);
     g_test_add_func("/server/event-order", test_event_order);
     g_test_add_func("/server/close", test_close);

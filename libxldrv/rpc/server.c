@@ -9,6 +9,7 @@
  *
  *   calls unanswered       max_client_requests, then it is not read (client-io.c)
  *   one message            32 MiB; 320 KiB before authentication
+ *   messages of all        message_bytes, then whoever sends a long one is closed
  *   stream data            1 MiB, then it is not read; 64 streams
  *   events not read        16 MiB, then it is closed (client.c)
  *   half a message         stall_timeout, then it is closed
@@ -34,6 +35,7 @@ const XldrvLimits xldrv_default_limits = {
     .keepalive_count = 5,
     .auth_timeout = 30,
     .stall_timeout = 60,
+    .message_bytes = 256 * 1024 * 1024,
 };
 
 /* ---- programs */

@@ -27,6 +27,7 @@ struct _XldrvServer {
     GPtrArray *listeners;
     GHashTable *clients; /* set; a reference each */
     guint n_anonymous;   /* of these, not authenticated */
+    gsize message_bytes; /* received of messages that are not done with */
     guint64 last_client_id;
     gboolean accepting;
     GSource *tick; /* once per second while there are clients, or no room to accept one */
