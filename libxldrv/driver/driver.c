@@ -40,7 +40,8 @@ void xldrv_driver_react(XldrvDriver *driver, const XldrvReaction *reaction)
     if (!driver->reactor)
         return; /* the daemon ends; the next one finds out what is to be done */
     copy = g_memdup2(reaction, sizeof(*reaction));
-    xldrv_domain_ref(copy->domain);
+    if (copy->domain)
+        xldrv_domain_ref(copy->domain);
     if (copy->instance)
         xldrv_instance_ref(copy->instance);
     g_thread_pool_push(driver->reactor, copy, NULL);
@@ -107,6 +108,8 @@ XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
     driver->reactor = g_thread_pool_new(run_reaction, driver, REACTOR_THREADS, FALSE, NULL);
     the_driver = driver;
     xldrv_recover(driver);
+    if (!xldrv_store_watch(driver, error))
+        return NULL;
     return g_steal_pointer(&driver);
 }
 
@@ -128,6 +131,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     stop_watching(driver);
     if (driver->reactor)
         g_thread_pool_free(g_steal_pointer(&driver->reactor), FALSE, TRUE);
+    xldrv_store_unwatch(driver);
     /* What the watches held is let go by the main loop. */
     while (g_main_context_iteration(NULL, FALSE))
         continue;

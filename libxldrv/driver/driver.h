@@ -12,7 +12,7 @@
  *   react.c      what a guest's end or a lost connection asks for
  *   recover.c    at daemon start: definitions from disk, running domains found again
  *   instance.c   what runs of a domain: process, control channel, monitor
- *   store.c      the domain's nodes in xenstore
+ *   store.c      the domain's nodes in xenstore; store-watch.c: its daemon's end
  *   lifecycle.c, info.c, stats.c, lookup.c, metadata.c, console.c, connection.c, node.c: procedures
  */
 #pragma once
@@ -35,6 +35,8 @@ typedef struct {
     XldrvEvents *events;     /* self-locking */
     XldrvStore *store;       /* self-locking */
     GThreadPool *reactor;    /* self-locking */
+    GSource *store_watch;    /* the main loop's, or the reaction's that makes it again */
+    int store_fd;            /* what it watches */
     GMutex id_lock;          /* the file of the last domain id */
     GMutex owned_lock;
     GPtrArray *owned;        /* under owned_lock: domains with an owner */
@@ -63,13 +65,17 @@ XldrvDriver *xldrv_driver_get(void);
 typedef struct _XldrvReaction XldrvReaction;
 struct _XldrvReaction {
     void (*fn)(XldrvDriver *driver, const XldrvReaction *reaction);
-    XldrvDomain *domain;     /* a reference */
+    XldrvDomain *domain;     /* a reference, or NULL: about no domain */
     XldrvInstance *instance; /* a reference, or NULL */
     guint event;             /* of the instance */
     guint64 arg;
 };
 /* Queues a copy of @reaction, with references of its own. Any thread. */
 void xldrv_driver_react(XldrvDriver *driver, const XldrvReaction *reaction);
+
+/* Starts the store daemon again when it ends. Main loop. */
+gboolean xldrv_store_watch(XldrvDriver *driver, GError **error);
+void xldrv_store_unwatch(XldrvDriver *driver);
 
 /* A client is gone: its event registrations end and its auto-destroy domains too. */
 void xldrv_driver_client_closed(XldrvClient *client, gpointer driver);

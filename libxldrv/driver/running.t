@@ -280,6 +280,15 @@ def lost(host):
     tap.equal(leftovers(host), [], "nothing else is left")
 
 
+def store_ends(host):
+    """The store daemon is there for its other users also where no domain runs."""
+    (store,) = host.processes("domus-xenstored")
+    os.kill(store, signal.SIGKILL)
+    tap.ok(wait_for(lambda: [pid for pid in host.processes("domus-xenstored") if pid != store and alive(pid)], 15),
+           "the store daemon comes back")
+    tap.ok(wait_for(lambda: host.client("xenstore-list", "/").status == 0), "and serves")
+
+
 def stuck(host):
     """A hypervisor that does not answer makes its own domain's calls fail, and no others."""
     define(host, "stuck", "sleep")
@@ -358,6 +367,7 @@ with Host() as host:
     killed(host)
     bound(host)
     lost(host)
+    store_ends(host)
     stuck(host)
     many(host)
 tap.done()

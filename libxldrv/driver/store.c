@@ -29,11 +29,17 @@ struct _XldrvStore {
     char *log_path; /* immutable */
     GMutex lock;
     struct xs_handle *handle; /* under lock; NULL: not connected */
+    XldrvProcess *process;    /* under lock: the daemon, if we started it */
 };
+
+int xldrv_store_connect(XldrvStore *store, GError **error)
+{
+    return xldrv_socket_connect(store->socket, SOCK_STREAM, CONNECT_TIMEOUT_MS, error);
+}
 
 static gboolean answers(XldrvStore *store, GError **error)
 {
-    int fd = xldrv_socket_connect(store->socket, SOCK_STREAM, CONNECT_TIMEOUT_MS, error);
+    int fd = xldrv_store_connect(store, error);
 
     if (fd >= 0)
         close(fd);
@@ -80,16 +86,23 @@ static XldrvProcess *spawn_daemon(XldrvStore *store, GError **error)
     return process;
 }
 
-static gboolean start_daemon(XldrvStore *store, GError **error)
+/* The one before, if it was our child, is reaped here. */
+static void forget_process_locked(XldrvStore *store)
 {
-    g_autoptr(XldrvProcess) process = NULL;
+    if (store->process)
+        xldrv_process_wait(store->process, 0);
+    g_clear_pointer(&store->process, xldrv_process_free);
+}
 
+static gboolean start_daemon_locked(XldrvStore *store, GError **error)
+{
     if (answers(store, NULL))
         return TRUE;
-    process = spawn_daemon(store, error);
-    if (!process || !wait_until_it_answers(store, process, error))
+    forget_process_locked(store);
+    store->process = spawn_daemon(store, error);
+    if (!store->process || !wait_until_it_answers(store, store->process, error))
         return FALSE;
-    g_info("started the store daemon, process %d", (int)process->pid);
+    g_info("started the store daemon, process %d", (int)store->process->pid);
     return TRUE;
 }
 
@@ -97,7 +110,7 @@ static gboolean connect_locked(XldrvStore *store, GError **error)
 {
     if (store->handle)
         return TRUE;
-    if (!start_daemon(store, error))
+    if (!start_daemon_locked(store, error))
         return FALSE;
     store->handle = xs_open(0);
     return store->handle || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
@@ -132,6 +145,7 @@ void xldrv_store_free(XldrvStore *store)
     if (!store)
         return;
     disconnect_locked(store);
+    forget_process_locked(store);
     g_mutex_clear(&store->lock);
     g_free(store->socket);
     g_free(store->daemon);

@@ -17,6 +17,8 @@ void xldrv_store_free(XldrvStore *store);
 
 /* Starts the daemon again if it is gone. */
 gboolean xldrv_store_ensure(XldrvStore *store, GError **error);
+/* A connection to the daemon of which nothing is wanted but its end: that of the daemon. -1 with an error. */
+int xldrv_store_connect(XldrvStore *store, GError **error);
 
 typedef struct {
     int id;
