@@ -296,6 +296,56 @@ static void test_interrupts(struct test_machine *m)
 
 TEST_ASM(code_tf, ".code64", "pushfq; orl $0x100, (%rsp); popfq; nop; nop; hlt");
 
+TEST_ASM(code_watch, ".code64",
+         "movb $1, 0x11003; mov 0x11004, %eax; movl $2, 0x11002; mov 0x11000, %rax; nop; hlt");
+
+/* #DB comes after the access, and DR6 tells which breakpoint: SDM, Debug Registers. */
+static void test_watch(struct test_machine *m)
+{
+    static const struct {
+        const char *what;
+        uint64_t address;
+        unsigned type_and_length; /* of DR7 */
+        unsigned after;           /* offset of the instruction before which #DB comes; 0: none */
+    } rows[] = {
+        {"a write of the watched byte", 0x11003, 1, 8},
+        {"a wider write over it", 0x11005, 1, 26},
+        {"a read, where reads are watched", 0x11004, 3 | 3 << 2, 15},
+        {"a wider read over it", 0x11001, 3, 34},
+        {"an access beside it", 0x11008, 3 | 3 << 2, 0},
+    };
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        int vector;
+
+        test_reset(m);
+        TEST_LOAD(m, code_watch);
+        m->cpu->dr[1] = rows[i].address;
+        m->cpu->dr7 = HV_DR7_INIT | 1 << 2 | (uint64_t)rows[i].type_and_length << 20;
+        vector = test_run(m);
+        if (rows[i].after)
+            TAP_OK(vector == 1 && (m->cpu->dr6 & 15) == 2 &&
+                       test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + rows[i].after,
+                   rows[i].what);
+        else
+            TAP_OK(vector == -1, rows[i].what);
+    }
+}
+
+TEST_ASM(code_unaligned, ".code64", "mov 0x40001001, %eax; ud2");
+
+static void test_alignment(struct test_machine *m)
+{
+    for (unsigned on = 0; on < 2; on++) {
+        test_reset_user(m);
+        TEST_LOAD(m, code_unaligned);
+        m->cpu->cr0 |= HV_CR0_AM;
+        m->cpu->rflags |= on ? HV_EFLAGS_AC : 0;
+        TAP_OK(test_run(m) == (on ? HV_VEC_AC : HV_VEC_UD),
+               on ? "a user's unaligned access with EFLAGS.AC gives #AC" : "and none without");
+    }
+}
+
 static void test_single_step(struct test_machine *m)
 {
     test_reset(m);
@@ -596,6 +646,8 @@ int main(void)
     test_canonical(&m);
     test_interrupts(&m);
     test_single_step(&m);
+    test_watch(&m);
+    test_alignment(&m);
     test_fast_calls(&m);
     test_iret(&m);
     test_modes(&m);

@@ -145,6 +145,7 @@ static void step(struct interp *x)
     struct hv_cpu *cpu = &x->v->cpu;
 
     x->step_trap = cpu->rflags & HV_EFLAGS_TF;
+    x->watch_hits = 0;
     x->stale = true;
     if ((cpu->dr7 & 0xff) && !(cpu->rflags & HV_EFLAGS_RF) && !cpu->int_shadow)
         check_breakpoints(x);
@@ -153,8 +154,8 @@ static void step(struct interp *x)
     cpu->int_shadow = false;
     cpu->rflags &= ~(uint64_t)HV_EFLAGS_RF;
     run_blocks(x, b);
-    if (x->step_trap && !cpu->int_shadow)
-        deliver_debug(x, 1u << 14);
+    if ((x->step_trap || x->watch_hits) && !cpu->int_shadow)
+        deliver_debug(x, x->watch_hits | (x->step_trap ? 1u << 14 : 0));
 }
 
 static enum hv_run loop(struct interp *x)

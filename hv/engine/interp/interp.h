@@ -122,6 +122,7 @@ enum interp_tlb_kind {
     INTERP_TLB_KERNEL, /* supervisor, user pages barred by SMAP */
     INTERP_TLB_KERNEL_AC,
     INTERP_TLB_USER,
+    INTERP_TLB_NONE, /* never filled: each access goes the slow way and is looked at (watch.c) */
     INTERP_TLB_KINDS,
 };
 
@@ -146,10 +147,13 @@ struct interp {
     struct interp_block **link; /* set by a branch: where to note the block that is found next */
 
     uint32_t mode;
-    bool stale;       /* the machine state may have changed: interp_refresh */
-    bool stepping;    /* this instruction runs alone */
-    bool step_trap;   /* #DB follows it */
-    bool beyond_help; /* an injected interrupt ended in a triple fault */
+    bool stale;         /* the machine state may have changed: interp_refresh */
+    bool stepping;      /* this instruction runs alone */
+    bool step_trap;     /* #DB follows it */
+    bool watching;      /* data breakpoints are enabled */
+    bool aligning;      /* alignment checks apply */
+    uint8_t watch_hits; /* data breakpoints that this instruction met, as DR6 tells them */
+    bool beyond_help;   /* an injected interrupt ended in a triple fault */
 
     uint64_t jump_epoch, jump_key;
     struct interp_jump *jumps;
@@ -227,6 +231,13 @@ uint64_t interp_linear(struct hv_cpu *cpu, struct interp_op *op, struct interp *
                        uint64_t offset, unsigned bytes, bool write);
 /* A store hit cached code: if it is the running block, that one ends after this instruction. */
 void interp_code_written(struct interp *x, struct interp_op *op, uint64_t gpa, unsigned bytes);
+
+/* ---- watch.c */
+/* What asks for a look at each access, from the machine state: sets x->watching and x->aligning,
+ * and says whether one of them is set. */
+bool interp_watch_refresh(struct interp *x);
+/* Looks at an access by the rules of x->watching and x->aligning; may raise #AC. */
+void interp_watch(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, bool write);
 
 /* ---- interp.c */
 _Noreturn void interp_raise(struct interp *x, struct interp_op *op, const struct hv_fault *fault);

@@ -19,6 +19,12 @@ static uint64_t wrap(const struct interp *x, uint64_t va)
     return hv_cpu_long_mode(&x->v->cpu) ? va : va & 0xffffffff;
 }
 
+static void look(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, bool write)
+{
+    if (INTERP_UNLIKELY(x->watching || x->aligning))
+        interp_watch(x, op, va, bytes, write);
+}
+
 static uint64_t read_page(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
 {
     uint64_t value = 0;
@@ -37,6 +43,7 @@ uint64_t interp_read_slow(struct interp *x, struct interp_op *op, uint64_t va, u
 {
     uint64_t value = 0;
 
+    look(x, op, va, bytes, false);
     if (!crosses(va, bytes))
         return read_page(x, op, va, bytes);
     interp_read_bytes(x, op, va, &value, bytes);
@@ -49,6 +56,7 @@ void interp_write_slow(struct interp *x, struct interp_op *op, uint64_t va, unsi
     hv_gpa gpa;
     uint8_t *host;
 
+    look(x, op, va, bytes, true);
     if (crosses(va, bytes)) {
         interp_write_bytes(x, op, va, &value, bytes);
         return;
@@ -154,6 +162,7 @@ void *interp_host(struct interp *x, struct interp_op *op, uint64_t va, unsigned 
     struct interp_tlb_entry *e = interp_tlb_at(x, va);
     hv_gpa gpa;
 
+    look(x, op, va, bytes, write);
     if (crosses(va, bytes))
         return NULL;
     if ((write ? e->write : e->read) == interp_tag(x, va, bytes))

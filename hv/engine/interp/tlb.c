@@ -155,6 +155,8 @@ void interp_refresh(struct interp *x)
         kind = INTERP_TLB_USER;
     else if (!(cpu->cr4 & HV_CR4_SMAP) || (cpu->rflags & HV_EFLAGS_AC))
         kind = INTERP_TLB_KERNEL_AC;
+    if (interp_watch_refresh(x))
+        kind = INTERP_TLB_NONE;
     x->tlb = x->tables[kind];
     x->mode = mode_of(cpu);
     x->stepping =
@@ -162,7 +164,7 @@ void interp_refresh(struct interp *x)
     if (x->stepping)
         x->mode |= INTERP_MODE_ONE;
     x->jump_key =
-        x->jump_epoch << 20 | x->asid << 8 | (uint64_t)(kind == INTERP_TLB_USER) << 7 | x->mode;
+        x->jump_epoch << 20 | x->asid << 8 | (uint64_t)(hv_cpu_cpl(cpu) == 3) << 7 | x->mode;
     x->stale = false;
 }
 
@@ -214,7 +216,7 @@ uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsign
         interp_raise(x, op, &fault);
     *gpa = t.gpa;
     host = host_of(x, t.gpa, flags & HV_ACCESS_WRITE);
-    if (host_of(x, t.gpa, false))
+    if (host_of(x, t.gpa, false) && x->tlb != x->tables[INTERP_TLB_NONE])
         fill(x, va, &t);
     return host;
 }
