@@ -177,6 +177,16 @@ static int make_domain(struct standalone *s)
     return error ? fail("guest memory", error) : load(s);
 }
 
+/* Nothing that needs a path or a privilege comes after this. */
+static int confine(void)
+{
+    int error = hv_drop_privileges(false, 0, 0);
+
+    if (!error)
+        error = hv_sandbox_enter();
+    return error ? fail("giving up privileges", error) : 0;
+}
+
 static int attach_store(struct standalone *s)
 {
     struct hv_store_domain nodes = {
@@ -194,7 +204,7 @@ static int attach_store(struct standalone *s)
     if (!s->options->store)
         return 0;
     memcpy(nodes.uuid, s->uuid, sizeof(nodes.uuid));
-    error = hv_store_spawn(&nodes, fds, &s->store);
+    error = hv_store_spawn(&nodes, confine, fds, &s->store);
     if (error)
         return fail("starting the store", error);
     error = domctl_store_attach(s->ctl, fds[0], fds[1]);
@@ -232,16 +242,6 @@ static int attach_console(struct standalone *s)
     error = domctl_console_attach(s->ctl, 0, fd, -1);
     close(fd);
     return error ? fail("console", error) : 0;
-}
-
-/* Nothing that needs a path or a privilege comes after this. */
-static int confine(void)
-{
-    int error = hv_drop_privileges(false, 0, 0);
-
-    if (!error)
-        error = hv_sandbox_enter();
-    return error ? fail("giving up privileges", error) : 0;
 }
 
 static int start(struct standalone *s)

@@ -30,4 +30,27 @@ for flavour, vcpus in [("generic", 1), ("generic", 2), ("cloud", 1), ("cloud", 4
         for line in console.text.splitlines():
             if re.search(r"mips|instructions", line, re.I):
                 tap.note(line)
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f)
+
+
+# What parses the guest's bytes may do little, and keeps none of the guest's memory.
+with boot("generic", 1) as console:
+    console.expect(r"Linux version")
+    processes = {"the hypervisor": console.pid}
+    for child in children(console.pid):
+        processes["its store"] = child
+    tap.equal(len(processes), 2, "a hypervisor and a store run")
+    for name, pid in processes.items():
+        about = status(pid)
+        tap.equal((about["Seccomp"], about["NoNewPrivs"], about["CapEff"]), ("2", "1", "0" * 16), f"{name} is confined")
+    tap.ok(int(status(processes["its store"])["VmRSS"].split()[0]) < 20000, "the store is small")
 tap.done()

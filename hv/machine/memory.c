@@ -39,6 +39,8 @@ static void *reserve(size_t bytes, int prot)
 static bool try_bits(struct hv_memory *mem, unsigned bits)
 {
     mem->base = reserve((size_t)1 << bits, PROT_NONE);
+    if (mem->base) /* a child process would keep a copy of what the guest overwrites */
+        (void)madvise(mem->base, (size_t)1 << bits, MADV_DONTFORK);
     mem->nr_gfns = mem->base ? 1ull << (bits - HV_PAGE_SHIFT) : 0;
     return mem->base;
 }

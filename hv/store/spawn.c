@@ -19,7 +19,7 @@
 #define CHILD_FD       3
 #define NR_CONNECTIONS 2
 
-static int serve(const struct hv_store_domain *domain)
+static int serve(const struct hv_store_domain *domain, int (*confine)(void))
 {
     struct hv_loop *loop;
     struct hv_xs_server *server;
@@ -31,6 +31,8 @@ static int serve(const struct hv_store_domain *domain)
         hv_xs_server_add(server, CHILD_FD, domain->domid, true) < 0 ||
         hv_xs_server_add(server, CHILD_FD + 1, domain->domid, false) < 0)
         return 1;
+    if (confine())
+        return 1;
     hv_loop_run(loop);
     hv_xs_server_free(server);
     hv_loop_free(loop);
@@ -38,7 +40,8 @@ static int serve(const struct hv_store_domain *domain)
     return 0;
 }
 
-static _Noreturn void child(const struct hv_store_domain *domain, const int fds[NR_CONNECTIONS], pid_t parent)
+static _Noreturn void child(const struct hv_store_domain *domain, int (*confine)(void),
+                            const int fds[NR_CONNECTIONS], pid_t parent)
 {
     /* A terminal's Ctrl-C is for the guest's side; this ends when that closes the connection. */
     signal(SIGINT, SIG_IGN);
@@ -54,7 +57,7 @@ static _Noreturn void child(const struct hv_store_domain *domain, const int fds[
     }
     if (close_range(CHILD_FD + NR_CONNECTIONS, ~0u, 0) < 0)
         _exit(1);
-    _exit(serve(domain));
+    _exit(serve(domain, confine));
 }
 
 static void close_pair(const int pair[2])
@@ -64,7 +67,7 @@ static void close_pair(const int pair[2])
             close(pair[i]);
 }
 
-int hv_store_spawn(const struct hv_store_domain *domain, int connection_fds[2], pid_t *pid)
+int hv_store_spawn(const struct hv_store_domain *domain, int (*confine)(void), int connection_fds[2], pid_t *pid)
 {
     const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
     int guest[2] = {-1, -1}, backend[2] = {-1, -1}, err = 0;
@@ -81,7 +84,7 @@ int hv_store_spawn(const struct hv_store_domain *domain, int connection_fds[2], 
         return err;
     }
     if (*pid == 0)
-        child(domain, (const int[]){guest[1], backend[1]}, parent);
+        child(domain, confine, (const int[]){guest[1], backend[1]}, parent);
     close(guest[1]);
     close(backend[1]);
     connection_fds[0] = guest[0];

@@ -27,7 +27,9 @@ struct hv_store_domain {
 
 /* Starts a process that serves a store in memory with the nodes of one domain, to two connections which speak for
  * that domain: give @connection_fds to domctl_store_attach, the guest's first. The process ends when the first is
- * closed, or with its parent; *@pid is to be waited for. 0 or negative errno.
+ * closed, or with its parent; *@pid is to be waited for. Before it reads what the guest sent it gives up its
+ * privileges with @confine, which gives 0 or the process ends. 0 or negative errno.
  *
  * Call it before there are other threads. */
-int hv_store_spawn(const struct hv_store_domain *domain, int connection_fds[2], pid_t *pid) HV_MUST_CHECK;
+int hv_store_spawn(const struct hv_store_domain *domain, int (*confine)(void), int connection_fds[2],
+                   pid_t *pid) HV_MUST_CHECK;
