@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <termios.h>
@@ -94,9 +95,7 @@ static const struct rule allowed[] = {
     CALL(eventfd2, "waking the event loop"),
     CALL(timerfd_create, "timers of vCPUs, watchdogs and terminals"),
     CALL(timerfd_settime, "the same"),
-    CALL(mmap, "guest memory, code of the engine, heap, stacks"),
     CALL(munmap, "the same"),
-    CALL(mprotect, "the same"),
     CALL(mremap, "the heap"),
     CALL(madvise, "guest memory given back, stacks of threads that ended"),
     CALL(brk, "the heap"),
@@ -115,10 +114,8 @@ static const struct rule allowed[] = {
     CALL(gettimeofday, "time"),
     CALL(getrandom, "the heap"),
     CALL(sysinfo, "memory of the host"),
-    CALL(prlimit64, "size of a stack"),
     CALL(getpid, "messages"),
     CALL(gettid, "threads"),
-    CALL(tgkill, "abort"),
     CALL(rt_sigaction, "abort"),
     CALL(rt_sigprocmask, "signals are the main thread's"),
     CALL(rt_sigreturn, "end of a signal handler"),
@@ -139,8 +136,26 @@ static const struct {
     {CALL(clone3, "its flags cannot be looked at: clone is used then"), ENOSYS},
 };
 
-static const unsigned long terminal_requests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF};
-static const unsigned long thread_settings[] = {PR_SET_NAME, PR_SET_TIMERSLACK};
+/* Allowed where argument @arg, masked with @mask, is @value; several rows of a call are alternatives. */
+static const struct limited {
+    struct rule rule;
+    unsigned arg;
+    uint64_t mask, value;
+} limited[] = {
+    {CALL(ioctl, "whether it is a terminal"), 1, ~0ull, TCGETS},
+    {CALL(ioctl, "raw mode"), 1, ~0ull, TCSETS},
+    {CALL(ioctl, "the same"), 1, ~0ull, TCSETSW},
+    {CALL(ioctl, "the same"), 1, ~0ull, TCSETSF},
+    {CALL(clone, "threads, not processes"), 0, CLONE_THREAD, CLONE_THREAD},
+    {CALL(prctl, "names of threads"), 0, ~0ull, PR_SET_NAME},
+    {CALL(prctl, "timers of vCPUs"), 0, ~0ull, PR_SET_TIMERSLACK},
+    /* Memory is writable or executable, never both. */
+    {CALL(mmap, "guest memory, heap, stacks"), 2, PROT_EXEC, 0},
+    {CALL(mmap, "code of the engine"), 2, PROT_WRITE, 0},
+    {CALL(mprotect, "guest memory, heap, stacks"), 2, PROT_EXEC, 0},
+    {CALL(mprotect, "code of the engine"), 2, PROT_WRITE, 0},
+    {CALL(prlimit64, "size of a stack: asked, not set"), 2, ~0ull, 0},
+};
 
 static void not_allowed(int signal_number, siginfo_t *info, void *context)
 {
@@ -162,16 +177,12 @@ static int add_rules(scmp_filter_ctx filter)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i].number, 0);
     for (size_t i = 0; !error && i < HV_ARRAY_LEN(refused); i++)
         error = seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)refused[i].error), refused[i].rule.number, 0);
-    /* Terminals: raw mode, and whether it is one. */
-    for (size_t i = 0; !error && i < HV_ARRAY_LEN(terminal_requests); i++)
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                                 SCMP_A1(SCMP_CMP_EQ, terminal_requests[i]));
-    if (!error) /* threads, not processes */
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                                 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
-    for (size_t i = 0; !error && i < HV_ARRAY_LEN(thread_settings); i++)
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, thread_settings[i]));
+    for (size_t i = 0; !error && i < HV_ARRAY_LEN(limited); i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, limited[i].rule.number, 1,
+                                 SCMP_CMP64(limited[i].arg, SCMP_CMP_MASKED_EQ, limited[i].mask, limited[i].value));
+    if (!error) /* abort: its own threads only */
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
     return error;
 }
 
