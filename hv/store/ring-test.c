@@ -276,14 +276,21 @@ static void test_restart(void)
     guest_says(XS_READ, 7, 41, "b", 2);
     disconnect_daemon();
     TAP_OK(lost_count == 1, "the loss is told once");
-    TAP_OK(guest_hears(XS_ERROR, 6, "EIO") && guest_hears(XS_ERROR, 7, "EAGAIN"), "what was in flight fails");
+    TAP_OK(guest_hears(XS_ERROR, 7, "EAGAIN"), "what was in flight in a transaction fails as a conflict");
     guest_says(XS_READ, 8, 0, "later", 6);
     TAP_OK(guest_hears_nothing(), "a request while there is no daemon waits");
 
     connect_daemon();
     TAP_OK(daemon_hears(XS_WATCH, "control/shutdown", NULL), "the watch that was acknowledged is set again");
+    TAP_OK(daemon_hears(XS_READ, "a", &h) && h.req_id == 6, "then what was in flight comes once more");
+    disconnect_daemon();
+    connect_daemon();
+    TAP_OK(daemon_hears(XS_WATCH, "control/shutdown", NULL) && daemon_hears(XS_READ, "a", &h) && h.req_id == 6,
+           "so it does if that daemon is lost as well");
     TAP_OK(daemon_hears(XS_READ, "later", &h) && h.req_id == 8, "then the request that waited comes");
     daemon_says(XS_WATCH, 0, 0, "OK", 3);
+    daemon_says(XS_READ, 6, 0, "at last", 7);
+    TAP_OK(guest_hears(XS_READ, 6, "at last"), "and is answered");
     TAP_OK(guest_hears_nothing(), "the guest does not see the answer to our own request");
     daemon_says(XS_WATCH_EVENT, 0, 0, "control/shutdown\0tok", 21);
     TAP_OK(guest_hears(XS_WATCH_EVENT, 0, "control/shutdown"), "but the event");

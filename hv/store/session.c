@@ -24,6 +24,7 @@ struct watch {
 struct in_flight {
     struct xsd_sockmsg header;
     struct watch *watch; /* XS_WATCH, XS_UNWATCH: its payload */
+    struct hv_store_message *again; /* outside of a transaction: to be sent once more if the daemon is lost */
     bool own;            /* not the guest's, or the guest has forgotten it */
     bool is_reset;       /* our own XS_RESET_WATCHES */
 };
@@ -41,6 +42,8 @@ struct answer {
 struct hv_store_session {
     struct in_flight fifo[HV_STORE_IN_FLIGHT];
     unsigned first, count;
+    struct hv_store_message *again[HV_STORE_IN_FLIGHT]; /* to be sent once more, in order */
+    unsigned nr_again;
 
     struct watch *watches;
     unsigned nr_watches;
@@ -70,13 +73,28 @@ static void free_watches(struct hv_store_session *s)
     s->nr_watches = 0;
 }
 
+static void forget_again(struct hv_store_session *s)
+{
+    while (s->nr_again)
+        free(s->again[--s->nr_again]);
+}
+
+static void free_in_flight(struct in_flight *f)
+{
+    free(f->watch);
+    free(f->again);
+    f->watch = NULL;
+    f->again = NULL;
+}
+
 void hv_store_session_free(struct hv_store_session *s)
 {
     if (!s)
         return;
     free_watches(s);
+    forget_again(s);
     for (unsigned i = 0; i < HV_STORE_IN_FLIGHT; i++)
-        free(s->fifo[i].watch);
+        free_in_flight(&s->fifo[i]);
     free(s);
 }
 
@@ -120,7 +138,7 @@ static void answer(struct hv_store_session *s, const struct xsd_sockmsg *request
 
 bool hv_store_session_has_room(const struct hv_store_session *s)
 {
-    return s->count < HV_STORE_IN_FLIGHT && s->nr_answers == 0;
+    return s->count < HV_STORE_IN_FLIGHT && s->nr_answers == 0 && s->nr_again == 0;
 }
 
 static struct in_flight *push(struct hv_store_session *s)
@@ -133,18 +151,14 @@ static struct in_flight *push(struct hv_store_session *s)
 
 static void pop_first(struct hv_store_session *s)
 {
-    free(s->fifo[s->first].watch);
-    s->fifo[s->first].watch = NULL;
+    free_in_flight(&s->fifo[s->first]);
     s->first = (s->first + 1) % HV_STORE_IN_FLIGHT;
     s->count--;
 }
 
 static void pop_last(struct hv_store_session *s)
 {
-    struct in_flight *f = &s->fifo[(s->first + --s->count) % HV_STORE_IN_FLIGHT];
-
-    free(f->watch);
-    f->watch = NULL;
+    free_in_flight(&s->fifo[(s->first + --s->count) % HV_STORE_IN_FLIGHT]);
 }
 
 static struct watch *copy_names(const struct hv_store_message *m)
@@ -158,10 +172,30 @@ static struct watch *copy_names(const struct hv_store_message *m)
     return w;
 }
 
+static struct hv_store_message *copy_message(const struct hv_store_message *m)
+{
+    size_t bytes = sizeof(m->header) + m->header.len;
+    struct hv_store_message *copy = malloc(bytes);
+
+    if (copy)
+        memcpy(copy->bytes, m->bytes, bytes);
+    return copy;
+}
+
+/* Puts a request of the guest in flight. Takes @again, which may be NULL. */
+static void push_request(struct hv_store_session *s, const struct hv_store_message *m,
+                         struct hv_store_message *again)
+{
+    struct in_flight *f = push(s);
+
+    f->header = m->header;
+    f->again = again;
+    if ((m->header.type == XS_WATCH || m->header.type == XS_UNWATCH) && !(f->watch = copy_names(m)))
+        hv_log(HV_LOG_WARNING, "store: out of memory: a watch of the guest may not outlive the connection");
+}
+
 bool hv_store_session_request(struct hv_store_session *s, const struct hv_store_message *m)
 {
-    struct in_flight *f;
-
     if (m->header.tx_id && tx_has(&s->dead, m->header.tx_id)) {
         bool end = m->header.type == XS_TRANSACTION_END;
         bool abort = end && m->header.len && m->bytes[sizeof(m->header)] == 'F';
@@ -171,10 +205,7 @@ bool hv_store_session_request(struct hv_store_session *s, const struct hv_store_
         answer(s, &m->header, abort ? 0 : -EAGAIN);
         return false;
     }
-    f = push(s);
-    f->header = m->header;
-    if ((m->header.type == XS_WATCH || m->header.type == XS_UNWATCH) && !(f->watch = copy_names(m)))
-        hv_log(HV_LOG_WARNING, "store: out of memory: a watch of the guest may not outlive the connection");
+    push_request(s, m, m->header.tx_id ? NULL : copy_message(m));
     return true;
 }
 
@@ -269,12 +300,26 @@ enum hv_store_verdict hv_store_session_reply(struct hv_store_session *s, const s
 
 /* ---- messages from here */
 
+/* The oldest request that is to be sent once more. */
+static void send_again(struct hv_store_session *s, struct hv_store_message *m)
+{
+    struct hv_store_message *again = s->again[0];
+
+    memmove(s->again, s->again + 1, --s->nr_again * sizeof(s->again[0]));
+    memcpy(m->bytes, again->bytes, sizeof(again->header) + again->header.len);
+    push_request(s, m, again);
+}
+
 bool hv_store_session_own(struct hv_store_session *s, struct hv_store_message *m)
 {
     struct in_flight *f;
 
-    if (s->count == HV_STORE_IN_FLIGHT || (!s->reset_watches && !s->replay))
+    if (s->count == HV_STORE_IN_FLIGHT || (!s->reset_watches && !s->replay && !s->nr_again))
         return false;
+    if (!s->reset_watches && !s->replay) {
+        send_again(s, m);
+        return true;
+    }
     if (s->reset_watches) {
         s->reset_watches = false;
         m->header = (struct xsd_sockmsg){.type = XS_RESET_WATCHES};
@@ -310,22 +355,43 @@ bool hv_store_session_answer(struct hv_store_session *s, struct hv_store_message
 
 /* ---- a new start */
 
+/* Whether a request in flight was done nobody knows. What is outside of a transaction can be done twice; what is
+ * inside went with the transaction. */
+static void lose_request(struct hv_store_session *s, struct in_flight *f)
+{
+    if (f->again && s->nr_again < HV_STORE_IN_FLIGHT) {
+        s->again[s->nr_again++] = f->again;
+        f->again = NULL;
+    } else {
+        answer(s, &f->header, f->header.tx_id ? -EAGAIN : -EIO);
+    }
+}
+
 void hv_store_session_lost(struct hv_store_session *s, bool last_not_sent)
 {
+    struct hv_store_message *waiting[HV_STORE_IN_FLIGHT];
+    unsigned nr_waiting = s->nr_again;
+
+    /* What was sent comes before what was still waiting to be. */
+    memcpy(waiting, s->again, nr_waiting * sizeof(waiting[0]));
+    s->nr_again = 0;
     if (last_not_sent && s->count)
         pop_last(s);
     while (s->count) {
         struct in_flight *f = &s->fifo[s->first];
 
-        /* Whether it was done nobody knows. */
         if (!f->own)
-            answer(s, &f->header, f->header.tx_id ? -EAGAIN : -EIO);
+            lose_request(s, f);
         if (!f->own && f->header.type == XS_TRANSACTION_END)
             tx_remove(&s->open, f->header.tx_id);
         pop_first(s);
     }
     while (s->open.count)
         tx_add(&s->dead, s->open.ids[--s->open.count]);
+    for (unsigned i = 0; i < nr_waiting; i++) {
+        hv_assert(s->nr_again < HV_STORE_IN_FLIGHT); /* has_room: no new ones while some wait */
+        s->again[s->nr_again++] = waiting[i];
+    }
     s->replay = s->watches;
     s->reset_watches = s->resetting = false;
 }
@@ -334,6 +400,7 @@ void hv_store_session_reset(struct hv_store_session *s)
 {
     for (unsigned i = 0; i < s->count; i++)
         s->fifo[(s->first + i) % HV_STORE_IN_FLIGHT].own = true;
+    forget_again(s);
     free_watches(s);
     s->open.count = s->dead.count = 0;
     s->nr_answers = 0;

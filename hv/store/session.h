@@ -2,8 +2,8 @@
  * Private to the ring.
  *
  * A new connection knows nothing of the one before. So watches are remembered when the daemon has acknowledged
- * them and set again, requests that were in flight are answered with an error, and a transaction of the old
- * connection fails with EAGAIN, which its owner takes as a conflict and starts anew.
+ * them and set again; requests that were in flight are sent once more (to do one of them twice is to do it once);
+ * a transaction of the old connection fails with EAGAIN, which its owner takes as a conflict and starts anew.
  */
 #pragma once
 
@@ -38,7 +38,8 @@ bool hv_store_session_request(struct hv_store_session *s, const struct hv_store_
 /* The daemon's next message has arrived. */
 enum hv_store_verdict hv_store_session_reply(struct hv_store_session *s, const struct hv_store_message *m);
 
-/* The next message that this side sends by itself (watches for a new connection), or false. It is in flight then. */
+/* The next message that this side sends by itself (for a new connection: watches, then requests once more), or
+ * false. It is in flight then. */
 bool hv_store_session_own(struct hv_store_session *s, struct hv_store_message *m);
 /* The next answer to the guest that does not come from the daemon, or false. */
 bool hv_store_session_answer(struct hv_store_session *s, struct hv_store_message *m);

@@ -97,8 +97,9 @@ class Console:
                 return re.search(pattern, self.text)
 
     def prompt(self, seconds=BOOT_SECONDS):
-        """Presses Enter until a shell prompts: what is typed before the console is connected is lost."""
-        return wait_for(lambda: self.send("\n") or self.expect(r"# $", 1), seconds)
+        """Presses Enter until a shell prompts: what is typed before the console is connected is lost. The shell
+        may ask for the cursor's position after its prompt."""
+        return wait_for(lambda: self.send("\n") or self.expect(r"# (\x1b\[6n)?\s*$", 1), seconds)
 
     def send(self, text):
         os.write(self.fd, text.encode())
