@@ -10,6 +10,9 @@ from host import Console, guest_files, program
 
 COMPLAINT = r"fail|warn|bug:|oops|unchecked|unexpected|call trace"
 
+with open("/proc/cpuinfo", encoding="ascii") as f:
+    ON_AMD = re.search("AuthenticAMD|HygonGenuine", f.read())  # hv/machine/cpuid.c tells about that line
+
 
 def boot(flavour, vcpus, *options):
     files = guest_files(flavour)
@@ -25,7 +28,8 @@ for flavour, vcpus in [("generic", 1), ("generic", 2), ("cloud", 1), ("cloud", 4
         if up:
             tap.equal(up.group(2), str(vcpus), f"{flavour}, {vcpus} vCPUs: all are online")
             tap.note(f"boot to init {up.group(1)} s")
-        complaints = [line for line in console.text.splitlines() if re.search(COMPLAINT, line, re.I)]
+        complaints = [line for line in console.text.splitlines()
+                      if re.search(COMPLAINT, line, re.I) and not (ON_AMD and "Fast TSC calibration" in line)]
         tap.equal(complaints, [], f"{flavour}, {vcpus} vCPUs: no complaint in the kernel's log")
         for line in console.text.splitlines():
             if re.search(r"mips|instructions", line, re.I):

@@ -4,6 +4,7 @@
 #include "hv/machine/cpuid.h"
 
 #include <errno.h>
+#include <cpuid.h>
 #include <string.h>
 
 #include "hv/xen-abi.h"
@@ -114,6 +115,29 @@ static void test_xen_leaves(void)
            "vCPU id");
     TAP_OK(leaf(0x40000004, 0, ECX) == 7, "domain id");
     v = d->vcpus[0];
+}
+
+/* What the engines run natively is offered where the host has it, as it would work there anyway. */
+static void test_native(void)
+{
+    static const struct {
+        uint32_t leaf;
+        unsigned reg, bit;
+        const char *name;
+    } rows[] = {
+        {1, ECX, 0, "SSE3"},    {1, ECX, 1, "PCLMULQDQ"}, {1, ECX, 9, "SSSE3"},
+        {1, ECX, 19, "SSE4.1"}, {1, ECX, 20, "SSE4.2"},   {1, ECX, 25, "AES"},
+        {7, EBX, 29, "SHA"},
+    };
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        uint32_t host[4] = {0};
+
+        (void)__get_cpuid_count(rows[i].leaf, 0, &host[EAX], &host[EBX], &host[ECX], &host[EDX]);
+        TAP_OK((host[rows[i].reg] >> rows[i].bit & 1) ==
+                   (leaf(rows[i].leaf, 0, rows[i].reg) >> rows[i].bit & 1),
+               "%s as the host has it", rows[i].name);
+    }
 }
 
 static void test_any_leaf(void)
@@ -240,6 +264,7 @@ int main(void)
     test_osxsave();
     test_topology();
     test_xen_leaves();
+    test_native();
     test_any_leaf();
     test_msr_values();
     test_efer();

@@ -60,7 +60,7 @@ enum { EAX, EBX, ECX, EDX };
 #define L7B_HOST                                                                                   \
     (BIT(3) /* BMI1 */ | BIT(6) /* FDP only on exception */ | BIT(8) /* BMI2 */ |                  \
      BIT(13) /* FCS, FDS zero */ | BIT(18) /* RDSEED */ | BIT(19) /* ADX */ |                      \
-     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */)
+     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */ | BIT(29) /* SHA */)
 #define L7B_FORCED                                                                                 \
     (BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |                         \
      BIT(9) /* fast REP MOVSB */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */)
@@ -372,7 +372,9 @@ static void address_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
         out[ECX] = package_shift(v) << 12 | (v->domain->nr_vcpus - 1);
 }
 
-/* In MHz. There is no timer that a kernel could measure the TSC with, so it is told. */
+/* In MHz. There is no timer that a kernel could measure the TSC with, so it is told. Linux heeds
+ * this leaf on Intel only: on AMD its log has "Fast TSC calibration failed", as in Xen's own PVH
+ * guests, and it then takes the frequency from Xen's time page. */
 static void frequency_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
     (void)subleaf;

@@ -1,6 +1,6 @@
 /* What engines call while a guest runs: the machine around the processor. All of these run on the
- * vCPU's own thread, inside engine run(). Any of them may change vcpu->cpu (an MSR write changes the
- * mode, a hypercall changes RAX): an engine reloads whatever it caches of it afterwards.
+ * vCPU's own thread, inside engine run(). Any of them may change vcpu->cpu (an MSR write changes
+ * the mode, a hypercall changes RAX): an engine reloads whatever it caches of it afterwards.
  */
 #pragma once
 
@@ -27,12 +27,12 @@ void hv_lapic_set_cr8(struct hv_vcpu *v, uint64_t value);
 uint32_t hv_pio_read(struct hv_vcpu *v, uint16_t port, unsigned bytes);
 void hv_pio_write(struct hv_vcpu *v, uint16_t port, unsigned bytes, uint32_t value);
 
-/* Access to guest physical memory that is not RAM, 1, 2, 4 or 8 bytes, not crossing a page; addresses
- * that nobody owns read as ones.
+/* Access to guest physical memory that is not RAM, 1, 2, 4 or 8 bytes, not crossing a page;
+ * addresses that nobody owns read as ones.
  */
 uint64_t hv_mmio_read(struct hv_vcpu *v, hv_gpa gpa, unsigned bytes);
 void hv_mmio_write(struct hv_vcpu *v, hv_gpa gpa, unsigned bytes, uint64_t value);
 
-/* VMCALL or VMMCALL was executed; RIP is past it. Sets RAX, and what else the hypercall sets; or RIP
- * back to it, when a long one is to go on after a look at vcpu->attention. */
+/* VMCALL or VMMCALL was executed; RIP is past it. Sets RAX, and what else the hypercall sets; or
+ * RIP back to it, when a long one is to go on after a look at vcpu->attention. */
 void hv_hypercall(struct hv_vcpu *v);

@@ -20,8 +20,8 @@
 /* The smallest reservation worth having: RAM below the MMIO hole, and the hole. */
 #define MIN_GPA_BITS 32
 
-/* What a limit on address space has to leave to the rest of the process: an engine's map of code, its
- * caches, stacks. */
+/* What a limit on address space has to leave to the rest of the process: an engine's map of code,
+ * its caches, stacks. */
 #define REST_BYTES (8ull << 30)
 
 static size_t bytes_of(uint64_t pages)
@@ -46,7 +46,8 @@ static bool try_bits(struct hv_memory *mem, unsigned bits)
 }
 
 /* Takes all of the guest physical address space, or under a limit on address space the largest
- * power of two that leaves room for the rest; what lies beyond is a hole that cannot be populated. */
+ * power of two that leaves room for the rest; what lies beyond is a hole that cannot be populated.
+ */
 static int reserve_guest(struct hv_memory *mem)
 {
     void *rest = reserve(REST_BYTES, PROT_NONE);
@@ -249,8 +250,8 @@ void *hv_memory_at(struct hv_memory *mem, hv_gpa gpa, size_t bytes, bool write)
     for (uint64_t gfn = first; gfn <= last; gfn++)
         if (!allows(hv_memory_type(mem, hv_gfn_of(gfn)), write))
             return NULL;
-    /* Before the caller's store, which is right for device DMA: a guest that executes what is being written is not
-     * promised either version. */
+    /* Before the caller's store, which is right for device DMA: a guest that executes what is being
+     * written is not promised either version. */
     if (write)
         hv_memory_written(mem, gpa, bytes);
     return mem->base + gpa.v;

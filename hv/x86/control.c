@@ -112,7 +112,8 @@ static int write_cr4(struct hv_vcpu *v, uint64_t value, struct hv_fault *fault)
     return 0;
 }
 
-bool hv_x86_control_valid(struct hv_vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+bool hv_x86_control_valid(struct hv_vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4,
+                          uint64_t efer)
 {
     const uint64_t known_efer = HV_EFER_SCE | HV_EFER_LME | HV_EFER_LMA | HV_EFER_NXE;
     bool long_mode = (cr0 & HV_CR0_PG) && (efer & HV_EFER_LME);

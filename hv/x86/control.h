@@ -16,9 +16,10 @@ int hv_x86_write_cr(struct hv_vcpu *v, unsigned number, uint64_t value,
 int hv_x86_read_cr(struct hv_vcpu *v, unsigned number, uint64_t *value,
                    struct hv_fault *fault) HV_MUST_CHECK;
 
-/* Whether a processor may be set to these values as they stand: bits that CPUID offers, and LMA exactly
- * where paging and LME make it so. */
-bool hv_x86_control_valid(struct hv_vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+/* Whether a processor may be set to these values as they stand: bits that CPUID offers, and LMA
+ * exactly where paging and LME make it so. */
+bool hv_x86_control_valid(struct hv_vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4,
+                          uint64_t efer);
 
 /* MOV to and from DR0-DR7; checks CR4.DE and DR7.GD. CPL 0. */
 int hv_x86_write_dr(struct hv_vcpu *v, unsigned number, uint64_t value,

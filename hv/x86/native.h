@@ -18,8 +18,8 @@ struct hv_native_insn; /* one stub; lives until the cache is flushed */
 
 int hv_native_new(struct hv_native **out) HV_MUST_CHECK;
 void hv_native_free(struct hv_native *native);
-/* Drops all stubs, for a caller that keeps none. False when there were none: then -ENOMEM meant that
- * the host has no memory left. */
+/* Drops all stubs, for a caller that keeps none. False when there were none: then -ENOMEM meant
+ * that the host has no memory left. */
 bool hv_native_flush(struct hv_native *native) HV_MUST_CHECK;
 
 /* What the interpreter has to know about an instruction it hands over. */
@@ -50,7 +50,8 @@ const struct hv_native_info *hv_native_info(const struct hv_native_insn *insn);
  * none). This comes before any access to its memory operand. hv_native_execute looks too. */
 bool hv_native_x87_pending(const struct hv_native_insn *insn, const struct hv_cpu *cpu);
 
-/* After hv_native_execute: whether a store has been made, which an unmasked x87 exception keeps from happening. */
+/* After hv_native_execute: whether a store has been made, which an unmasked x87 exception keeps
+ * from happening. */
 bool hv_native_stored(const struct hv_native_insn *insn, const struct hv_cpu *cpu);
 
 /* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is
