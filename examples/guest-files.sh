@@ -59,10 +59,12 @@ ln -s /bin/busybox "$root/sbin/poweroff"
 ln -s /bin/busybox "$root/sbin/reboot"
 ln -s /bin/busybox "$root/sbin/init"
 
-# The front-end drivers that Debian builds as modules, with what they depend on.
-for name in xen-blkfront xen-netfront xen-kbdfront xen-fbfront; do
+# The front-end drivers that Debian builds as modules, and a file system; numbered, what others depend on first.
+number=10
+for name in crc16 crc32c_generic mbcache jbd2 ext4 xen-blkfront xen-netfront xen-kbdfront xen-fbfront; do
 	file=$(find "$modules" -name "$name.ko*" | head -n 1)
-	[ -z "$file" ] || cp "$file" "$root/lib/modules/"
+	[ -z "$file" ] || cp "$file" "$root/lib/modules/$number-$(basename "$file")"
+	number=$((number + 1))
 done
 
 (cd "$root" && find . | LC_ALL=C sort | cpio -o -H newc --quiet -R 0:0 | gzip -9n) >"$work/initrd.gz"

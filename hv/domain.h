@@ -33,6 +33,7 @@ struct hv_physmap;
 struct hv_sched;
 struct hv_store_ring;
 struct hv_time;
+struct hv_uring;
 struct hv_vcpu_xen;
 struct hv_xenbus;
 
@@ -87,6 +88,7 @@ struct hv_domain {
     struct hv_sched *sched;     /* watchdogs: hv/hypercall/sched.c */
     struct hv_console *console;
     struct hv_store_ring *store;
+    struct hv_uring *uring;   /* the process's; NULL where the host has none */
     struct hv_xenbus *xenbus; /* PV devices: hv/backend/xenbus.h; loop thread */
     struct hv_control *control;
     struct hv_time *time;

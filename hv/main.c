@@ -135,6 +135,26 @@ static bool set_store(struct arguments *a, const char *name, const char *value)
     return true;
 }
 
+/* PATH, or PATH,ro: a path that itself ends so is written with another ",rw". */
+static bool set_disk(struct arguments *a, const char *name, const char *value)
+{
+    struct hv_standalone_disk *disk = &a->run.disks[a->run.nr_disks];
+    const char *comma = strrchr(value, ',');
+    size_t length = strlen(value);
+
+    if (a->run.nr_disks == HV_STANDALONE_DISKS_MAX)
+        return complain(name, value, "there are 16 disks already");
+    disk->read_only = comma && !strcmp(comma, ",ro");
+    if (disk->read_only || (comma && !strcmp(comma, ",rw")))
+        length = (size_t)(comma - value);
+    if (length == 0 || length >= sizeof(disk->path))
+        return complain(name, value, "not a path");
+    memcpy(disk->path, value, length);
+    disk->path[length] = '\0';
+    a->run.nr_disks++;
+    return true;
+}
+
 static bool set_name(struct arguments *a, const char *name, const char *value)
 {
     (void)name;
@@ -198,7 +218,7 @@ static const struct {
     {"cmdline", "TEXT", RUN, set_cmdline, "kernel command line"},
     {"memory", "MIB", RUN, set_memory, "guest memory"},
     {"vcpus", "N", RUN, set_vcpus, "number of vCPUs (1)"},
-    {"disk", "FILE[,ro]", RUN, not_yet, "virtual disk (not supported yet)"},
+    {"disk", "FILE[,ro]", RUN, set_disk, "virtual disk: xvda, again for xvdb ...; raw file or block device"},
     {"nic", "user|tap=NAME", RUN, not_yet, "network interface (not supported yet)"},
     {"console", "stdio|PATH", RUN, set_console, "console: this terminal (Ctrl-] quits), another, or a file"},
     {"store", "own|none", RUN, set_store, "with a xenstore of its own (own)"},
@@ -338,5 +358,6 @@ int main(int argc, char **argv)
     }
     require(a.run.kernel, "--kernel");
     require(a.run.memory_kib, "--memory");
+    require(a.run.store || !a.run.nr_disks, "--store own, which --disk needs,");
     return hv_standalone_run(&a.run);
 }

@@ -32,6 +32,10 @@
 
 #define DOMID 1
 
+/* Xen's virtual device numbers: major 202, 16 minors for each of xvda, xvdb ... */
+#define XVDA      51712u
+#define PER_DISK  16u
+
 struct standalone {
     const struct hv_standalone_options *options;
     struct hv_loop *loop;
@@ -187,8 +191,14 @@ static int confine(void)
     return error ? fail("giving up privileges", error) : 0;
 }
 
+static uint32_t disk_number(unsigned i)
+{
+    return XVDA + i * PER_DISK;
+}
+
 static int attach_store(struct standalone *s)
 {
+    struct hv_store_disk disks[HV_STANDALONE_DISKS_MAX];
     struct hv_store_domain nodes = {
         .domid = DOMID,
         .name = s->options->name,
@@ -198,12 +208,16 @@ static int attach_store(struct standalone *s)
         .console_gfn = s->build.console_gfn,
         .store_port = s->build.store_evtchn,
         .console_port = s->build.console_evtchn,
+        .disks = disks,
+        .nr_disks = s->options->nr_disks,
     };
     int fds[2], error;
 
     if (!s->options->store)
         return 0;
     memcpy(nodes.uuid, s->uuid, sizeof(nodes.uuid));
+    for (unsigned i = 0; i < nodes.nr_disks; i++)
+        disks[i] = (struct hv_store_disk){disk_number(i), s->options->disks[i].read_only};
     error = hv_store_spawn(&nodes, confine, fds, &s->store);
     if (error)
         return fail("starting the store", error);
@@ -211,6 +225,34 @@ static int attach_store(struct standalone *s)
     close(fds[0]);
     close(fds[1]);
     return error ? fail("attaching the store", error) : 0;
+}
+
+static int attach_disk(struct standalone *s, unsigned i)
+{
+    const struct hv_standalone_disk *disk = &s->options->disks[i];
+    struct domus_vbd vbd = {
+        .devid = disk_number(i),
+        .flags = DOMUS_VBD_DISCARD | (disk->read_only ? DOMUS_VBD_READ_ONLY : 0),
+    };
+    int fd = open(disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    int error;
+
+    if (fd < 0)
+        return fail(disk->path, -errno);
+    error = domctl_vbd_attach(s->ctl, fd, &vbd);
+    if (error)
+        hv_log(HV_LOG_ERROR, "%s: %s", disk->path, vbd.error[0] ? vbd.error : strerror(-error));
+    close(fd);
+    return error;
+}
+
+static int attach_disks(struct standalone *s)
+{
+    int error = 0;
+
+    for (unsigned i = 0; !error && i < s->options->nr_disks; i++)
+        error = attach_disk(s, i);
+    return error;
 }
 
 /* A path may be a terminal, or else a file that gets what the guest writes. */
@@ -256,6 +298,8 @@ static int start(struct standalone *s)
     error = make_domain(s);
     if (!error)
         error = attach_store(s); /* before there are threads */
+    if (!error)
+        error = attach_disks(s);
     if (!error)
         error = attach_console(s);
     if (!error)

@@ -5,6 +5,13 @@
 
 struct hv_engine_ops;
 
+#define HV_STANDALONE_DISKS_MAX 16u /* xvda to xvdp */
+
+struct hv_standalone_disk {
+    char path[4096];
+    bool read_only;
+};
+
 struct hv_standalone_options {
     const char *kernel, *ramdisk, *cmdline; /* ramdisk and cmdline may be NULL */
     const char *name;
@@ -14,6 +21,8 @@ struct hv_standalone_options {
     const char *console; /* "stdio" or a path */
     bool stats;
     bool store; /* with a store of its own */
+    struct hv_standalone_disk disks[HV_STANDALONE_DISKS_MAX];
+    unsigned nr_disks;
 };
 
 /* Exit statuses of `domus-hv run`; see domus-hv(8). */

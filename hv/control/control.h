@@ -7,6 +7,7 @@ struct hv_control {
     struct hv_loop *loop;
     const struct hv_engine_ops *engine;
     char name[64];
+    struct hv_uring *uring;   /* made before the process confines itself; NULL where the host has none */
     struct hv_domain *domain; /* NULL until createdomain */
     unsigned max_vcpus;       /* of createdomain; max_vcpus must say the same */
     unsigned pause_count;     /* by the toolstack: pausedomain nests */

@@ -20,6 +20,7 @@
 #include "hv/hypercall/hypercall.h"
 #include "hv/log.h"
 #include "hv/loop.h"
+#include "hv/uring.h"
 
 /* domusd has two, and people look on. */
 #define CONNECTIONS_MAX 16u
@@ -345,6 +346,8 @@ int hv_control_new(const struct hv_control_options *options, struct hv_control *
         hv_control_free(control);
         return -ENOMEM;
     }
+    if (hv_uring_new(options->loop, &control->uring)) /* who attaches a disk is told */
+        control->uring = NULL;
     *out = control;
     return 0;
 }
@@ -368,6 +371,7 @@ void hv_control_free(struct hv_control *control)
     while (control->connections)
         drop(control->connections);
     hv_domain_free(control->domain);
+    hv_uring_free(control->uring);
     if (control->wakeup)
         hv_loop_remove(control->wakeup);
     if (control->statm_fd >= 0)

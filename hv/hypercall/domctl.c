@@ -94,6 +94,7 @@ static long create(struct hv_caller *c, const uint64_t args[5], void *arg)
     d->kind = HV_DOMAIN_PVH;
     memcpy(d->uuid, op->handle, sizeof(d->uuid));
     snprintf(d->name, sizeof(d->name), "%s", control->name);
+    d->uring = control->uring;
     d->control = control;
     control->domain = d;
     control->max_vcpus = op->max_vcpus;

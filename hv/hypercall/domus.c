@@ -13,6 +13,7 @@
 #include "hv/backend/xenbus.h"
 #include "hv/control/control.h"
 #include "hv/engine/engine.h"
+#include "hv/hypercall/domus-vbd.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/params.h"
 #include "hv/hypercall/physmap.h"
@@ -249,6 +250,13 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_store_attach] = {"store_attach", store_attach, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_subscribe] = {"subscribe", subscribe, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_info] = {"info", info, sizeof(struct domus_info), HV_ARG_OUT, CONTROL},
+    [DOMUS_OP_vbd_attach] = {"vbd_attach", hv_domus_vbd_attach, sizeof(struct domus_vbd),
+                             HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
+    [DOMUS_OP_vbd_detach] = {"vbd_detach", hv_domus_vbd_detach, sizeof(struct domus_vbd_detach), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_vbd_resize] = {"vbd_resize", hv_domus_vbd_resize, sizeof(struct domus_vbd_resize),
+                             HV_ARG_IN | HV_ARG_OUT, CONTROL},
+    [DOMUS_OP_vbd_stats] = {"vbd_stats", hv_domus_vbd_stats, sizeof(struct domus_vbd_stats), HV_ARG_IN | HV_ARG_OUT,
+                            CONTROL},
 };
 static const struct hv_subop_family family = HV_SUBOP_FAMILY("domus_op", ops);
 

@@ -1,0 +1,85 @@
+/* Inside the block backend: devices, queues, requests. All of it belongs to the loop thread. */
+#pragma once
+
+#include "hv/backend/blk/image.h"
+#include "hv/backend/blk/persist.h"
+#include "hv/backend/blk/ring.h"
+#include "hv/backend/xenbus.h"
+#include "hv/uring.h"
+
+#define HV_BLK_QUEUES_MAX   16u
+#define HV_BLK_SEGMENTS_MAX 128u /* of an indirect request: 512 KiB */
+#define HV_BLK_SECTOR       512u /* the unit of blkif, whatever the disk's sectors are */
+#define HV_BLK_DEPTH        64u  /* requests that a queue has in flight; more wait in the ring */
+
+struct hv_blk_device;
+
+struct hv_blk_segment {
+    struct hv_grant_map map;
+    uint16_t offset, bytes;
+    bool lasting; /* a persistent grant: stays mapped */
+};
+
+enum hv_blk_stage { HV_BLK_BEFORE, HV_BLK_MAIN, HV_BLK_AFTER }; /* the flush before, the thing itself, the flush after */
+
+struct hv_blk_request {
+    struct hv_uring_op op;
+    struct hv_blk_queue *queue;
+    struct hv_blk_request *next; /* among the free ones */
+    struct blkif_request guest;  /* our copy */
+    uint8_t kind;                /* BLKIF_OP_READ, _WRITE, _FLUSH_DISKCACHE or _DISCARD: what is to be done */
+    bool barrier;                /* runs alone */
+    bool flush;                  /* data with a flush before and after it */
+    enum hv_blk_stage stage;
+    uint64_t offset, bytes, done_bytes;
+    uint64_t start_ns;
+    unsigned nr_segs, nr_iov, first_iov;
+    struct iovec iov[HV_BLK_SEGMENTS_MAX];
+    struct hv_blk_segment segs[HV_BLK_SEGMENTS_MAX];
+};
+
+struct hv_blk_queue {
+    struct hv_blk_device *blk;
+    struct hv_blk_ring ring;
+    uint32_t port; /* 0: not bound */
+    struct hv_loop_source *wakeup;
+    unsigned in_flight;
+    struct hv_blk_request *free;
+};
+
+struct hv_blk_device {
+    struct hv_xenbus_device xenbus;
+    struct hv_blk_image image;
+    uint32_t flags; /* enum domus_vbd_flags */
+    bool read_only;
+    unsigned sector_bytes, physical_sector_bytes, max_queues;
+    uint64_t size_bytes;
+
+    struct hv_blk_queue queues[HV_BLK_QUEUES_MAX];
+    unsigned nr_queues;
+    unsigned in_flight; /* of all queues */
+    struct hv_blk_request *barrier; /* waits until nothing is in flight, or is what is in flight; none is taken then */
+    bool stopping;      /* takes no more; disconnected when nothing is in flight */
+    bool waited_for;    /* that is waited for, by stop() */
+    bool unsynced;      /* something was written since the last flush began */
+    bool persistent;    /* both ends want it */
+    struct hv_blk_persist persist;
+    struct domus_vbd_stats stats;
+};
+
+/* request.c: reads request->guest, maps and sets all the rest. 0 or a negative errno (nothing is mapped): -EOPNOTSUPP, or
+ * -EINVAL and the like for a request that makes no sense. */
+int hv_blk_request_prepare(struct hv_blk_request *request) HV_MUST_CHECK;
+/* Unmaps; after a read, tells that guest memory was written. */
+void hv_blk_request_release(struct hv_blk_request *request);
+
+/* queue.c: takes what is in the ring. The device may be freed when it returns. */
+void hv_blk_queue_run(struct hv_blk_queue *queue);
+/* With nothing in flight: drops a barrier that has not started; unbinds and frees what a queue has. */
+void hv_blk_queue_drop_barrier(struct hv_blk_device *blk);
+void hv_blk_queue_fini(struct hv_blk_queue *queue);
+/* Maps the ring granted as @refs and binds @port. 0 or negative errno (hv_blk_queue_fini undoes what was done). */
+int hv_blk_queue_init(struct hv_blk_device *blk, struct hv_blk_queue *queue, const uint32_t *refs, unsigned nr_pages,
+                      uint32_t port) HV_MUST_CHECK;
+/* device.c: nothing is in flight any more and @stopping is set. The device may be freed when it returns. */
+void hv_blk_stopped(struct hv_blk_device *blk);

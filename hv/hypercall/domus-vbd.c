@@ -1,0 +1,47 @@
+/* domus_op on virtual disks. ABI: hv/hv.h. */
+#include "config.h"
+
+#include "hv/hypercall/domus-vbd.h"
+
+#include "hv/backend/blk/blk.h"
+
+long hv_domus_vbd_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error;
+
+    (void)args;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    if (c->nr_fds != 1)
+        return -XEN_EINVAL;
+    error = hv_blk_attach(c->domain, arg, c->fds[0]);
+    if (!error)
+        c->fds[0] = -1;
+    return error;
+}
+
+long hv_domus_vbd_detach(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    const struct domus_vbd_detach *detach = arg;
+
+    (void)args;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    return detach->force > 1 ? -XEN_EINVAL : hv_blk_detach(c->domain, detach->devid, detach->force);
+}
+
+long hv_domus_vbd_resize(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    struct domus_vbd_resize *resize = arg;
+
+    (void)args;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    return resize->reserved ? -XEN_EINVAL : hv_blk_resize(c->domain, resize->devid, &resize->size_bytes);
+}
+
+long hv_domus_vbd_stats(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args;
+    return c->domain ? hv_blk_stats(c->domain, arg) : -XEN_ESRCH;
+}
