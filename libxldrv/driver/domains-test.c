@@ -58,7 +58,7 @@ static void test_unique(void)
         const char *uuid, *name, *culprit;
     } rows[] = {
         {UUID_A, "other", "'a' is already defined with uuid " UUID_A},
-        {"cccccccc-0000-0000-0000-000000000003", "a", "'a' is already defined with uuid " UUID_A},
+        {"cccccccc-0000-0000-0000-000000000003", "a", "'a' already exists with uuid " UUID_A},
         {UUID_B, "a", UUID_B},
         {"nonsense", "n", "nonsense"},
     };

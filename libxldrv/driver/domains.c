@@ -66,11 +66,15 @@ gboolean xldrv_domains_id_in_use(XldrvDomains *domains, int id)
     return g_hash_table_contains(domains->by_id, GINT_TO_POINTER(id));
 }
 
-static gboolean refuse_taken(const XldrvDomain *holder, GError **error)
+/* In libvirt's words: of @domain, which has the UUID, and @holder of the name. */
+static void refuse_taken(const XldrvDomain *domain, const XldrvDomain *holder, GError **error)
 {
-    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
-                           "domain '%s' is already defined with uuid %s", holder->name,
-                           holder->uuid_text);
+    if (domain)
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "domain '%s' is already defined with uuid %s", domain->name,
+                        domain->uuid_text);
+    else
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "domain '%s' already exists with uuid %s", holder->name,
+                        holder->uuid_text);
 }
 
 static XldrvDomain *find_or_add(XldrvDomains *domains, const guint8 *uuid, const char *name,
@@ -81,7 +85,7 @@ static XldrvDomain *find_or_add(XldrvDomains *domains, const guint8 *uuid, const
     XldrvDomain *holder = g_hash_table_lookup(domains->by_name, name);
 
     if (domain != holder) {
-        refuse_taken(domain ? domain : holder, error);
+        refuse_taken(domain, holder, error);
         return NULL;
     }
     if (!domain) {

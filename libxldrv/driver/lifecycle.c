@@ -77,7 +77,7 @@ GVariant *xldrv_handle_domain_create_xml(XldrvCall *call, GVariant *args, GError
     if (!job)
         return NULL;
     if (job->instance) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already active as '%s'", job->name);
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
         return NULL;
     }
     if (start(call, job, config, flags, error))

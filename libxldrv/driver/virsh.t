@@ -106,6 +106,14 @@ def renaming(host):
     host.virsh("autostart --disable drei")
 
 
+def unserved(host):
+    """What is not served is named as users know it."""
+    for command, name in [("reset one", "virDomainReset"), ("dump one /x", "virDomainCoreDump"),
+                          ("inject-nmi one", "virDomainInjectNMI"), ("domfsinfo one", "virDomainGetFSInfo"),
+                          ("iothreadinfo one", "virDomainGetIOThreadInfo"), ("net-list", "virConnectNumOfNetworks")]:
+        tap.contains(host.virsh(command).err, f"not supported by the connection driver: {name}", command)
+
+
 def firmware(connection):
     """Where the host has no SMBIOS tables the error is libvirt's own."""
     if os.path.exists("/sys/class/dmi/id/sys_vendor"):
@@ -301,6 +309,7 @@ with Host() as host:
     metadata(host)
     renaming(host)
     firmware(connection)
+    unserved(host)
     errors(host, connection)
     read_only(host)
     events(host)

@@ -94,16 +94,16 @@ XldrvProcess *xldrv_process_find_written(const char *pid_path)
     return xldrv_process_find(pid, start_time);
 }
 
-static void copy_stat(int pid_fd)
+static gboolean copy_stat(int pid_fd)
 {
     char text[1024];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+    gboolean ok = n > 0 && write(pid_fd, text, n) == n && fsync(pid_fd) == 0;
 
-    if (n > 0 && write(pid_fd, text, n) == n)
-        fsync(pid_fd);
     if (fd >= 0)
         close(fd);
+    return ok;
 }
 
 static void reset_signals(void)
@@ -133,11 +133,10 @@ _Noreturn static void run_child(const Child *child)
 
     setsid();
     reset_signals();
-    if (child->pid_fd >= 0)
-        copy_stat(child->pid_fd);
-    /* All descriptors below are above the range that is overwritten; the error pipe closes on exec, so do
-     * all others. */
-    if (place_descriptors(child))
+    errno = ENOSPC; /* of a write that was short */
+    /* A process that cannot be found again must not run. All descriptors below are above the range that is
+     * overwritten; the error pipe closes on exec, so do all others. */
+    if ((child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child))
         execv(child->argv[0], child->argv);
     why = errno;
     if (write(child->error_fd, &why, sizeof(why)) < 0)

@@ -8,6 +8,7 @@
 
 #include "libxldrv/rpc/dispatch.h"
 
+#include "libxldrv/rpc/api-name.h"
 #include "libxldrv/rpc/auth.h"
 #include "libxldrv/rpc/client-io.h"
 #include "libxldrv/rpc/error.h"
@@ -230,8 +231,8 @@ static gboolean check_readonly(XldrvClient *client, const XldrvCall *call, GErro
 {
     if (!xldrv_client_is_readonly(client) || (call->procedure->flags & XLDRV_PROC_READONLY_OK))
         return TRUE;
-    return xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "read only access prevents %s",
-                           call->procedure->name);
+    g_autofree char *api = xldrv_api_name(call->procedure->name);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "read only access prevents %s", api);
 }
 
 static gboolean check_served(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call,
@@ -239,7 +240,8 @@ static gboolean check_served(XldrvClient *client G_GNUC_UNUSED, const XldrvCall 
 {
     if (call->procedure->handler || (call->procedure->flags & XLDRV_PROC_NO_AUTH))
         return TRUE;
-    return xldrv_set_error(error, VIR_ERR_NO_SUPPORT, "%s", call->procedure->name);
+    g_autofree char *api = xldrv_api_name(call->procedure->name);
+    return xldrv_set_error(error, VIR_ERR_NO_SUPPORT, "%s", api);
 }
 
 static gboolean check_streams(XldrvClient *client, const XldrvCall *call, GError **error)

@@ -145,7 +145,7 @@ static void test_refusals(void)
                        "Unexpected message status 1");
     test_call(fd, TEST_UNSERVED, 6);
     test_receive_error(fd, XLDRV_TYPE_REPLY, 6, VIR_ERR_NO_SUPPORT, VIR_FROM_LIBXL,
-                       "this function is not supported by the connection driver: TEST_UNSERVED");
+                       "this function is not supported by the connection driver: virTestUnserved");
     test_call(fd, 67, 7);
     test_receive_error(fd, XLDRV_TYPE_REPLY, 7, VIR_ERR_AUTH_FAILED, VIR_FROM_RPC, "SASL");
 
@@ -224,7 +224,7 @@ static void test_readonly(void)
         g_byte_array_unref(test_receive_reply(fd, TEST_OPEN, 0));
         test_call(fd, TEST_CHANGE, 1);
         test_receive_error(fd, XLDRV_TYPE_REPLY, 1, VIR_ERR_OPERATION_DENIED, VIR_FROM_LIBXL,
-                           "operation forbidden: read only access prevents TEST_CHANGE");
+                           "operation forbidden: read only access prevents virTestChange");
         test_call(fd, TEST_QUICK, 2);
         g_byte_array_unref(test_receive_reply(fd, TEST_QUICK, 2));
         close(fd);
