@@ -134,6 +134,49 @@ static int unsupported(struct hv_vcpu *v)
     return FAKE_RETURN(HV_RUN_UNSUPPORTED);
 }
 
+/* Everything that vCPUs can do to each other, in an order that differs between them. */
+static int storm(struct hv_vcpu *v)
+{
+    struct hv_vcpu *next = v->domain->vcpus[(v->id + 1) % NR_VCPUS];
+    unsigned step = atomic_load(&fake_of(v)->steps);
+
+    switch ((step * 7 + v->id * 3) % 11) {
+    case 0:
+    case 1:
+    case 2:
+        hv_domain_flush(v->domain);
+        break;
+    case 3:
+        hv_vcpu_pause(next);
+        hv_vcpu_unpause(next);
+        break;
+    case 4:
+        hv_domain_pause(v->domain);
+        hv_domain_unpause(v->domain);
+        break;
+    case 5:
+        hv_vcpu_send_init(next);
+        hv_vcpu_send_sipi(next, 0x10);
+        break;
+    case 6:
+        hv_vcpu_send_nmi(next);
+        break;
+    case 7:
+        hv_vcpu_set_online(v, false); /* until another brings it back */
+        break;
+    case 8:
+        hv_vcpu_block(v);
+        break;
+    case 9:
+        hv_vcpu_request(next, HV_ATTN_TIMER | HV_ATTN_EVENT);
+        break;
+    default:
+        break;
+    }
+    hv_vcpu_set_online(next, true);
+    return FAKE_GO_ON;
+}
+
 /* ---------------------------------------------------------------- helpers */
 
 static void start(fake_guest_fn *guest, unsigned online)
@@ -249,6 +292,27 @@ static void test_end_during_flush(void)
     TAP_OK(goes_on(0) && goes_on(1), "vCPUs flush");
     finish();
     TAP_OK(true, "and the domain goes away in between");
+}
+
+/* Nobody waits for ever, and the end comes through. */
+static void test_storm(void)
+{
+    start(storm, NR_VCPUS);
+    for (unsigned i = 0; i < 50; i++) {
+        hv_domain_pause(d);
+        hv_domain_flush(d);
+        hv_domain_unpause(d);
+        for (unsigned n = 0; n < NR_VCPUS; n++) { /* where all had gone offline or waited */
+            hv_vcpu_set_online(d->vcpus[n], true);
+            hv_vcpu_request(d->vcpus[n], HV_ATTN_EVENT);
+        }
+        sleep_ms(2);
+    }
+    TAP_OK(goes_on(0) || goes_on(1) || goes_on(2), "vCPUs that do everything to each other go on");
+    set_guest(0, triple_fault);
+    hv_domain_shutdown(d, SHUTDOWN_crash);
+    finish();
+    TAP_OK(true, "and can be ended");
 }
 
 static void test_halt(void)
@@ -368,6 +432,7 @@ int main(void)
     test_pause();
     test_flush();
     test_end_during_flush();
+    test_storm();
     test_halt();
     test_timer();
     test_block();

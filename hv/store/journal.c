@@ -226,7 +226,7 @@ void hv_xs_journal_begin(struct hv_xs_journal *j)
 
     /* Before the batch: the tree does not have it yet. If this fails, the file only grows further. */
     if ((j->bytes > limit || j->broken) && write_snapshot(j) < 0)
-        j->snapshot_bytes *= 2;
+        j->snapshot_bytes = j->bytes; /* not at every batch: it would be as slow each time */
     reset_batch(j);
 }
 
