@@ -131,6 +131,10 @@ struct interp_jump {
     struct interp_block *block;
 };
 
+/* So many that a lock which is held for a moment is got before, so few that little time is lost on
+ * one whose holder does not run. */
+#define INTERP_PAUSES_PER_YIELD 32u
+
 enum interp_leave { INTERP_LEAVE_FAULT = 1, INTERP_LEAVE_STOP };
 
 struct interp {
@@ -181,6 +185,7 @@ struct interp {
     ZydisDecoder decoders[3];
     const struct interp_insn *insns[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
+    unsigned pauses; /* PAUSE instructions executed */
     uint64_t instructions, blocks, decoded, tlb_misses, tlb_flushes, stale_blocks, cache_flushes,
         faults;
 };

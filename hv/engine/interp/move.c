@@ -3,6 +3,8 @@
 
 #include "hv/engine/interp/mem.h"
 
+#include <sched.h>
+
 /* ---- MOV */
 
 #define MOV_HANDLERS(bytes)                                                                        \
@@ -303,9 +305,12 @@ static INTERP_HANDLER(fence)
     INTERP_NEXT();
 }
 
+/* A vCPU that spins waits for another one, which may not run because this one does. */
 static INTERP_HANDLER(pause_hint)
 {
     __builtin_ia32_pause();
+    if (++x->pauses % INTERP_PAUSES_PER_YIELD == 0)
+        sched_yield();
     INTERP_NEXT();
 }
 
