@@ -54,6 +54,7 @@ struct hv_engine_ops {
 };
 
 extern const struct hv_engine_ops hv_engine_interp;
+extern const struct hv_engine_ops hv_engine_bt;
 
 /* Finds an engine by name ("auto" is the best one that works here); NULL if there is none. */
 const struct hv_engine_ops *hv_engine_find(const char *name);

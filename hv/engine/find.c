@@ -7,6 +7,7 @@
 
 static const struct hv_engine_ops *const engines[] = {
     &hv_engine_interp,
+    &hv_engine_bt,
 };
 
 const struct hv_engine_ops *hv_engine_find(const char *name)

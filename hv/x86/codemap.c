@@ -28,6 +28,8 @@ static void codemap_free(struct hv_codemap *map)
         munmap(map->lines, GFNS * sizeof(*map->lines));
     if (map->generation)
         munmap(map->generation, GFNS * sizeof(*map->generation));
+    if (map->writers)
+        munmap(map->writers, GFNS * sizeof(*map->writers));
     free(map);
 }
 
@@ -41,13 +43,15 @@ int hv_codemap_get(struct hv_memory *mem)
             return -ENOMEM;
         map->lines = reserve(GFNS * sizeof(*map->lines));
         map->generation = reserve(GFNS * sizeof(*map->generation));
-        if (!map->lines || !map->generation) {
+        map->writers = reserve(GFNS * sizeof(*map->writers));
+        if (!map->lines || !map->generation || !map->writers) {
             codemap_free(map);
             return -ENOMEM;
         }
         /* Where the kernel lacks it, the window described in hv_codemap_mark is a store buffer
          * wide. */
         (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        map->log_head = 1; /* an entry of 0 is none */
         mem->code = map;
     }
     map->users++;
@@ -85,15 +89,28 @@ void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
+void hv_codemap_add_log(struct hv_codemap *map, uint64_t gfn, uint64_t kind)
+{
+    uint64_t n = __atomic_fetch_add(&map->log_head, 1, __ATOMIC_SEQ_CST);
+
+    __atomic_store_n(&map->log[n % HV_CODEMAP_LOG], n << 32 | kind | gfn, __ATOMIC_RELEASE);
+}
+
+void hv_codemap_retire(struct hv_codemap *map, uint64_t gfn)
+{
+    /* Engines read the generation before they mark, so lines first: who still found its bit set has
+     * the old generation. */
+    __atomic_store_n(&map->lines[gfn], 0, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&map->generation[gfn], 1, __ATOMIC_SEQ_CST);
+    hv_codemap_add_log(map, gfn, 0);
+}
+
 bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 {
     uint64_t gfn = gpa.v >> HV_PAGE_SHIFT;
 
     if (!(__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & lines_of(gpa, bytes)))
         return false;
-    /* All cached code of the page goes. Engines read the generation before they mark, so lines
-     * first: who still found its bit set has the old generation. */
-    __atomic_store_n(&map->lines[gfn], 0, __ATOMIC_SEQ_CST);
-    __atomic_fetch_add(&map->generation[gfn], 1, __ATOMIC_SEQ_CST);
+    hv_codemap_retire(map, gfn);
     return true;
 }

@@ -13,10 +13,23 @@
 
 struct hv_memory;
 
+#define HV_CODEMAP_LOG 4096u
+
+/* Entries of the log: their number from bit 32 up, so that one not written yet is told from an old
+ * one; the gfn in bits 0-27. */
+#define HV_CODEMAP_PROTECT (1ull << 31) /* not stale: who can store unseen must give that up */
+
 struct hv_codemap {
     uint64_t *lines;      /* atomic */
     uint32_t *generation; /* atomic */
-    unsigned users;       /* engines attached; vCPU creation is single-threaded */
+    /* For engines that store to guest memory without a look at `lines`: the vCPUs that may do so to
+     * a page; such an engine sets its bit, then looks at `lines` once. Who marks code looks at the
+     * bits afterwards. */
+    uint64_t *writers;            /* atomic */
+    uint64_t log[HV_CODEMAP_LOG]; /* atomic: ring of pages whose code became stale */
+    uint64_t log_head;            /* atomic: entries ever made */
+    uint64_t flush_epoch;         /* atomic: an engine lost requests, all code is to be dropped */
+    unsigned users;               /* engines attached; vCPU creation is single-threaded */
 };
 
 /* Attaches one user to the map of @mem, making it for the first; mem->code is set. 0 or -ENOMEM. */
@@ -32,6 +45,12 @@ void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes);
 /* Makes cached code in the touched lines stale: called after a store to [@gpa, @gpa + @bytes),
  * within one page. True if there was any. Any thread. */
 bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes);
+
+/* Adds @gfn to the log, with HV_CODEMAP_PROTECT or 0. Any thread. */
+void hv_codemap_add_log(struct hv_codemap *map, uint64_t gfn, uint64_t kind);
+
+/* Makes all code of the page stale. Any thread. */
+void hv_codemap_retire(struct hv_codemap *map, uint64_t gfn);
 
 static inline bool hv_codemap_written(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 {

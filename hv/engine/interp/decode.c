@@ -203,6 +203,13 @@ static const struct interp_insn *find_insn(struct interp *x, ZydisMnemonic mnemo
     return insn;
 }
 
+bool interp_knows(struct interp *x, ZydisMnemonic mnemonic)
+{
+    const struct interp_insn *insn = find_insn(x, mnemonic);
+
+    return insn && insn->mnemonic == mnemonic;
+}
+
 static void choose_handler(struct interp_decoding *d, const struct interp_insn *insn)
 {
     struct interp_op *op = d->op;

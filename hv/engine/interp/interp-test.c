@@ -154,7 +154,7 @@ static void test_crossing_code(struct test_machine *m)
     m->ram[0x60000] = 0xaa;
     memcpy(m->ram + 0x60001, "\x34\x12\xf4", 3);
     test_map(m, 9, 0x60000, P);
-    hv_engine_interp.flush(m->v);
+    TEST_ENGINE.flush(m->v);
     m->cpu->rip = TEST_VA + 0x8ffe;
     TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RAX] == 0x1234aa78,
            "whose second page is another now");
@@ -253,7 +253,7 @@ static void test_nested_faults(struct test_machine *m)
     test_reset(m);
     m->cpu->idtr.limit = 0;
     TEST_LOAD(m, code_ud2);
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_TRIPLE_FAULT,
+    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_TRIPLE_FAULT,
            "without an IDT it is a triple fault");
 }
 
@@ -279,17 +279,17 @@ static void test_interrupts(struct test_machine *m)
     test_reset(m);
     TEST_LOAD(m, code_sti);
     m->v->irq_window = true;
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_IRQ_WINDOW && m->cpu->rip == TEST_CODE + 2,
+    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_IRQ_WINDOW && m->cpu->rip == TEST_CODE + 2,
            "STI opens the window one instruction later");
     m->v->irq_window = false;
-    hv_engine_interp.inject(m->v, 40);
+    TEST_ENGINE.inject(m->v, 40);
     TAP_OK(test_run(m) == 40 && !(m->cpu->rflags & HV_EFLAGS_IF) &&
                test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_CODE + 2,
            "an interrupt is delivered there");
     test_reset(m);
     TEST_LOAD(m, code_loop);
     atomic_store(&m->v->attention, HV_ATTN_EVENT);
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_ATTENTION && m->cpu->rip == TEST_CODE,
+    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_ATTENTION && m->cpu->rip == TEST_CODE,
            "attention ends a run at a boundary");
     atomic_store(&m->v->attention, 0);
 }
@@ -473,7 +473,7 @@ static void test_modes(struct test_machine *m)
     test_put64(m, 0x21 * 4, 0x10000800); /* 1000:0800 */
     m->ram[0x10800] = 0xf4;
     TEST_LOAD(m, code_real);
-    TAP_OK(hv_engine_interp.run(m->v) == HV_RUN_HLT && m->cpu->rip == 0x801 &&
+    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_HLT && m->cpu->rip == 0x801 &&
                (uint16_t)m->cpu->gpr[HV_RBX] == 0x2468,
            "real mode reaches its interrupt handler");
     TAP_OK((uint16_t)m->cpu->gpr[HV_RSP] == 0xfff9, "with six bytes on the stack");

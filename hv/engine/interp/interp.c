@@ -158,6 +158,21 @@ static void step(struct interp *x)
         deliver_debug(x, x->watch_hits | (x->step_trap ? 1u << 14 : 0));
 }
 
+void interp_execute_one(struct interp *x)
+{
+    uint32_t mode = x->mode;
+    uint64_t jump_key = x->jump_key;
+    struct interp_block *b;
+
+    x->mode |= INTERP_MODE_ONE;
+    x->jump_key |= INTERP_MODE_ONE;
+    b = interp_find_block(x);
+    run_blocks(x, b);
+    x->link = NULL;
+    x->mode = mode;
+    x->jump_key = jump_key;
+}
+
 static enum hv_run loop(struct interp *x)
 {
     struct hv_vcpu *v = x->v;
@@ -171,6 +186,8 @@ static enum hv_run loop(struct interp *x)
             return HV_RUN_IRQ_WINDOW;
         if (x->stepping)
             step(x);
+        else if (x->translator && interp_is_64(x) && x->tlb != x->tables[INTERP_TLB_NONE])
+            x->translator(x);
         else
             run_blocks(x, interp_find_block(x));
     }
@@ -197,7 +214,7 @@ static enum hv_run leave_reason(struct interp *x, int err)
     return HV_RUN_TRIPLE_FAULT;
 }
 
-static enum hv_run run(struct hv_vcpu *v)
+enum hv_run interp_run(struct hv_vcpu *v)
 {
     struct interp *x = v->engine_state;
     int err;
@@ -224,7 +241,7 @@ static enum hv_run run(struct hv_vcpu *v)
     }
 }
 
-static void inject(struct hv_vcpu *v, uint8_t vector)
+void interp_inject(struct hv_vcpu *v, uint8_t vector)
 {
     struct interp *x = v->engine_state;
     struct hv_fault what = {.vector = vector};
@@ -236,7 +253,7 @@ static void inject(struct hv_vcpu *v, uint8_t vector)
         x->beyond_help = true;
 }
 
-static void flush(struct hv_vcpu *v)
+void interp_flush(struct hv_vcpu *v)
 {
     struct interp *x = v->engine_state;
 
@@ -246,7 +263,7 @@ static void flush(struct hv_vcpu *v)
 
 /* ---- life */
 
-static void vcpu_fini(struct hv_vcpu *v)
+void interp_vcpu_fini(struct hv_vcpu *v)
 {
     struct interp *x = v->engine_state;
 
@@ -261,7 +278,7 @@ static void vcpu_fini(struct hv_vcpu *v)
     v->engine_state = NULL;
 }
 
-static int vcpu_init(struct hv_vcpu *v)
+int interp_vcpu_init(struct hv_vcpu *v)
 {
     struct interp *x = calloc(1, sizeof(*x));
     int err;
@@ -281,14 +298,14 @@ static int vcpu_init(struct hv_vcpu *v)
     if (!err)
         err = hv_native_new(&x->native);
     if (err) {
-        vcpu_fini(v);
+        interp_vcpu_fini(v);
         return err;
     }
     interp_tlb_init(x);
     return 0;
 }
 
-static void print_stats(struct hv_vcpu *v, int fd)
+void interp_print_stats(struct hv_vcpu *v, int fd)
 {
     const struct interp *x = v->engine_state;
     const struct {
@@ -311,10 +328,10 @@ static void print_stats(struct hv_vcpu *v, int fd)
 
 const struct hv_engine_ops hv_engine_interp = {
     .name = "interp",
-    .vcpu_init = vcpu_init,
-    .vcpu_fini = vcpu_fini,
-    .run = run,
-    .inject = inject,
-    .flush = flush,
-    .print_stats = print_stats,
+    .vcpu_init = interp_vcpu_init,
+    .vcpu_fini = interp_vcpu_fini,
+    .run = interp_run,
+    .inject = interp_inject,
+    .flush = interp_flush,
+    .print_stats = interp_print_stats,
 };

@@ -170,8 +170,10 @@ struct interp {
     struct {
         uint16_t pcid;
         uint16_t asid; /* 0: free */
+        uint64_t serial; /* as asid, but never used again */
     } pcids[INTERP_PCIDS];
-    unsigned next_pcid_slot;
+    unsigned next_pcid_slot, pcid_slot;
+    uint64_t last_serial;
     uint16_t next_asid;
     uint64_t cr0, cr3, cr4, efer; /* as the TLB knows them */
 
@@ -180,6 +182,12 @@ struct interp {
     struct interp_op *fault_op; /* the instruction that left, NULL between instructions */
     enum hv_run stop_reason;
     uint64_t bounce[8]; /* operands that are not in one RAM page */
+
+    /* A translator on top of this engine (bt/): executes 64-bit code from cpu until something is
+     * for this engine's loop; is told of INVLPG. NULL without. */
+    void (*translator)(struct interp *x);
+    void (*page_flushed)(struct interp *x, uint64_t va);
+    void *translator_state;
 
     struct hv_native *native;
     ZydisDecoder decoders[3];
@@ -258,6 +266,17 @@ _Noreturn void interp_stop(struct interp *x, enum hv_run reason);
  * the block are not counted. */
 void interp_rewind(struct interp *x, struct interp_op *op);
 
+/* What a translator uses: the engine's operations, the execution of one instruction (the state in
+ * cpu before and after; an exception ends in run()'s loop, not in the caller), and the end of run()
+ * with a fault that is delivered at cpu->rip. */
+int interp_vcpu_init(struct hv_vcpu *v) HV_MUST_CHECK;
+void interp_vcpu_fini(struct hv_vcpu *v);
+enum hv_run interp_run(struct hv_vcpu *v);
+void interp_inject(struct hv_vcpu *v, uint8_t vector);
+void interp_flush(struct hv_vcpu *v);
+void interp_execute_one(struct interp *x);
+void interp_print_stats(struct hv_vcpu *v, int fd);
+
 /* ---- cache.c */
 int interp_cache_init(struct interp *x) HV_MUST_CHECK;
 void interp_cache_fini(struct interp *x);
@@ -333,6 +352,8 @@ extern const struct interp_insn_table interp_alu_insns, interp_move_insns, inter
     interp_far_insns, interp_io_insns, interp_bcd_insns, interp_xsave_insns;
 
 int interp_decode_init(struct interp *x) HV_MUST_CHECK;
+/* Whether @mnemonic means itself with the guest's CPUID. */
+bool interp_knows(struct interp *x, ZydisMnemonic mnemonic);
 /* Decodes one instruction from @bytes into @op. Returns its length; 0 if more than @room bytes are
  * needed; an undefined one becomes a handler that raises #UD. *@flags is enum interp_insn_flags. */
 unsigned interp_decode(struct interp *x, const uint8_t *bytes, unsigned room, struct interp_op *op,

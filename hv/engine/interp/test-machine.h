@@ -16,6 +16,10 @@
 #include "hv/machine/machine.h"
 #include "hv/x86/native.h"
 
+#ifndef TEST_ENGINE /* the translator has the same tests */
+#define TEST_ENGINE hv_engine_interp
+#endif
+
 #define TEST_RAM      (16u << 20)
 #define TEST_PML4     0x1000u
 #define TEST_PT       0x4000u /* of TEST_VA */
@@ -278,7 +282,7 @@ static bool test_new(struct test_machine *m)
 {
     memset(m, 0, sizeof(*m));
     the_machine = m;
-    m->domain.engine = &hv_engine_interp;
+    m->domain.engine = &TEST_ENGINE;
     if (hv_memory_init(&m->domain.mem))
         return false;
     m->domain.mem.max_pages = TEST_RAM >> HV_PAGE_SHIFT;
@@ -292,12 +296,12 @@ static bool test_new(struct test_machine *m)
     m->v->domain = &m->domain;
     m->cpu = &m->v->cpu;
     m->domain.vcpus[m->domain.nr_vcpus++] = m->v;
-    return hv_engine_interp.vcpu_init(m->v) == 0;
+    return TEST_ENGINE.vcpu_init(m->v) == 0;
 }
 
 static void test_free(struct test_machine *m)
 {
-    hv_engine_interp.vcpu_fini(m->v);
+    TEST_ENGINE.vcpu_fini(m->v);
     free(m->v);
     hv_memory_fini(&m->domain.mem);
 }
@@ -311,7 +315,7 @@ static void test_load(struct test_machine *m, uint64_t gpa, const uint8_t *from,
  * ended otherwise. */
 static int test_run(struct test_machine *m)
 {
-    if (hv_engine_interp.run(m->v) != HV_RUN_HLT)
+    if (TEST_ENGINE.run(m->v) != HV_RUN_HLT)
         return -2;
     if (m->cpu->rip > TEST_HANDLERS && m->cpu->rip < TEST_HANDLERS + 1024)
         return (int)((m->cpu->rip - 1 - TEST_HANDLERS) / 4);

@@ -28,6 +28,7 @@ static void take_new_asid(struct interp *x, unsigned slot)
     if (x->next_asid > ASID_LAST)
         interp_tlb_init(x);
     x->pcids[slot].asid = x->next_asid++;
+    x->pcids[slot].serial = ++x->last_serial;
 }
 
 static unsigned slot_of_pcid(struct interp *x, unsigned pcid, bool *found)
@@ -53,6 +54,7 @@ void interp_tlb_switch(struct interp *x, bool keep)
         x->pcids[slot].pcid = (uint16_t)pcid;
         x->tlb_flushes++;
     }
+    x->pcid_slot = slot;
     x->asid = x->pcids[slot].asid;
     x->cr3 = cpu->cr3;
     x->stale = true;
@@ -108,6 +110,8 @@ void interp_tlb_flush_page(struct interp *x, uint64_t va)
     }
     for (unsigned kind = 0; kind < INTERP_TLB_KINDS; kind++)
         flush_entry(&x->tables[kind][(va >> HV_PAGE_SHIFT) & (INTERP_TLB_ENTRIES - 1)]);
+    if (x->page_flushed)
+        x->page_flushed(x, va);
 }
 
 /* ---- mode */

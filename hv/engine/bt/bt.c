@@ -1,0 +1,283 @@
+/* The translator's run loop and engine operations. See bt.h. */
+#include "config.h"
+
+#include "hv/engine/bt/bt.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include <cpuid.h>
+
+#include "hv/engine/interp/mem.h"
+#include "hv/machine/vcpu.h"
+#include "hv/x86/xstate.h"
+
+#define HWCAP2_FSGSBASE_BIT (1u << 1) /* user code may set GS */
+
+void bt_poke_others(struct bt *bt)
+{
+    struct hv_domain *d = bt->x->v->domain;
+
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        if (d->vcpus[i] != bt->x->v)
+            atomic_fetch_or(&d->vcpus[i]->attention, HV_ATTN_EVENT);
+}
+
+/* ---- into translated code and back */
+
+static void prepare(struct bt *bt, struct bt_region *r)
+{
+    const struct hv_cpu *cpu = &bt->x->v->cpu;
+
+    r->fs_base = cpu->seg[HV_FS].base;
+    r->gs_base = cpu->seg[HV_GS].base;
+    r->tsc_offset = cpu->tsc_offset;
+    r->ax_flags = interp_flags_ax(cpu->rflags);
+    r->rflags = cpu->rflags & ~(uint64_t)(INTERP_ARITH | HV_EFLAGS_IF);
+    r->if_flag = cpu->rflags & HV_EFLAGS_IF;
+    r->irq_window = bt->x->v->irq_window;
+}
+
+static enum bt_reason enter(struct bt *bt, struct bt_region *r, uint32_t code, bool fpu)
+{
+    struct hv_cpu *cpu = &bt->x->v->cpu;
+
+    r->fpu = fpu;
+    prepare(bt, r);
+    (fpu ? bt->enter_fpu : bt->enter)(r, (uint64_t)(uintptr_t)(bt->code + code));
+    cpu->rflags = r->rflags | r->if_flag | interp_ax_flags((uint16_t)r->ax_flags);
+    bt->exits[r->reason]++;
+    return (enum bt_reason)r->reason;
+}
+
+/* Whether translated code may use the guest's x87 and SSE state: nothing can trap then. */
+static bool fpu_usable(const struct hv_cpu *cpu)
+{
+    uint32_t mxcsr = hv_fx_get32(cpu->xsave, HV_FX_MXCSR);
+    uint16_t fcw = hv_fx_get16(cpu->xsave, HV_FX_FCW), fsw = hv_fx_get16(cpu->xsave, HV_FX_FSW);
+
+    return !(cpu->cr0 & (HV_CR0_TS | HV_CR0_EM)) && (cpu->cr4 & HV_CR4_OSFXSR) &&
+           (mxcsr & HV_MXCSR_MASKS) == HV_MXCSR_MASKS && !(mxcsr & ~(uint32_t)HV_MXCSR_MASK) &&
+           (fcw & HV_FCW_MASKS) == HV_FCW_MASKS && !(fsw & HV_FSW_ES);
+}
+
+static void fallback(struct bt *bt)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    uint64_t log = map->log_head;
+
+    bt->fallbacks++;
+    interp_execute_one(bt->x);
+    if (__atomic_load_n(&map->log_head, __ATOMIC_RELAXED) != log)
+        bt_poke_others(bt);
+}
+
+/* Runs from @code until something else than the TLB or the FPU needs C. */
+static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code)
+{
+    struct hv_cpu *cpu = &bt->x->v->cpu;
+    enum bt_reason reason = enter(bt, r, code, false);
+
+    for (;;) {
+        if (reason == BT_EXIT_MISS) {
+            const struct bt_site *site = (const struct bt_site *)(uintptr_t)r->detail;
+            bool fpu = r->fpu;
+
+            cpu->rip = site->rip;
+            if (!bt_fill(bt, r, site))
+                return BT_EXIT_INTERP;
+            reason = enter(bt, r, site->resume, fpu);
+        } else if (reason == BT_EXIT_FPU) {
+            cpu->rip = r->rip;
+            if (!fpu_usable(cpu))
+                return BT_EXIT_INTERP;
+            reason = enter(bt, r, (uint32_t)r->detail, true);
+        } else {
+            cpu->rip = r->rip;
+            return reason;
+        }
+    }
+}
+
+/* The block whose code has offset @at. */
+static const struct bt_block *block_at(const struct bt *bt, uint32_t at)
+{
+    uint32_t low = 0, high = bt->nr_blocks;
+
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (bt->blocks[middle].head <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &bt->blocks[low];
+}
+
+/* The jump at @at goes straight to @to from now on, if that is where it leads in every address
+ * space: in the same page of the guest's memory. */
+static void link_jump(struct bt *bt, uint32_t at, const struct bt_block *to)
+{
+    const struct bt_block *from = block_at(bt, at);
+
+    if (!from->dead && from->gpa >> HV_PAGE_SHIFT == to->gpa >> HV_PAGE_SHIFT &&
+        from->generation == to->generation && from->kind == to->kind)
+        bt_patch_jump(bt, at, to->rip < from->rip + from->bytes ? to->head : to->body);
+}
+
+static uint32_t find_code(struct bt *bt, struct bt_region *r)
+{
+    uint64_t rip = bt->x->v->cpu.rip, code;
+    unsigned kind = bt_kind_now(bt);
+    struct bt_block *b;
+    uint64_t flushes = bt->flushes;
+
+    if (!bt->link && bt_find_jump(r, kind, rip, &code))
+        return (uint32_t)(code - (uint64_t)(uintptr_t)bt->code);
+    bt->lookups++;
+    b = bt_find_block(bt, rip);
+    if (!b)
+        return 0;
+    bt_add_jump(r, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head));
+    if (bt->link && flushes == bt->flushes)
+        link_jump(bt, bt->link, b);
+    bt->link = 0;
+    return b->head;
+}
+
+/* Executes 64-bit code until the interpreter's loop has something to look at. */
+static void run_translated(struct interp *x)
+{
+    struct bt *bt = bt_of(x);
+    struct hv_vcpu *v = x->v;
+    bool tsd = v->cpu.cr4 & HV_CR4_TSD;
+
+    /* Rings 1 and 2 are nobody's, but IOPL is about them. */
+    if (hv_cpu_cpl(&v->cpu) == 1 || hv_cpu_cpl(&v->cpu) == 2) {
+        fallback(bt);
+        return;
+    }
+    if (tsd != bt->tsd) {
+        bt->tsd = tsd;
+        bt_cache_flush(bt);
+    }
+    while (!x->stale && !atomic_load_explicit(&v->attention, memory_order_relaxed)) {
+        struct bt_region *r = bt_region_now(bt);
+        enum bt_reason reason;
+        uint32_t code;
+
+        bt_read_log(bt);
+        code = r ? find_code(bt, r) : 0;
+        reason = code ? run_code(bt, r, code) : BT_EXIT_INTERP;
+        bt->link = reason == BT_EXIT_LINK ? (uint32_t)r->detail : 0;
+        if (reason == BT_EXIT_INTERP)
+            fallback(bt);
+    }
+    bt->link = 0;
+}
+
+/* ---- life */
+
+static bool host_can(void)
+{
+    unsigned eax, ebx = 0, ecx, edx;
+
+    return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) &&
+           __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & (1u << 8)); /* BMI2 */
+}
+
+static void vcpu_fini(struct hv_vcpu *v)
+{
+    struct interp *x = v->engine_state;
+    struct bt *bt = x ? bt_of(x) : NULL;
+
+    if (bt) {
+        for (unsigned i = 0; i < INTERP_PCIDS; i++)
+            if (bt->regions[i])
+                munmap(bt->regions[i], sizeof(*bt->regions[i]));
+        bt_translate_fini(bt);
+        bt_cache_fini(bt);
+        free(bt);
+    }
+    interp_vcpu_fini(v);
+}
+
+static int vcpu_init(struct hv_vcpu *v)
+{
+    struct bt *bt;
+    struct interp *x;
+    int err;
+
+    if (!host_can())
+        return -ENOTSUP;
+    err = interp_vcpu_init(v);
+    if (err)
+        return err;
+    x = v->engine_state;
+    bt = x->translator_state = calloc(1, sizeof(*bt));
+    if (!bt) {
+        vcpu_fini(v);
+        return -ENOMEM;
+    }
+    bt->x = x;
+    bt->log_seen = v->domain->mem.code->log_head;
+    err = bt_cache_init(bt);
+    if (!err)
+        err = bt_translate_init(bt);
+    if (err) {
+        vcpu_fini(v);
+        return err;
+    }
+    x->translator = run_translated;
+    x->page_flushed = bt_page_flushed;
+    return 0;
+}
+
+static void flush(struct hv_vcpu *v)
+{
+    interp_flush(v);
+    bt_cache_flush(bt_of(v->engine_state));
+}
+
+static void print_stats(struct hv_vcpu *v, int fd)
+{
+    const struct bt *bt = bt_of(v->engine_state);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {
+        {"translated_instructions", bt->translated},
+        {"translated_bytes", bt->translated_bytes},
+        {"translated_blocks", bt->nr_blocks},
+        {"exits_lookup", bt->exits[BT_EXIT_LOOKUP]},
+        {"exits_interp", bt->exits[BT_EXIT_INTERP]},
+        {"exits_link", bt->exits[BT_EXIT_LINK]},
+        {"exits_tlb_miss", bt->exits[BT_EXIT_MISS]},
+        {"exits_fpu", bt->exits[BT_EXIT_FPU]},
+        {"block_lookups", bt->lookups},
+        {"interpreted", bt->fallbacks},
+        {"tlb_fills", bt->tlb_fills},
+        {"address_spaces_flushed", bt->region_flushes},
+        {"blocks_invalidated", bt->invalidated},
+        {"code_cache_flushes", bt->flushes},
+    };
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
+        dprintf(fd, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    interp_print_stats(v, fd);
+}
+
+const struct hv_engine_ops hv_engine_bt = {
+    .name = "bt",
+    .vcpu_init = vcpu_init,
+    .vcpu_fini = vcpu_fini,
+    .run = interp_run,
+    .inject = interp_inject,
+    .flush = flush,
+    .print_stats = print_stats,
+};

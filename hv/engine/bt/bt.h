@@ -1,0 +1,186 @@
+/* The translator, inside: x86-64 guest code to x86-64 host code.
+ *
+ * It sits on the interpreter. 64-bit code is translated in blocks that end at a branch or at a page
+ * boundary; whatever is not translated (system instructions, string instructions, devices, accesses
+ * over two pages, faults) leaves translated code with exact state, and the interpreter executes
+ * that one instruction. So faults are precise and there is one definition of everything rare.
+ *
+ * While translated code runs: guest registers are in the host registers of the same number, RSP
+ * included, but R14 and R15, which are in the region (below) and whose host registers are scratch.
+ * Arithmetic flags are in EFLAGS. GS has the address of the region. x87 and SSE state is in the
+ * host's units if region->fpu says so: loaded at the first block that needs it, saved on leaving.
+ * Nothing is ever pushed, so the vCPU's thread must have no signal handler run meanwhile.
+ *
+ * A region belongs to one address space (a PCID slot of the interpreter's TLB): translated code's
+ * slots, the software TLB by kind of access rights, and the jump cache from linear address to
+ * translated code. Another CR3 is another GS base. Tags are negated, and an empty entry has a tag
+ * that no address of its index matches.
+ *
+ * A block is found by guest physical address, linear address and kind. A direct jump within the
+ * page is patched to go to the next block; all others look into the jump cache. Stores to pages
+ * with cached code never hit the TLB, so the interpreter makes them and finds stale code through
+ * hv/x86/codemap.h, whose log of stale pages each vCPU reads before it enters translated code: the
+ * first bytes of a stale block become a jump out.
+ *
+ * Start at run_translated in bt.c, then translate.c.
+ */
+#pragma once
+
+#include "hv/engine/interp/interp.h"
+
+#define BT_TLB_BITS    12
+#define BT_TLB_ENTRIES (1u << BT_TLB_BITS)
+#define BT_JUMP_BITS   12
+#define BT_JUMPS       (1u << BT_JUMP_BITS)
+/* Bits of an address that are its index. */
+#define BT_TLB_MASK    ((uint64_t)(BT_TLB_ENTRIES - 1) << HV_PAGE_SHIFT)
+#define BT_JUMP_MASK   0x33ffull
+
+#define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
+
+#define BT_BLOCK_INSNS 40u
+#define BT_BLOCK_BYTES 16384u /* of translated code at most */
+#define BT_HASH        16384u
+#define BT_MAX_BLOCKS  131072u
+#define BT_CODE_BYTES  (32u << 20)
+#define BT_LOGGED      1024u /* filled entries that are remembered for a cheap flush */
+
+struct bt_tlb {
+    uint64_t read[BT_TLB_ENTRIES];  /* -page */
+    uint64_t write[BT_TLB_ENTRIES]; /* -page */
+    uint64_t host[BT_TLB_ENTRIES];  /* host address of the page */
+};
+
+struct bt_jumps {
+    uint64_t rip[BT_JUMPS]; /* negated */
+    uint64_t code[BT_JUMPS];
+};
+
+struct bt_region {
+    uint64_t r14, r15, rip, rcx, target, code, scratch14, scratch15;
+    uint64_t host_rsp, cpu, attention, fs_base, gs_base, tsc_offset;
+    uint64_t ax_flags, reason, detail;
+    uint64_t rflags;     /* but for the arithmetic flags and IF */
+    uint64_t if_flag;    /* IF, at its place */
+    uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
+    uint64_t arith_mask;
+    uint64_t fpu; /* guest state is in the host's units */
+    uint64_t tlb_mask, jump_mask, page_mask, page16_mask, sign_mask;
+    uint32_t host_mxcsr;
+
+    /* Below: not for translated code but the TLB and the jump cache. */
+    uint64_t serial; /* of the address space's TLB contents: 0 never */
+    unsigned nr_filled, nr_jumps;
+    uint16_t filled[BT_LOGGED], jumped[BT_LOGGED]; /* index << 2 | kind */
+    uint64_t jump_pages[64];                       /* Bloom filter: pages in the jump cache */
+    struct bt_tlb tlb[BT_KINDS];
+    struct bt_jumps jumps[BT_KINDS];
+};
+
+enum bt_reason {
+    BT_EXIT_LOOKUP, /* go on at RIP */
+    BT_EXIT_INTERP, /* the interpreter executes the instruction at RIP */
+    BT_EXIT_LINK,   /* as LOOKUP; detail is the offset of the jump to patch */
+    BT_EXIT_MISS,   /* detail is a struct bt_site */
+    BT_EXIT_FPU,    /* detail is the code to go on at with the state loaded */
+    BT_REASONS,
+};
+
+/* A memory access of translated code. On a miss the code gives the index in scratch15 and the
+ * difference from the tag in scratch14. */
+struct bt_site {
+    uint64_t rip;
+    uint32_t resume; /* offset of the code that tries again */
+    uint8_t bytes;
+    bool write, aligned;
+    uint8_t kind;
+};
+
+struct bt_block {
+    struct bt_block *hash_next, *page_next;
+    const uint32_t *generation_now;
+    uint64_t gpa, rip;
+    uint32_t generation;
+    uint32_t head, body, stale; /* code offsets: with look at attention, without, way out */
+    uint16_t bytes;             /* of the guest's code */
+    uint8_t kind;
+    bool dead;
+};
+
+struct bt {
+    struct interp *x;
+    struct bt_region *regions[INTERP_PCIDS];
+    int code_fd;
+    uint8_t *code, *code_rw; /* two mappings of the cache */
+    uint32_t code_used, code_start;
+    uint32_t exit_code;         /* offset of the way out */
+    uint32_t leave[BT_REASONS]; /* of the ways to it */
+    void (*enter)(struct bt_region *region, uint64_t code);
+    void (*enter_fpu)(struct bt_region *region, uint64_t code);
+
+    struct bt_translation *translation; /* of the block at work */
+    bool tsd;                           /* RDTSC is for the kernel */
+
+    struct bt_block *blocks;
+    uint32_t nr_blocks;
+    struct bt_block **hash, **pages;
+    uint64_t log_seen;
+    uint32_t link; /* jump to patch at the next lookup, 0 for none */
+    uint64_t epoch_seen;
+
+    uint64_t translated, translated_bytes, flushes, invalidated, tlb_fills;
+    uint64_t exits[BT_REASONS], lookups, region_flushes, fallbacks;
+};
+
+#define BT_SLOT(field) ((uint32_t)offsetof(struct bt_region, field))
+
+/* ---- memory.c */
+/* The region for the interpreter's current address space, emptied if its contents are old; NULL
+ * without memory. */
+struct bt_region *bt_region_now(struct bt *bt);
+enum interp_tlb_kind bt_kind_now(const struct bt *bt);
+/* Fills the TLB after a miss; raises page faults at @site's instruction. False if the interpreter
+ * has to execute it. */
+bool bt_fill(struct bt *bt, struct bt_region *r, const struct bt_site *site);
+void bt_page_flushed(struct interp *x, uint64_t va);
+void bt_drop_writable(struct bt *bt, uint64_t gfn);
+/* The page is about to be translated: no vCPU may store to it unseen. Ours, before it is marked in
+ * the code map; the others, after it. */
+void bt_protect_own(struct bt *bt, uint64_t gfn);
+void bt_protect_others(struct bt *bt, uint64_t gfn);
+/* Takes notice of stale code and of others' requests. */
+void bt_read_log(struct bt *bt);
+void bt_add_jump(struct bt_region *r, unsigned kind, uint64_t rip, uint64_t code);
+bool bt_find_jump(const struct bt_region *r, unsigned kind, uint64_t rip, uint64_t *code);
+void bt_drop_jump(struct bt *bt, const struct bt_block *b); /* in all address spaces */
+void bt_clear_jumps(struct bt *bt);
+
+/* ---- cache.c */
+int bt_cache_init(struct bt *bt) HV_MUST_CHECK;
+void bt_cache_fini(struct bt *bt);
+void bt_cache_flush(struct bt *bt);
+/* The block at linear address @rip, translated if it is not there; raises fetch faults. NULL: the
+ * interpreter has to execute what is there. */
+struct bt_block *bt_find_block(struct bt *bt, uint64_t rip);
+/* The block if it has been translated already. */
+struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind);
+/* Makes the stale blocks of a page unreachable. */
+void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
+void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
+
+/* ---- entry.c: the way in and out */
+void bt_emit_entry(struct bt *bt);
+
+/* ---- translate.c */
+int bt_translate_init(struct bt *bt) HV_MUST_CHECK;
+void bt_translate_fini(struct bt *bt);
+/* Translates from @bytes, up to the page's end at most. */
+void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned room);
+
+/* ---- bt.c */
+/* Makes the other vCPUs leave translated code soon, if they run it. */
+void bt_poke_others(struct bt *bt);
+static inline struct bt *bt_of(struct interp *x)
+{
+    return x->translator_state;
+}

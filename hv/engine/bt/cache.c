@@ -1,0 +1,197 @@
+/* The code cache: memory for translated code, and blocks by guest address. */
+#include "config.h"
+
+#include "hv/engine/bt/bt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* W^X: the cache is a memory file, mapped once to write and once to execute. */
+static int map_code(struct bt *bt)
+{
+    void *rw, *rx;
+
+    bt->code_fd = memfd_create("domus-code", MFD_CLOEXEC);
+    if (bt->code_fd < 0 || ftruncate(bt->code_fd, BT_CODE_BYTES) < 0)
+        return -errno;
+    rw = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, bt->code_fd, 0);
+    if (rw == MAP_FAILED)
+        return -errno;
+    bt->code_rw = rw;
+    rx = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, bt->code_fd, 0);
+    if (rx == MAP_FAILED)
+        return -errno;
+    bt->code = rx;
+    return 0;
+}
+
+int bt_cache_init(struct bt *bt)
+{
+    int err;
+
+    bt->code_fd = -1;
+    bt->blocks = mmap(NULL, BT_MAX_BLOCKS * sizeof(struct bt_block), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (bt->blocks == MAP_FAILED) {
+        bt->blocks = NULL;
+        return -ENOMEM;
+    }
+    bt->hash = calloc(BT_HASH, sizeof(struct bt_block *));
+    bt->pages = calloc(BT_HASH, sizeof(struct bt_block *));
+    if (!bt->hash || !bt->pages)
+        return -ENOMEM;
+    err = map_code(bt);
+    if (err)
+        return err;
+    bt_emit_entry(bt);
+    bt->code_start = bt->code_used;
+    return 0;
+}
+
+void bt_cache_fini(struct bt *bt)
+{
+    if (bt->code)
+        munmap(bt->code, BT_CODE_BYTES);
+    if (bt->code_rw)
+        munmap(bt->code_rw, BT_CODE_BYTES);
+    if (bt->code_fd >= 0)
+        close(bt->code_fd);
+    if (bt->blocks)
+        munmap(bt->blocks, BT_MAX_BLOCKS * sizeof(struct bt_block));
+    free(bt->hash);
+    free(bt->pages);
+}
+
+void bt_cache_flush(struct bt *bt)
+{
+    memset(bt->hash, 0, BT_HASH * sizeof(struct bt_block *));
+    memset(bt->pages, 0, BT_HASH * sizeof(struct bt_block *));
+    bt->nr_blocks = 0;
+    bt->code_used = bt->code_start;
+    bt->link = 0;
+    bt_clear_jumps(bt);
+    bt->flushes++;
+}
+
+/* ---- blocks */
+
+static struct bt_block **bucket_of(struct bt *bt, uint64_t gpa, uint64_t rip)
+{
+    uint64_t h = (gpa ^ (rip >> 12) * 0x9e3779b1u) * 0x9e3779b97f4a7c15u;
+
+    return &bt->hash[h >> 50 & (BT_HASH - 1)];
+}
+
+static struct bt_block **page_list(struct bt *bt, uint64_t gfn)
+{
+    return &bt->pages[gfn & (BT_HASH - 1)];
+}
+
+struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind)
+{
+    for (struct bt_block *b = *bucket_of(bt, gpa, rip); b; b = b->hash_next)
+        if (b->gpa == gpa && b->rip == rip && b->kind == kind && !b->dead)
+            return b;
+    return NULL;
+}
+
+void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target)
+{
+    int32_t distance = (int32_t)(target - (at + 4));
+
+    memcpy(bt->code_rw + at, &distance, 4);
+}
+
+/* Both entries of the block become jumps to its way out. */
+static void kill_block(struct bt *bt, struct bt_block *b)
+{
+    bt->code_rw[b->head] = bt->code_rw[b->body] = 0xe9;
+    bt_patch_jump(bt, b->head + 1, b->stale);
+    bt_patch_jump(bt, b->body + 1, b->stale);
+    b->dead = true;
+    bt->invalidated++;
+}
+
+static void unlink_from(struct bt_block **p, struct bt_block *b, size_t next)
+{
+    while (*p && *p != b)
+        p = (struct bt_block **)((char *)*p + next);
+    if (*p)
+        *p = *(struct bt_block **)((char *)b + next);
+}
+
+static bool is_current(const struct bt_block *b)
+{
+    return b->generation == __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST);
+}
+
+static void drop_block(struct bt *bt, struct bt_block *b)
+{
+    kill_block(bt, b);
+    bt_drop_jump(bt, b);
+    unlink_from(bucket_of(bt, b->gpa, b->rip), b, offsetof(struct bt_block, hash_next));
+}
+
+void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
+{
+    struct bt_block **p = page_list(bt, gfn);
+
+    while (*p) {
+        struct bt_block *b = *p;
+
+        if (b->gpa >> HV_PAGE_SHIFT != gfn || is_current(b)) {
+            p = &b->page_next;
+            continue;
+        }
+        *p = b->page_next;
+        drop_block(bt, b);
+    }
+    bt->link = 0;
+}
+
+static struct bt_block *new_block(struct bt *bt, uint64_t gpa, uint64_t rip, const uint8_t *bytes)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    uint64_t gfn = gpa >> HV_PAGE_SHIFT;
+    struct bt_block *b, **list;
+
+    if (bt->nr_blocks == BT_MAX_BLOCKS || bt->code_used + BT_BLOCK_BYTES > BT_CODE_BYTES)
+        bt_cache_flush(bt);
+    bt_protect_own(bt, gfn);
+    b = &bt->blocks[bt->nr_blocks];
+    *b = (struct bt_block){.gpa = gpa, .rip = rip, .kind = (uint8_t)bt_kind_now(bt)};
+    b->generation_now = &map->generation[gfn];
+    b->generation = __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST);
+    bt_translate(bt, b, bytes, HV_PAGE_SIZE - (unsigned)(gpa & HV_PAGE_MASK));
+    bt_protect_others(bt, gfn);
+    bt->nr_blocks++;
+    list = bucket_of(bt, gpa, rip);
+    b->hash_next = *list;
+    *list = b;
+    list = page_list(bt, gfn);
+    b->page_next = *list;
+    *list = b;
+    return b;
+}
+
+struct bt_block *bt_find_block(struct bt *bt, uint64_t rip)
+{
+    const uint8_t *bytes;
+    hv_gpa gpa = interp_fetch(bt->x, rip, &bytes);
+    struct bt_block *b;
+
+    if (!bytes)
+        return NULL;
+    b = bt_cached_block(bt, gpa.v, rip, bt_kind_now(bt));
+    if (b && is_current(b))
+        return b;
+    if (b) { /* the log will tell; be done with it */
+        unlink_from(page_list(bt, b->gpa >> HV_PAGE_SHIFT), b,
+                    offsetof(struct bt_block, page_next));
+        drop_block(bt, b);
+    }
+    return new_block(bt, gpa.v, rip, bytes);
+}

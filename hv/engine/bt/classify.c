@@ -1,0 +1,335 @@
+/* The table of instructions. What is not in it is the interpreter's. */
+#include "config.h"
+
+#include "hv/engine/bt/classify.h"
+
+#include "hv/x86/native-priv.h"
+
+#define N(name)        [ZYDIS_MNEMONIC_##name] = BT_NATIVE
+#define C(name, class) [ZYDIS_MNEMONIC_##name] = BT_##class
+
+static const uint8_t classes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+    N(ADD),
+    N(OR),
+    N(ADC),
+    N(SBB),
+    N(AND),
+    N(SUB),
+    N(XOR),
+    N(CMP),
+    N(TEST),
+    N(MOV),
+    N(MOVZX),
+    N(MOVSX),
+    N(MOVSXD),
+    N(LEA),
+    N(INC),
+    N(DEC),
+    N(NEG),
+    N(NOT),
+    N(SHL),
+    N(SHR),
+    N(SAR),
+    N(ROL),
+    N(ROR),
+    N(RCL),
+    N(RCR),
+    N(SHLD),
+    N(SHRD),
+    N(IMUL),
+    N(MUL),
+    N(BT),
+    N(BTS),
+    N(BTR),
+    N(BTC),
+    N(BSF),
+    N(BSR),
+    N(TZCNT),
+    N(LZCNT),
+    N(POPCNT),
+    N(XCHG),
+    N(XADD),
+    N(CMPXCHG),
+    N(CMPXCHG8B),
+    N(CMPXCHG16B),
+    N(BSWAP),
+    N(CBW),
+    N(CWDE),
+    N(CDQE),
+    N(CWD),
+    N(CDQ),
+    N(CQO),
+    N(MOVBE),
+    N(CMC),
+    N(CLC),
+    N(STC),
+    N(LAHF),
+    N(SAHF),
+    N(MFENCE),
+    N(LFENCE),
+    N(SFENCE),
+    N(PAUSE),
+    N(CRC32),
+    N(MOVNTI),
+    N(ANDN),
+    N(BEXTR),
+    N(BLSI),
+    N(BLSMSK),
+    N(BLSR),
+    N(BZHI),
+    N(MULX),
+    N(PDEP),
+    N(PEXT),
+    N(RORX),
+    N(SARX),
+    N(SHLX),
+    N(SHRX),
+    N(ADCX),
+    N(ADOX),
+    N(SETO),
+    N(SETNO),
+    N(SETB),
+    N(SETNB),
+    N(SETZ),
+    N(SETNZ),
+    N(SETBE),
+    N(SETNBE),
+    N(SETS),
+    N(SETNS),
+    N(SETP),
+    N(SETNP),
+    N(SETL),
+    N(SETNL),
+    N(SETLE),
+    N(SETNLE),
+    N(CMOVO),
+    N(CMOVNO),
+    N(CMOVB),
+    N(CMOVNB),
+    N(CMOVZ),
+    N(CMOVNZ),
+    N(CMOVBE),
+    N(CMOVNBE),
+    N(CMOVS),
+    N(CMOVNS),
+    N(CMOVP),
+    N(CMOVNP),
+    N(CMOVL),
+    N(CMOVNL),
+    N(CMOVLE),
+    N(CMOVNLE),
+    C(NOP, NOTHING),
+    C(ENDBR64, NOTHING),
+    C(PREFETCHNTA, NOTHING),
+    C(PREFETCHT0, NOTHING),
+    C(PREFETCHT1, NOTHING),
+    C(PREFETCHT2, NOTHING),
+    C(PREFETCHW, NOTHING),
+    C(PREFETCH, NOTHING),
+    C(PUSHFQ, PUSHF),
+    C(CLI, CLI),
+    C(STI, STI),
+    C(SWAPGS, SWAPGS),
+    C(PUSH, PUSH),
+    C(POP, POP),
+    C(CALL, CALL),
+    C(RET, RET),
+    C(JMP, JMP),
+    C(LEAVE, LEAVE),
+    C(JRCXZ, JRCXZ),
+    C(DIV, DIV),
+    C(IDIV, IDIV),
+    C(RDTSC, RDTSC),
+    C(JO, JCC),
+    C(JNO, JCC),
+    C(JB, JCC),
+    C(JNB, JCC),
+    C(JZ, JCC),
+    C(JNZ, JCC),
+    C(JBE, JCC),
+    C(JNBE, JCC),
+    C(JS, JCC),
+    C(JNS, JCC),
+    C(JP, JCC),
+    C(JNP, JCC),
+    C(JL, JCC),
+    C(JNL, JCC),
+    C(JLE, JCC),
+    C(JNLE, JCC),
+};
+
+static bool is_base(const ZydisDecodedInstruction *zi)
+{
+    return zi->meta.isa_ext == ZYDIS_ISA_EXT_BASE || zi->meta.isa_ext == ZYDIS_ISA_EXT_LONGMODE;
+}
+
+static bool is_high_byte(ZydisRegister reg)
+{
+    return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
+}
+
+static bool find_memory(struct bt_insn *in)
+{
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+
+        if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
+            continue;
+        if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+            continue; /* the stack, by those whose class knows */
+        if (o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
+            in->mem)
+            return false;
+        in->mem = o;
+        in->writes = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+    }
+    return true;
+}
+
+/* Whether registers are such that the instruction can be encoded with its operand at [R14] and R15
+ * the one other scratch register. */
+static bool fits_scratch(const struct bt_insn *in)
+{
+    unsigned mask = 0;
+
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+        unsigned reg;
+
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        if (in->mem && is_high_byte(o->reg.value))
+            return false;
+        reg = bt_gpr_of(o->reg.value);
+        if (reg == 14 || reg == 15)
+            mask |= 1u << reg;
+    }
+    return !in->mem || mask != (3u << 14);
+}
+
+static bool special_register(const struct bt_insn *in)
+{
+    for (unsigned i = 0; i < in->zi.operand_count_visible; i++) {
+        if (in->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        switch (ZydisRegisterGetClass(in->ops[i].reg.value)) {
+        case ZYDIS_REGCLASS_SEGMENT:
+        case ZYDIS_REGCLASS_CONTROL:
+        case ZYDIS_REGCLASS_DEBUG:
+            return true;
+        default:
+            break;
+        }
+    }
+    return false;
+}
+
+/* BT and its kin with a register as bit number reach beyond the operand. */
+static bool is_bit_string(const struct bt_insn *in)
+{
+    switch (in->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
+        return in->mem && in->ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+    default:
+        return false;
+    }
+}
+
+/* x87, MMX and SSE, if a stub of the interpreter is nothing but the instruction. */
+static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
+{
+    const struct hv_native_insn *stub;
+
+    if (hv_native_compile(bt->x->native, &in->zi, in->ops, &stub) || stub->helper ||
+        stub->memory_in_rdi || stub->info.fwait)
+        return BT_FALLBACK;
+    if (in->mem && in->mem->size / 8 > 64)
+        return BT_FALLBACK;
+    if (stub->info.has_memory != (in->mem != NULL))
+        return BT_FALLBACK;
+    in->aligned = stub->info.aligned;
+    if (in->aligned && in->mem->size != 128)
+        return BT_FALLBACK;
+    in->vector = true;
+    return BT_NATIVE;
+}
+
+/* Mnemonics that are also the names of string instructions. */
+static bool is_sse_form(const ZydisDecodedInstruction *zi)
+{
+    return (zi->mnemonic == ZYDIS_MNEMONIC_MOVSD || zi->mnemonic == ZYDIS_MNEMONIC_CMPSD) &&
+           zi->meta.isa_ext == ZYDIS_ISA_EXT_SSE2;
+}
+
+static enum bt_class class_of(struct bt *bt, struct bt_insn *in)
+{
+    const ZydisDecodedInstruction *zi = &in->zi;
+    enum bt_class class = (enum bt_class)classes[zi->mnemonic];
+
+    if (zi->address_width != 64 || (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+                                    zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
+        return BT_FALLBACK;
+    if (class == BT_NOTHING) {
+        in->mem = NULL;
+        return class;
+    }
+    if (!find_memory(in) || !fits_scratch(in))
+        return BT_FALLBACK;
+    if (class == BT_FALLBACK)
+        return bt->x->insns[zi->mnemonic] && !is_sse_form(zi) ? BT_FALLBACK
+                                                              : classify_vector(bt, in);
+    if (!is_base(zi) && !interp_knows(bt->x, zi->mnemonic))
+        return BT_FALLBACK;
+    if (special_register(in) || is_bit_string(in))
+        return BT_FALLBACK;
+    if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && in->mem)
+        in->aligned = true;
+    return class;
+}
+
+/* Whether the forms that the emitters do not know are left out. */
+static bool is_known_form(const struct bt_insn *in)
+{
+    const ZydisDecodedInstruction *zi = &in->zi;
+    const ZydisDecodedOperand *o = &in->ops[0];
+
+    switch (in->class) {
+    case BT_PUSH:
+        return zi->operand_width == 64 &&
+               (in->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
+    case BT_POP:
+        return zi->operand_width == 64 && !in->mem && bt_gpr_of(o->reg.value) < 16;
+    case BT_CALL:
+    case BT_RET:
+    case BT_JMP:
+        return zi->operand_width == 64 && zi->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+    case BT_JCC:
+    case BT_JRCXZ:
+    case BT_LEAVE:
+        return zi->operand_width == 64;
+    case BT_DIV:
+    case BT_IDIV:
+        return o->size == 32 || o->size == 64;
+    case BT_NATIVE: /* LEA of 16 bits near RIP is a curiosity */
+        return zi->mnemonic != ZYDIS_MNEMONIC_LEA || zi->operand_width != 16;
+    default:
+        return true;
+    }
+}
+
+void bt_classify(struct bt *bt, struct bt_insn *in)
+{
+    in->mem = NULL;
+    in->writes = in->aligned = in->vector = false;
+    in->class = class_of(bt, in);
+    if (in->class == BT_RDTSC && bt->tsd)
+        in->class = BT_FALLBACK;
+    if ((in->class == BT_CLI || in->class == BT_STI || in->class == BT_SWAPGS) &&
+        bt_kind_now(bt) == INTERP_TLB_USER)
+        in->class = BT_FALLBACK;
+    if (!is_known_form(in))
+        in->class = BT_FALLBACK;
+}

@@ -1,0 +1,57 @@
+/* What an instruction needs from the translator. */
+#pragma once
+
+#include "hv/engine/bt/bt.h"
+
+enum bt_class {
+    BT_FALLBACK, /* the interpreter executes it */
+    BT_NATIVE,   /* emitted again, with other registers and the host's address where it has to be */
+    BT_NOTHING,  /* no effect: hints */
+    BT_PUSH,
+    BT_POP,
+    BT_CALL,
+    BT_RET,
+    BT_JMP,
+    BT_JCC,
+    BT_JRCXZ,
+    BT_LEAVE,
+    BT_DIV,
+    BT_IDIV,
+    BT_RDTSC,
+    BT_PUSHF,
+    BT_CLI,
+    BT_STI,
+    BT_SWAPGS,
+};
+
+struct bt_insn {
+    ZydisDecodedInstruction zi;
+    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+    const ZydisDecodedOperand *mem; /* the explicit memory operand that is accessed, or NULL */
+    uint16_t at;                    /* offset in the block */
+    enum bt_class class;
+    bool writes, aligned; /* the memory operand */
+    bool vector;          /* needs x87 or SSE state */
+    bool flags_dead;      /* nobody looks at the flags that are there before it */
+};
+
+/* Fills in what follows from zi and ops. */
+void bt_classify(struct bt *bt, struct bt_insn *in);
+
+/* Host register number of a general register, or 16. */
+static inline unsigned bt_gpr_of(ZydisRegister reg)
+{
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+        return (unsigned)ZydisRegisterGetId(reg);
+    case ZYDIS_REGCLASS_GPR8:
+        if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH)
+            return (unsigned)(reg - ZYDIS_REGISTER_AH);
+        return reg >= ZYDIS_REGISTER_SPL ? (unsigned)(reg - ZYDIS_REGISTER_SPL) + 4
+                                         : (unsigned)(reg - ZYDIS_REGISTER_AL);
+    default:
+        return 16;
+    }
+}

@@ -1,0 +1,42 @@
+/* A small assembler for 64-bit code: what translated code has around the guest's instructions. */
+#pragma once
+
+#include "hv/engine/bt/bt.h"
+
+enum bt_host { BT_R14 = 14, BT_R15 = 15 };
+
+static inline uint8_t *bt_at(struct bt *bt)
+{
+    return bt->code_rw + bt->code_used;
+}
+
+void bt_emit_bytes(struct bt *bt, const void *bytes, unsigned count);
+void bt_emit8(struct bt *bt, uint8_t byte);
+void bt_emit32(struct bt *bt, uint32_t value);
+void bt_emit64(struct bt *bt, uint64_t value);
+
+#define BT_EMIT(bt, ...)                                                                           \
+    bt_emit_bytes(bt, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+void bt_emit_load_slot(struct bt *bt, unsigned reg, uint32_t slot);  /* mov reg, gs:[slot] */
+void bt_emit_store_slot(struct bt *bt, unsigned reg, uint32_t slot); /* mov gs:[slot], reg */
+/* mov reg, gs:[index * 8 + table] */
+void bt_emit_load_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table);
+/* pext to, from, gs:[slot] */
+void bt_emit_pext(struct bt *bt, unsigned to, unsigned from, uint32_t slot);
+void bt_emit_mov(struct bt *bt, unsigned to, unsigned from);         /* mov to, from */
+void bt_emit_mov_imm(struct bt *bt, unsigned reg, uint64_t value);   /* mov reg, value */
+void bt_emit_mov32_imm(struct bt *bt, unsigned reg, uint32_t value); /* mov reg32, value */
+void bt_emit_load(struct bt *bt, unsigned reg, unsigned base,
+                  int32_t disp); /* mov reg, [base+disp] */
+void bt_emit_store(struct bt *bt, unsigned reg, unsigned base,
+                   int32_t disp); /* mov [base+disp], reg */
+/* lea reg, [base + index * (1 << scale) + disp]; 16 for no base, 4 for no index */
+void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
+                 int32_t disp);
+void bt_emit_jmp(struct bt *bt, uint32_t target);      /* jmp target */
+uint32_t bt_emit_jmp_open(struct bt *bt);              /* jmp ?: where its distance is */
+uint32_t bt_emit_jcc_open(struct bt *bt, unsigned cc); /* jcc ?: where its distance is */
+void bt_close(struct bt *bt, uint32_t at);             /* ? is here */
+uint32_t bt_emit_jrcxz_open(struct bt *bt);            /* jrcxz ?: where its 8-bit distance is */
+void bt_close8(struct bt *bt, uint32_t at);

@@ -1,0 +1,112 @@
+/* The way into translated code and out of it. */
+#include "config.h"
+
+#include "hv/engine/bt/emit.h"
+
+#define GPR(i) ((int32_t)(offsetof(struct hv_cpu, gpr) + 8 * (i)))
+
+static const uint8_t callee_saved[] = {HV_RBX, HV_RBP, 12, 13, 14, 15};
+
+static void emit_push_all(struct bt *bt)
+{
+    for (unsigned i = 0; i < sizeof(callee_saved); i++) {
+        unsigned reg = callee_saved[i];
+
+        if (reg >= 8)
+            bt_emit8(bt, 0x41);
+        bt_emit8(bt, (uint8_t)(0x50 | (reg & 7))); /* push reg */
+    }
+}
+
+static void emit_pop_all(struct bt *bt)
+{
+    for (unsigned i = sizeof(callee_saved); i-- > 0;) {
+        unsigned reg = callee_saved[i];
+
+        if (reg >= 8)
+            bt_emit8(bt, 0x41);
+        bt_emit8(bt, (uint8_t)(0x58 | (reg & 7))); /* pop reg */
+    }
+}
+
+/* void enter(region, code) */
+static void *emit_enter(struct bt *bt, bool fpu)
+{
+    void *entry = bt->code + bt->code_used;
+
+    emit_push_all(bt);
+    BT_EMIT(bt, 0xf3, 0x48, 0x0f, 0xae, 0xdf); /* wrgsbase rdi */
+    bt_emit_store_slot(bt, HV_RSP, BT_SLOT(host_rsp));
+    bt_emit_store_slot(bt, HV_RSI, BT_SLOT(code));
+    bt_emit_load_slot(bt, BT_R14, BT_SLOT(cpu));
+    if (fpu) { /* fxrstor64 [r14 + xsave] */
+        BT_EMIT(bt, 0x49, 0x0f, 0xae, 0x8e);
+        bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, xsave));
+    }
+    bt_emit_load_slot(bt, HV_RAX, BT_SLOT(ax_flags));
+    BT_EMIT(bt, 0x04, 0x7f); /* add al, 127: sets OF if al is 1 */
+    BT_EMIT(bt, 0x9e);       /* sahf */
+    for (unsigned i = 14; i < 16; i++) {
+        bt_emit_load(bt, BT_R15, BT_R14, GPR(i));
+        bt_emit_store_slot(bt, BT_R15, i == 14 ? BT_SLOT(r14) : BT_SLOT(r15));
+    }
+    for (unsigned i = 0; i < 14; i++)
+        bt_emit_load(bt, i, BT_R14, GPR(i));
+    BT_EMIT(bt, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[code] */
+    bt_emit32(bt, BT_SLOT(code));
+    return entry;
+}
+
+static void emit_exit(struct bt *bt)
+{
+    uint32_t no_fpu;
+
+    bt->exit_code = bt->code_used;
+    bt_emit_load_slot(bt, BT_R14, BT_SLOT(cpu));
+    for (unsigned i = 0; i < 14; i++)
+        bt_emit_store(bt, i, BT_R14, GPR(i));
+    for (unsigned i = 14; i < 16; i++) {
+        bt_emit_load_slot(bt, BT_R15, i == 14 ? BT_SLOT(r14) : BT_SLOT(r15));
+        bt_emit_store(bt, BT_R15, BT_R14, GPR(i));
+    }
+    BT_EMIT(bt, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
+    bt_emit_store_slot(bt, HV_RAX, BT_SLOT(ax_flags));
+    bt_emit_load_slot(bt, HV_RSP, BT_SLOT(host_rsp));
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(fpu));
+    no_fpu = bt_emit_jrcxz_open(bt);
+    BT_EMIT(bt, 0x49, 0x0f, 0xae, 0x86); /* fxsave64 [r14 + xsave] */
+    bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, xsave));
+    BT_EMIT(bt, 0xdb, 0xe3);                   /* fninit */
+    BT_EMIT(bt, 0x65, 0x0f, 0xae, 0x14, 0x25); /* ldmxcsr gs:[host_mxcsr] */
+    bt_emit32(bt, BT_SLOT(host_mxcsr));
+    bt_close8(bt, no_fpu);
+    emit_pop_all(bt);
+    bt_emit8(bt, 0xc3); /* ret */
+}
+
+/* What blocks jump to with R14 the guest's RIP and R15 the detail. */
+static void emit_ways_out(struct bt *bt)
+{
+    for (unsigned reason = 0; reason < BT_REASONS; reason++) {
+        bt->leave[reason] = bt->code_used;
+        if (reason == BT_EXIT_MISS) { /* R14 is the site instead */
+            bt_emit_store_slot(bt, BT_R15, BT_SLOT(scratch15));
+            bt_emit_store_slot(bt, BT_R14, BT_SLOT(detail));
+        } else {
+            bt_emit_store_slot(bt, BT_R14, BT_SLOT(rip));
+            bt_emit_store_slot(bt, BT_R15, BT_SLOT(detail));
+        }
+        bt_emit_mov32_imm(bt, BT_R14, reason);
+        bt_emit_store_slot(bt, BT_R14, BT_SLOT(reason));
+        bt_emit_jmp(bt, bt->exit_code);
+    }
+}
+
+void bt_emit_entry(struct bt *bt)
+{
+    bt->code_used = 16; /* offset 0 is no place to jump to or patch */
+    bt->enter = (void (*)(struct bt_region *, uint64_t))emit_enter(bt, false);
+    bt->enter_fpu = (void (*)(struct bt_region *, uint64_t))emit_enter(bt, true);
+    emit_exit(bt);
+    emit_ways_out(bt);
+}
