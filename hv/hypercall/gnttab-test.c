@@ -1,7 +1,9 @@
 /* The grant table: frames, both versions, taking grants into use, copies. Facts: xen/grant_table.h. */
 #include "config.h"
 
-#include "hv/hypercall/grant.h"
+#include "hv/hypercall/grant-table.h"
+
+#include <sys/mman.h>
 
 #include "hv/hypercall/test-domain.h"
 #include "hv/tap.h"
@@ -205,6 +207,35 @@ static void test_others(void)
     end();
 }
 
+/* What the guest names costs the host nothing unless it is the guest's memory. */
+static void test_frames_that_are_none(void)
+{
+    struct hv_gnttab *g;
+    struct hv_grant grant;
+    unsigned char resident[64];
+    unsigned refused = 0;
+
+    start();
+    (void)map(0, TABLE_GFN);
+    g = d->gnttab;
+    v1(20)->flags = GTF_permit_access;
+    for (unsigned i = 0; i < HV_ARRAY_LEN(resident); i++) {
+        v1(20)->frame = (1u << 20) + i * 1024; /* a page of pins each */
+        refused += hv_gnttab_get(d, 0, 20, true, &grant) == GNTST_bad_page;
+    }
+    TAP_OK(refused == HV_ARRAY_LEN(resident) && v1(20)->flags == GTF_permit_access && g->active == 0,
+           "frames that are no memory are refused, the entry is as before");
+    if (g->nr_pins > (1u << 20) + sizeof(resident) * 1024) {
+        unsigned char any = 0;
+
+        TAP_OK(mincore(g->pins + (1u << 20), sizeof(resident) << 12, resident) == 0, "the host is asked");
+        for (unsigned i = 0; i < HV_ARRAY_LEN(resident); i++)
+            any |= resident[i] & 1;
+        TAP_OK(!any, "and keeps nothing for them");
+    }
+    end();
+}
+
 int main(void)
 {
     if (hv_loop_new(&loop))
@@ -214,6 +245,7 @@ int main(void)
     test_v2();
     test_copy();
     test_others();
+    test_frames_that_are_none();
     hv_loop_free(loop);
     return tap_done();
 }

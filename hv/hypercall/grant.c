@@ -261,15 +261,35 @@ static void describe(const struct hv_gnttab *g, uint32_t ref, uint32_t header, s
     out->length = __atomic_load_n(&entry_v2(g, ref)->sub_page.length, __ATOMIC_RELAXED);
 }
 
-/* The guest can name any frame: those that cannot be memory are refused right after, by hv_gnttab_get. */
 static void count_use(struct hv_gnttab *g, const struct hv_grant *grant, int32_t by)
 {
     g->active += (uint32_t)by;
     g->uses[grant->ref].all += (uint32_t)by;
     if (grant->write)
         g->uses[grant->ref].writing += (uint32_t)by;
-    if (grant->gfn.v < g->nr_pins)
-        g->pins[grant->gfn.v] += (uint32_t)by;
+    g->pins[grant->gfn.v] += (uint32_t)by; /* it is RAM */
+}
+
+/* Takes the marks off an entry that nobody uses any more so. */
+static void unmark(const struct hv_gnttab *g, uint32_t ref)
+{
+    const struct hv_grant_uses *uses = &g->uses[ref];
+    uint16_t flags = 0;
+
+    if (!uses->writing)
+        flags |= GTF_writing;
+    if (!uses->all)
+        flags |= GTF_reading;
+    if (g->version == 1)
+        __atomic_fetch_and(&entry_v1(g, ref)->flags, (uint16_t)~flags, __ATOMIC_SEQ_CST);
+    else
+        __atomic_fetch_and(status_of(g, ref), (grant_status_t)~flags, __ATOMIC_SEQ_CST);
+}
+
+static bool names_memory(struct hv_domain *d, const struct hv_grant *grant)
+{
+    return grant->offset <= HV_PAGE_SIZE && grant->length <= HV_PAGE_SIZE - grant->offset &&
+           hv_memory_type(&d->mem, grant->gfn) == HV_PAGE_RAM;
 }
 
 static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)
@@ -286,24 +306,19 @@ static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool wr
     out->ref = ref;
     out->write = write;
     describe(g, ref, header, out);
+    /* Before it is counted: by naming any frame there could be a guest would make all of pins resident. */
+    if (!names_memory(d, out)) {
+        unmark(g, ref);
+        return GNTST_bad_page;
+    }
     count_use(g, out, 1);
     return GNTST_okay;
 }
 
 static void put_locked(struct hv_gnttab *g, const struct hv_grant *grant)
 {
-    const struct hv_grant_uses *uses = &g->uses[grant->ref];
-    uint16_t flags = 0;
-
     count_use(g, grant, -1);
-    if (!uses->writing)
-        flags |= GTF_writing;
-    if (!uses->all)
-        flags |= GTF_reading;
-    if (g->version == 1)
-        __atomic_fetch_and(&entry_v1(g, grant->ref)->flags, (uint16_t)~flags, __ATOMIC_SEQ_CST);
-    else
-        __atomic_fetch_and(status_of(g, grant->ref), (grant_status_t)~flags, __ATOMIC_SEQ_CST);
+    unmark(g, grant->ref);
 }
 
 bool hv_gnttab_uses_gfn(struct hv_domain *d, hv_gfn gfn)
@@ -324,13 +339,7 @@ int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
     pthread_mutex_lock(&d->gnttab->lock);
     status = get_locked(d, domid, ref, write, out);
     pthread_mutex_unlock(&d->gnttab->lock);
-    if (status)
-        return status;
-    if (out->offset <= HV_PAGE_SIZE && out->length <= HV_PAGE_SIZE - out->offset &&
-        hv_memory_type(&d->mem, out->gfn) == HV_PAGE_RAM)
-        return GNTST_okay;
-    hv_gnttab_put(d, out);
-    return GNTST_bad_page;
+    return status;
 }
 
 void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant)
