@@ -87,6 +87,8 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
     g_mutex_init(&driver->id_lock);
     g_mutex_init(&driver->owned_lock);
+    g_mutex_init(&driver->recover_lock);
+    g_cond_init(&driver->recovered);
     return driver;
 }
 
@@ -144,6 +146,8 @@ void xldrv_driver_free(XldrvDriver *driver)
     xldrv_paths_free(driver->paths);
     g_mutex_clear(&driver->id_lock);
     g_mutex_clear(&driver->owned_lock);
+    g_mutex_clear(&driver->recover_lock);
+    g_cond_clear(&driver->recovered);
     g_free(driver->hypervisor);
     g_free(driver->engine);
     g_free(driver->store_daemon);

@@ -38,6 +38,9 @@ typedef struct {
     GSource *store_watch;    /* the main loop's, or the reaction's that makes it again */
     int store_fd;            /* what it watches */
     GMutex id_lock;          /* the file of the last domain id */
+    GMutex recover_lock;
+    GCond recovered;
+    guint recovering;        /* under recover_lock: domains found again that were not asked yet */
     GMutex owned_lock;
     GPtrArray *owned;        /* under owned_lock: domains with an owner */
 } XldrvDriver;

@@ -39,7 +39,12 @@ static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status,
     xldrv_domains_set_id(driver->domains, job, status->id);
 }
 
-/* Asks what happened meanwhile. For the rest what was last asked for holds: a daemon killed between telling the disk and
+/* ---- asking them what happened meanwhile: all at once, because one that hangs takes its time to be known for it */
+
+/* Whoever answers does so long before, and of the others clients may hear what is known. */
+#define RECOVER_SECONDS 3
+
+/* For the rest what was last asked for holds: a daemon killed between telling the disk and
  * the hypervisor that a domain runs is completed here. */
 static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
@@ -56,6 +61,39 @@ static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance
     } else if (!info.paused && job->state == VIR_DOMAIN_PAUSED) {
         xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
     }
+}
+
+static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "recover");
+
+    if (job && job->instance == reaction->instance)
+        catch_up(driver, job, reaction->instance);
+    g_mutex_lock(&driver->recover_lock);
+    driver->recovering--;
+    g_cond_signal(&driver->recovered);
+    g_mutex_unlock(&driver->recover_lock);
+}
+
+static void catch_up_soon(XldrvDriver *driver, XldrvDomain *domain, XldrvInstance *instance)
+{
+    const XldrvReaction reaction = {.fn = catch_up_reaction, .domain = domain, .instance = instance};
+
+    g_mutex_lock(&driver->recover_lock);
+    driver->recovering++;
+    g_mutex_unlock(&driver->recover_lock);
+    xldrv_driver_react(driver, &reaction);
+}
+
+static void wait_until_caught_up(XldrvDriver *driver)
+{
+    gint64 deadline = g_get_monotonic_time() + RECOVER_SECONDS * G_TIME_SPAN_SECOND;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->recover_lock);
+
+    while (driver->recovering > 0 && g_cond_wait_until(&driver->recovered, &driver->recover_lock, deadline))
+        continue;
+    if (driver->recovering > 0)
+        g_warning("%u running domains do not answer", driver->recovering);
 }
 
 /* Nothing of it may stay: its process, if it has one, its nodes, its files. */
@@ -91,7 +129,7 @@ static void find_again(const XldrvStatus *status, gpointer data)
     }
     if (instance && status->complete && !status->autodestroy) {
         adopt(driver, job, status, instance);
-        catch_up(driver, job, instance);
+        catch_up_soon(driver, job, instance);
         g_info("domain '%s' found again, id %d", config->name, status->id);
         return;
     }
@@ -113,4 +151,5 @@ void xldrv_recover(XldrvDriver *driver)
 {
     xldrv_definitions_load(driver->paths, add_definition, driver);
     xldrv_status_load(driver->paths, find_again, driver);
+    wait_until_caught_up(driver);
 }

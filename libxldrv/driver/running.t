@@ -316,6 +316,12 @@ def stuck(host):
     started = time.monotonic()
     tap.equal(host.virsh("dominfo stuck", seconds=10).status, 0, "then it is known")
     tap.ok(time.monotonic() - started < 3, "and nobody waits any more", time.monotonic() - started)
+    host.stop(signal.SIGKILL)
+    started = time.monotonic()
+    host.start()
+    tap.ok(time.monotonic() - started < 10, "a new daemon does not wait for it", time.monotonic() - started)
+    tap.equal(host.virsh("list --name").out.split(), ["stuck", "well"], "but has found it again")
+    tap.equal(host.virsh("domstats well --cpu-total", seconds=5).status, 0, "beside the others")
     tap.equal(host.virsh("destroy stuck", seconds=60).status, 0, "destroy helps")
     host.virsh("destroy well")
     for name in ["stuck", "well"]:
