@@ -123,6 +123,7 @@ static int connect_queue(struct hv_blk_device *blk, unsigned index, bool alone, 
     char prefix[20] = "";
     int error;
 
+    blk->queues[index].blk = blk; /* before anything can fail: what is undone goes by it */
     if (!alone)
         snprintf(prefix, sizeof(prefix), "queue-%u/", index);
     error = read_refs(blk, prefix, nr_pages, refs);

@@ -78,7 +78,7 @@ void hv_blk_queue_run(struct hv_blk_queue *queue);
 /* With nothing in flight: drops a barrier that has not started; unbinds and frees what a queue has. */
 void hv_blk_queue_drop_barrier(struct hv_blk_device *blk);
 void hv_blk_queue_fini(struct hv_blk_queue *queue);
-/* Maps the ring granted as @refs and binds @port. 0 or negative errno (hv_blk_queue_fini undoes what was done). */
+/* Maps the ring granted as @refs and binds @port; queue->blk is set. 0 or negative errno (hv_blk_queue_fini undoes what was done). */
 int hv_blk_queue_init(struct hv_blk_device *blk, struct hv_blk_queue *queue, const uint32_t *refs, unsigned nr_pages,
                       uint32_t port) HV_MUST_CHECK;
 /* device.c: nothing is in flight any more and @stopping is set. The device may be freed when it returns. */

@@ -359,7 +359,6 @@ int hv_blk_queue_init(struct hv_blk_device *blk, struct hv_blk_queue *q, const u
     struct hv_domain *d = blk->xenbus.domain;
     int error;
 
-    q->blk = blk;
     error = hv_blk_ring_init(d, &q->ring, refs, nr_pages);
     if (error)
         return error;
