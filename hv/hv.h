@@ -148,7 +148,9 @@ enum domus_vif_port {
     DOMUS_VIF_STREAM = 1, /* a connected UNIX stream socket: frames after a 32-bit big-endian length (passt) */
 };
 
-/* A network interface as the other side of xen-netfront. */
+/* A network interface as the other side of xen-netfront. The nodes of both ends must be in the store before, the
+ * backend's writable for the domain: device/vif/DEVID (backend, backend-id, state 1, handle, mac, mtu) of the domain and
+ * /local/domain/0/backend/vif/DOMID/DEVID (frontend, frontend-id, online 1, state 1) with `b DOMID` permission. */
 struct domus_vif {
     uint32_t devid;          /* IN: N of device/vif/N */
     uint32_t port;           /* IN: enum domus_vif_port */
@@ -243,9 +245,9 @@ int domctl_get_info(struct domctl *ctl, struct domctl_info *info);
 int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_info *info);
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
 
-/* Network interfaces. @fds are duplicated; vif->queues of them. Detaching without force ends when the guest has
- * let go: the device is gone when domctl_vif_stats says -ENODEV. */
+/* Network interfaces: see struct domus_vif; @fds, vif->queues of them, are duplicated. */
 int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds);
+/* 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV, -EALREADY. */
 int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force);
 int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up);
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats);

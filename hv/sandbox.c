@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -72,7 +73,8 @@ static const struct rule allowed[] = {
     CALL(read, "terminals, sockets, event and timer descriptors, images"),
     CALL(pread64, "images, memory statistics"),
     CALL(write, "terminals, logs, waking the event loop"),
-    CALL(writev, "messages of the C library"),
+    CALL(readv, "frames from a tap"),
+    CALL(writev, "frames to a tap, messages of the C library"),
     CALL(lseek, "sizes of images"),
     CALL(close, "descriptors that were passed or made"),
     CALL(fstat, "what a passed descriptor is"),
@@ -147,6 +149,11 @@ static const struct limited {
     {CALL(ioctl, "raw mode"), 1, ~0ull, TCSETS},
     {CALL(ioctl, "the same"), 1, ~0ull, TCSETSW},
     {CALL(ioctl, "the same"), 1, ~0ull, TCSETSF},
+    {CALL(ioctl, "whether a passed descriptor is a tap"), 1, ~0ull, TUNGETIFF},
+    {CALL(ioctl, "a tap's header"), 1, ~0ull, TUNSETVNETHDRSZ},
+    {CALL(ioctl, "what a tap leaves to the guest to finish"), 1, ~0ull, TUNSETOFFLOAD},
+    {CALL(ioctl, "whether a guest listens to a tap"), 1, ~0ull, TUNSETCARRIER},
+    {CALL(ioctl, "which queues of a tap it listens to"), 1, ~0ull, TUNSETQUEUE},
     {CALL(clone, "threads, not processes"), 0, CLONE_THREAD, CLONE_THREAD},
     {CALL(prctl, "names of threads"), 0, ~0ull, PR_SET_NAME},
     {CALL(prctl, "timers of vCPUs"), 0, ~0ull, PR_SET_TIMERSLACK},

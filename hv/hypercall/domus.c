@@ -14,6 +14,7 @@
 #include "hv/control/control.h"
 #include "hv/engine/engine.h"
 #include "hv/hypercall/domus-vbd.h"
+#include "hv/hypercall/domus-vif.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/params.h"
 #include "hv/hypercall/physmap.h"
@@ -249,6 +250,13 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_console_attach] = {"console_attach", console_attach, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_store_attach] = {"store_attach", store_attach, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_subscribe] = {"subscribe", subscribe, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_vif_attach] = {"vif_attach", hv_domus_vif_attach, sizeof(struct domus_vif),
+                             HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
+    [DOMUS_OP_vif_detach] = {"vif_detach", hv_domus_vif_detach, sizeof(struct domus_vif_detach), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_vif_set_link] = {"vif_set_link", hv_domus_vif_set_link, sizeof(struct domus_vif_link), HV_ARG_IN,
+                               CONTROL},
+    [DOMUS_OP_vif_stats] = {"vif_stats", hv_domus_vif_stats, sizeof(struct domus_vif_stats), HV_ARG_IN | HV_ARG_OUT,
+                            CONTROL},
     [DOMUS_OP_info] = {"info", info, sizeof(struct domus_info), HV_ARG_OUT, CONTROL},
     [DOMUS_OP_vbd_attach] = {"vbd_attach", hv_domus_vbd_attach, sizeof(struct domus_vbd),
                              HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},

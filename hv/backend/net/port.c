@@ -18,6 +18,36 @@
 #define STREAM_IN_BYTES (4 * (LENGTH_BYTES + HV_NET_FRAME_MAX)) /* one frame must fit; more save system calls */
 #define OUT_BYTES       (LENGTH_BYTES + HV_NET_FRAME_MAX)
 
+static int check_stream(int fd, const char **why)
+{
+    int type = 0;
+    socklen_t bytes = sizeof(type);
+
+    *why = "not a stream socket";
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0 || type != SOCK_STREAM ? -EINVAL : 0;
+}
+
+static int check_tap(int fd, const char **why)
+{
+    const short needed = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    int header_bytes = sizeof(struct virtio_net_hdr);
+    struct ifreq request = {0};
+
+    *why = "not a tap";
+    if (ioctl(fd, TUNGETIFF, &request) < 0)
+        return -EINVAL;
+    *why = "a tap without IFF_NO_PI and IFF_VNET_HDR";
+    if ((request.ifr_flags & needed) != needed)
+        return -EINVAL;
+    *why = "a tap whose header cannot be set";
+    return ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0 ? -errno : 0;
+}
+
+int hv_net_port_check(int fd, enum domus_vif_port kind, const char **why)
+{
+    return kind == DOMUS_VIF_STREAM ? check_stream(fd, why) : check_tap(fd, why);
+}
+
 static size_t in_bytes(const struct hv_net_port *port)
 {
     return port->kind == DOMUS_VIF_STREAM ? STREAM_IN_BYTES : HV_NET_FRAME_MAX;

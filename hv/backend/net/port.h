@@ -32,6 +32,8 @@ struct hv_net_offloads {
     bool checksum, tcp4, tcp6;
 };
 
+/* Whether @fd can be such a port. 0 or negative errno, *@why saying what it is not. */
+int hv_net_port_check(int fd, enum domus_vif_port kind, const char **why) HV_MUST_CHECK;
 /* Takes @fd, which is non-blocking from now on, on success. 0 or negative errno. */
 int hv_net_port_init(struct hv_net_port *port, int fd, enum domus_vif_port kind) HV_MUST_CHECK;
 void hv_net_port_fini(struct hv_net_port *port);

@@ -1,0 +1,468 @@
+/* A network interface: the xenbus handshake of xen-netfront, and the queues that result from it.
+ *
+ * What the guest is offered depends on the ports, what the host may send on what the guest takes. Queues share nothing
+ * but the link's state. Not offered, so refused: page flipping, the control ring (hashes), multicast control, split
+ * event channels. Source: xen/io/netif.h.
+ */
+#include "config.h"
+
+#include "hv/backend/net/vif.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hv/backend/net/queue.h"
+#include "hv/backend/xenbus.h"
+#include "hv/hypercall/evtchn.h"
+
+#define MTU_DEFAULT 1500u
+#define MTU_MIN     68u
+#define MTU_MAX     65521u /* 64 KiB less Ethernet's header */
+#define STALE_MAX   4096u  /* frames that the host queued before the guest was there */
+
+struct vif_queue {
+    struct hv_vif *vif;
+    struct hv_net_queue *queue; /* NULL: not connected */
+    struct hv_grant_map tx, rx;
+    hv_evtchn_port port;
+    struct hv_net_counters tx_counters, rx_counters;
+};
+
+struct hv_vif {
+    struct hv_xenbus_device dev;
+    struct domus_vif config;
+    struct hv_net_port ports[DOMUS_VIF_QUEUES_MAX]; /* config.queues of them */
+    struct vif_queue queues[DOMUS_VIF_QUEUES_MAX];
+    unsigned nr_queues; /* in use: 0 while not connected */
+    _Atomic bool link_up;
+};
+
+static struct hv_vif *vif_of(struct hv_xenbus_device *dev)
+{
+    return HV_CONTAINER_OF(dev, struct hv_vif, dev);
+}
+
+/* ------------------------------------------------------------------ what is offered */
+
+static void publish(struct hv_xenbus_device *dev)
+{
+    struct hv_vif *vif = vif_of(dev);
+    bool segments = hv_net_port_has_segmentation(&vif->ports[0]);
+    const struct {
+        const char *key;
+        unsigned value;
+    } rows[] = {
+        {"feature-rx-copy", 1},
+        {"feature-rx-flip", 0},
+        {"feature-sg", 1},
+        {"feature-gso-tcpv4", segments},
+        {"feature-gso-tcpv6", segments},
+        {"feature-ipv6-csum-offload", 1},
+        {"feature-split-event-channels", 0},
+        {"feature-multicast-control", 0},
+        {"feature-ctrl-ring", 0},
+        {"multi-queue-max-queues", vif->config.queues},
+        {"mtu", vif->config.mtu},
+        {"carrier", atomic_load(&vif->link_up)},
+    };
+    const uint8_t *mac = vif->config.mac;
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
+        hv_xenbus_write(dev, rows[i].key, "%u", rows[i].value);
+    hv_xenbus_write(dev, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
+/* ------------------------------------------------------------------ ports */
+
+/* Host side on or off: only while a guest listens and the link is up does the host have a carrier. */
+static void set_carrier(struct hv_vif *vif)
+{
+    for (unsigned i = 0; i < vif->config.queues; i++)
+        hv_net_port_set_carrier(&vif->ports[i], vif->nr_queues && atomic_load(&vif->link_up));
+}
+
+/* What the host sent to whom was there before is not for this guest's driver. */
+static void drop_stale(struct hv_net_port *port)
+{
+    struct hv_net_frame frame;
+
+    for (unsigned i = 0; i < STALE_MAX; i++)
+        if (hv_net_port_receive(port, &frame) <= 0)
+            return;
+}
+
+/* The host spreads frames over the queues of a tap by itself: those without a ring must not take part. */
+static int activate_ports(struct hv_vif *vif, unsigned nr_queues)
+{
+    for (unsigned i = 0; i < vif->config.queues && vif->config.queues > 1; i++) {
+        int error = hv_net_port_set_active(&vif->ports[i], i < nr_queues);
+
+        if (error && error != -EINVAL) /* EINVAL: it is so already */
+            return error;
+    }
+    for (unsigned i = 0; i < nr_queues; i++)
+        drop_stale(&vif->ports[i]);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ connecting */
+
+/* What the frontend says about all of its queues. */
+struct wishes {
+    unsigned nr_queues;
+    bool scatter_gather;
+    struct hv_net_offloads offloads;
+};
+
+static bool is_set(const struct hv_xenbus_device *dev, const char *key)
+{
+    uint64_t value;
+
+    return hv_xenbus_number(dev, key, UINT32_MAX, &value) == 0 && value != 0;
+}
+
+static int refuse(struct hv_xenbus_device *dev, const char *why)
+{
+    hv_xenbus_fail(dev, "%s", why);
+    return -EINVAL;
+}
+
+static int read_wishes(struct hv_vif *vif, struct wishes *out)
+{
+    struct hv_xenbus_device *dev = &vif->dev;
+    uint64_t queues = 1;
+    int error = hv_xenbus_number(dev, "multi-queue-num-queues", vif->config.queues, &queues);
+
+    if ((error && error != -ENOENT) || queues == 0)
+        return refuse(dev, "the frontend asks for a number of queues that it cannot have");
+    if (!is_set(dev, "request-rx-copy"))
+        return refuse(dev, "the frontend wants its pages flipped: only copying is supported");
+    if (!is_set(dev, "feature-rx-notify"))
+        return refuse(dev, "the frontend does not tell when it has posted pages: that is not supported");
+    out->nr_queues = (unsigned)queues;
+    out->scatter_gather = is_set(dev, "feature-sg");
+    /* A tap leaves checksums open for both kinds of IP or for none. */
+    out->offloads.checksum = !is_set(dev, "feature-no-csum-offload") && is_set(dev, "feature-ipv6-csum-offload");
+    out->offloads.tcp4 = out->offloads.checksum && out->scatter_gather && is_set(dev, "feature-gso-tcpv4");
+    out->offloads.tcp6 = out->offloads.checksum && out->scatter_gather && is_set(dev, "feature-gso-tcpv6");
+    return 0;
+}
+
+static int queue_number(struct hv_vif *vif, unsigned nr_queues, unsigned i, const char *key, uint32_t *out)
+{
+    char name[48];
+    uint64_t value;
+    int error;
+
+    if (nr_queues == 1)
+        snprintf(name, sizeof(name), "%s", key);
+    else
+        snprintf(name, sizeof(name), "queue-%u/%s", i, key);
+    error = hv_xenbus_number(&vif->dev, name, UINT32_MAX, &value);
+    if (error)
+        hv_xenbus_fail(&vif->dev, "the frontend's %s is %s", name, error == -ENOENT ? "missing" : "not a number");
+    *out = (uint32_t)value;
+    return error;
+}
+
+static void notify_guest(void *opaque)
+{
+    struct vif_queue *q = opaque;
+
+    hv_evtchn_backend_notify(q->vif->dev.domain, q->port);
+}
+
+/* On the notifying vCPU's thread. */
+static void guest_notified(void *opaque)
+{
+    struct vif_queue *q = opaque;
+
+    hv_net_queue_kick(q->queue);
+}
+
+static void disconnect_queue(struct vif_queue *q)
+{
+    struct hv_domain *d = q->vif->dev.domain;
+
+    if (q->port)
+        hv_evtchn_backend_unbind(d, q->port);
+    q->port = 0;
+    hv_net_queue_free(q->queue);
+    q->queue = NULL;
+    hv_grant_unmap(d, &q->tx);
+    hv_grant_unmap(d, &q->rx);
+}
+
+static int map_ring(struct hv_vif *vif, uint32_t ref, const char *what, struct hv_grant_map *out)
+{
+    int error = hv_grant_map(vif->dev.domain, ref, true, out);
+
+    if (error)
+        hv_xenbus_fail(&vif->dev, "the %s ring, grant %u: %s", what, ref, strerror(-error));
+    return error;
+}
+
+static int start_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned i)
+{
+    struct vif_queue *q = &vif->queues[i];
+    struct hv_net_queue_config config = {
+        .domain = vif->dev.domain,
+        .loop = vif->dev.domain->loop,
+        .port = &vif->ports[i],
+        .tx = (struct netif_tx_sring *)q->tx.page,
+        .rx = (struct netif_rx_sring *)q->rx.page,
+        .notify = notify_guest,
+        .opaque = q,
+        .offloads = wishes->offloads,
+        .scatter_gather = wishes->scatter_gather,
+        .rate = {vif->config.rate_bytes / wishes->nr_queues, vif->config.rate_interval_us * 1000ull},
+        .link_up = &vif->link_up,
+        .tx_counters = &q->tx_counters,
+        .rx_counters = &q->rx_counters,
+    };
+    int error = hv_net_port_set_offloads(&vif->ports[i], &wishes->offloads);
+
+    if (!error)
+        error = hv_net_queue_new(&config, &q->queue);
+    if (error)
+        hv_xenbus_fail(&vif->dev, "queue %u: %s", i, strerror(-error));
+    return error;
+}
+
+static int connect_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned i)
+{
+    struct vif_queue *q = &vif->queues[i];
+    uint32_t tx, rx, port;
+    int error = queue_number(vif, wishes->nr_queues, i, "tx-ring-ref", &tx);
+
+    if (!error)
+        error = queue_number(vif, wishes->nr_queues, i, "rx-ring-ref", &rx);
+    if (!error)
+        error = queue_number(vif, wishes->nr_queues, i, "event-channel", &port);
+    if (!error)
+        error = map_ring(vif, tx, "transmit", &q->tx);
+    if (!error)
+        error = map_ring(vif, rx, "receive", &q->rx);
+    if (!error)
+        error = start_queue(vif, wishes, i);
+    if (error)
+        return error;
+    error = hv_evtchn_backend_bind(vif->dev.domain, port, guest_notified, q);
+    if (error)
+        hv_xenbus_fail(&vif->dev, "event channel %u: %s", port, strerror(-error));
+    else
+        q->port = port;
+    return error;
+}
+
+static void disconnect_queues(struct hv_vif *vif)
+{
+    vif->nr_queues = 0;
+    set_carrier(vif);
+    for (unsigned i = 0; i < vif->config.queues; i++)
+        disconnect_queue(&vif->queues[i]);
+}
+
+static int connect_vif(struct hv_xenbus_device *dev)
+{
+    struct hv_vif *vif = vif_of(dev);
+    struct wishes wishes;
+    int error = read_wishes(vif, &wishes);
+
+    if (error)
+        return error;
+    error = activate_ports(vif, wishes.nr_queues);
+    if (error)
+        hv_xenbus_fail(dev, "queues of the tap: %s", strerror(-error));
+    for (unsigned i = 0; !error && i < wishes.nr_queues; i++)
+        error = connect_queue(vif, &wishes, i);
+    if (error) {
+        disconnect_queues(vif);
+        return error;
+    }
+    vif->nr_queues = wishes.nr_queues;
+    set_carrier(vif);
+    return 0;
+}
+
+/* Nothing is ever in flight: a frame is copied or it is in its ring. */
+static void disconnect_vif(struct hv_xenbus_device *dev)
+{
+    disconnect_queues(vif_of(dev));
+    hv_xenbus_disconnected(dev);
+}
+
+static void free_vif(struct hv_xenbus_device *dev)
+{
+    struct hv_vif *vif = vif_of(dev);
+
+    for (unsigned i = 0; i < vif->config.queues; i++)
+        hv_net_port_fini(&vif->ports[i]);
+    free(vif);
+}
+
+static const struct hv_xenbus_class vif_class = {
+    .name = "vif",
+    .number = DOMUS_DEVICE_VIF,
+    .publish = publish,
+    .connect = connect_vif,
+    .disconnect = disconnect_vif,
+    .free = free_vif,
+    .stop = disconnect_vif,
+};
+
+/* ------------------------------------------------------------------ control */
+
+static struct hv_vif *find_vif(struct hv_domain *d, uint32_t devid)
+{
+    struct hv_xenbus_device *dev = hv_xenbus_find(d, &vif_class, devid);
+
+    return dev ? vif_of(dev) : NULL;
+}
+
+static int check_ports(struct domus_vif *config, const int *fds)
+{
+    for (unsigned i = 0; i < config->queues; i++) {
+        const char *why;
+        int error = hv_net_port_check(fds[i], config->port, &why);
+
+        if (error) {
+            snprintf(config->error, sizeof(config->error), "queue %u: its descriptor is %s", i, why);
+            return error;
+        }
+    }
+    return 0;
+}
+
+static int check_config(struct domus_vif *config)
+{
+    const char *wrong = NULL;
+
+    if (config->port != DOMUS_VIF_TAP && config->port != DOMUS_VIF_STREAM)
+        wrong = "there is no such kind of port";
+    else if (config->queues == 0 || config->queues > DOMUS_VIF_QUEUES_MAX ||
+             (config->port == DOMUS_VIF_STREAM && config->queues != 1))
+        wrong = "it cannot have so many queues";
+    else if (config->mtu < MTU_MIN || config->mtu > MTU_MAX)
+        wrong = "its MTU is not from 68 to 65521";
+    else if (config->mac[0] & 1)
+        wrong = "its MAC address is a group's";
+    else if (config->rate_bytes && (config->rate_interval_us == 0 || config->rate_bytes < DOMUS_VIF_QUEUES_MAX))
+        wrong = "its rate limit makes no sense";
+    if (wrong)
+        snprintf(config->error, sizeof(config->error), "%s", wrong);
+    return wrong ? -EINVAL : 0;
+}
+
+/* The descriptors are the caller's until all is done. */
+static int make_ports(struct hv_vif *vif, const int *fds)
+{
+    int error = 0;
+    unsigned i;
+
+    for (i = 0; i < vif->config.queues && !error; i++) {
+        vif->queues[i].vif = vif;
+        error = hv_net_port_init(&vif->ports[i], fds[i], vif->config.port);
+    }
+    for (; error && i > 0; i--) {
+        vif->ports[i - 1].fd = -1;
+        hv_net_port_fini(&vif->ports[i - 1]);
+    }
+    return error;
+}
+
+static void unmake_ports(struct hv_vif *vif)
+{
+    for (unsigned i = 0; i < vif->config.queues; i++) {
+        vif->ports[i].fd = -1;
+        hv_net_port_fini(&vif->ports[i]);
+    }
+}
+
+static int add(struct hv_domain *d, struct domus_vif *config, const int *fds)
+{
+    struct hv_vif *vif = calloc(1, sizeof(*vif));
+    int error;
+
+    if (!vif)
+        return -ENOMEM;
+    vif->config = *config;
+    atomic_store(&vif->link_up, !config->link_down);
+    error = make_ports(vif, fds);
+    if (error) {
+        free(vif);
+        return error;
+    }
+    set_carrier(vif);
+    error = hv_xenbus_add(d, &vif_class, config->devid, &vif->dev);
+    if (error) {
+        unmake_ports(vif);
+        free(vif);
+    }
+    return error;
+}
+
+int hv_vif_attach(struct hv_domain *d, struct domus_vif *config, const int *fds)
+{
+    int error;
+
+    if (config->mtu == 0)
+        config->mtu = MTU_DEFAULT;
+    error = check_config(config);
+    if (!error && find_vif(d, config->devid)) {
+        snprintf(config->error, sizeof(config->error), "there is an interface %u already", config->devid);
+        return -EEXIST;
+    }
+    if (!error)
+        error = check_ports(config, fds);
+    if (error)
+        return error;
+    error = add(d, config, fds);
+    if (error)
+        snprintf(config->error, sizeof(config->error), "%s", strerror(-error));
+    return error;
+}
+
+int hv_vif_detach(struct hv_domain *d, uint32_t devid, bool force)
+{
+    struct hv_vif *vif = find_vif(d, devid);
+
+    return vif ? hv_xenbus_detach(&vif->dev, force) : -ENODEV;
+}
+
+int hv_vif_set_link(struct hv_domain *d, uint32_t devid, bool up)
+{
+    struct hv_vif *vif = find_vif(d, devid);
+
+    if (!vif)
+        return -ENODEV;
+    if (atomic_exchange(&vif->link_up, up) == up)
+        return 0;
+    set_carrier(vif);
+    hv_xenbus_write(&vif->dev, "carrier", "%u", up);
+    return 0;
+}
+
+int hv_vif_stats(struct hv_domain *d, struct domus_vif_stats *stats)
+{
+    struct hv_vif *vif = find_vif(d, stats->devid);
+
+    if (!vif)
+        return -ENODEV;
+    *stats = (struct domus_vif_stats){.devid = stats->devid, .connected = vif->nr_queues != 0};
+    for (unsigned i = 0; i < vif->config.queues; i++) {
+        struct hv_net_counters *tx = &vif->queues[i].tx_counters, *rx = &vif->queues[i].rx_counters;
+
+        stats->rx_bytes += atomic_load(&tx->bytes);
+        stats->rx_packets += atomic_load(&tx->packets);
+        stats->rx_errors += atomic_load(&tx->errors);
+        stats->rx_dropped += atomic_load(&tx->dropped);
+        stats->tx_bytes += atomic_load(&rx->bytes);
+        stats->tx_packets += atomic_load(&rx->packets);
+        stats->tx_errors += atomic_load(&rx->errors);
+        stats->tx_dropped += atomic_load(&rx->dropped);
+    }
+    return 0;
+}
