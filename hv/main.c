@@ -155,6 +155,16 @@ static bool set_disk(struct arguments *a, const char *name, const char *value)
     return true;
 }
 
+static bool set_nic(struct arguments *a, const char *name, const char *value)
+{
+    const char *wrong;
+
+    if (a->run.nr_nics == HV_STANDALONE_NICS_MAX)
+        return complain(name, value, "too many network interfaces");
+    wrong = hv_standalone_nic_parse(value, &a->run.nics[a->run.nr_nics++]);
+    return !wrong || complain(name, value, wrong);
+}
+
 static bool set_name(struct arguments *a, const char *name, const char *value)
 {
     (void)name;
@@ -198,12 +208,6 @@ static bool set_debug(struct arguments *a, const char *name, const char *value)
     return true;
 }
 
-static bool not_yet(struct arguments *a, const char *name, const char *value)
-{
-    (void)a;
-    return complain(name, value, "not supported yet");
-}
-
 /* ------------------------------------------------------------------ options */
 
 static const struct {
@@ -219,11 +223,11 @@ static const struct {
     {"memory", "MIB", RUN, set_memory, "guest memory"},
     {"vcpus", "N", RUN, set_vcpus, "number of vCPUs (1)"},
     {"disk", "FILE[,ro]", RUN, set_disk, "virtual disk: xvda, again for xvdb ...; raw file or block device"},
-    {"nic", "user|tap=NAME", RUN, not_yet, "network interface (not supported yet)"},
+    {"nic", "user|tap=NAME", RUN, set_nic, "network interface; more: ,mac=MAC ,mtu=N ,queues=N"},
     {"console", "stdio|PATH", RUN, set_console, "console: this terminal (Ctrl-] quits), another, or a file"},
     {"store", "own|none", RUN, set_store, "with a xenstore of its own (own)"},
     {"stats", NULL, RUN, set_stats, "print the engine's counters at the end"},
-    {"control-fd", "N", CONTROL, set_control_fd, "serve the control channel on socket N"},
+    {"control-fd", "N", BOTH, set_control_fd, "serve the control channel on socket N"},
     {"user", "UID:GID", CONTROL, set_user, "become this user before any guest code runs"},
     {"engine", "NAME", BOTH, set_engine, "what executes guest code (auto); \"help\" lists"},
     {"name", "NAME", BOTH, set_name, "name of the domain, for messages"},
@@ -356,8 +360,10 @@ int main(int argc, char **argv)
         require(a.control_fd >= 0, "--control-fd");
         return serve_control(&a);
     }
+    require(a.run.store || !a.run.nr_nics, "--store own, which --nic needs,");
     require(a.run.kernel, "--kernel");
     require(a.run.memory_kib, "--memory");
     require(a.run.store || !a.run.nr_disks, "--store own, which --disk needs,");
+    a.run.control_fd = a.control_fd;
     return hv_standalone_run(&a.run);
 }

@@ -46,6 +46,9 @@ struct standalone {
     uint8_t uuid[16];
     int signal_fd;
     pid_t store;
+    struct hv_standalone_port nics[HV_STANDALONE_NICS_MAX];
+    struct hv_store_nic nic_nodes[HV_STANDALONE_NICS_MAX];
+    unsigned nr_nics; /* open */
     int exit_code;
 };
 
@@ -170,6 +173,9 @@ static int make_domain(struct standalone *s)
     if (error)
         return fail("control channel", error);
     hv_control_observe(s->control, on_event, s);
+    error = o->control_fd >= 0 ? hv_control_serve(s->control, o->control_fd) : 0;
+    if (error)
+        return fail("the socket of the control channel", error);
     if (getrandom(s->uuid, sizeof(s->uuid), 0) != (ssize_t)sizeof(s->uuid))
         return fail("getrandom", -errno);
     error = domctl_create(s->ctl, DOMID, s->uuid, o->vcpus);
@@ -196,6 +202,30 @@ static uint32_t disk_number(unsigned i)
     return XVDA + i * PER_DISK;
 }
 
+static int open_nics(struct standalone *s)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < s->options->nr_nics && !error; i++) {
+        const struct domus_vif *vif = &s->nics[i].vif;
+
+        error = hv_standalone_nic_open(&s->options->nics[i], i, s->uuid, &s->nics[i]);
+        s->nr_nics = i + 1;
+        s->nic_nodes[i] = (struct hv_store_nic){.devid = i, .mtu = vif->mtu};
+        memcpy(s->nic_nodes[i].mac, vif->mac, sizeof(vif->mac));
+    }
+    return error;
+}
+
+static int attach_nics(struct standalone *s)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < s->nr_nics && !error; i++)
+        error = hv_standalone_nic_attach(s->ctl, &s->nics[i]);
+    return error;
+}
+
 static int attach_store(struct standalone *s)
 {
     struct hv_store_disk disks[HV_STANDALONE_DISKS_MAX];
@@ -210,6 +240,8 @@ static int attach_store(struct standalone *s)
         .console_port = s->build.console_evtchn,
         .disks = disks,
         .nr_disks = s->options->nr_disks,
+        .nics = s->nic_nodes,
+        .nr_nics = s->nr_nics,
     };
     int fds[2], error;
 
@@ -297,9 +329,13 @@ static int start(struct standalone *s)
         return fail("signals", error);
     error = make_domain(s);
     if (!error)
+        error = open_nics(s);
+    if (!error)
         error = attach_store(s); /* before there are threads */
     if (!error)
         error = attach_disks(s);
+    if (!error)
+        error = attach_nics(s);
     if (!error)
         error = attach_console(s);
     if (!error)
@@ -329,6 +365,8 @@ static void stop(struct standalone *s)
     domctl_free(s->ctl);
     hv_control_free(s->control); /* and the domain: its console and store connections close */
     hv_stdio_free(s->stdio);
+    for (unsigned i = 0; i < s->nr_nics; i++)
+        hv_standalone_nic_close(&s->nics[i]);
     if (s->store > 0)
         waitpid(s->store, NULL, 0);
     if (s->signal_fd >= 0)

@@ -1,6 +1,7 @@
 /* domus-hv run: one domain without a toolstack. */
 #pragma once
 
+#include "hv/standalone-nic.h"
 #include "hv/types.h"
 
 struct hv_engine_ops;
@@ -23,6 +24,9 @@ struct hv_standalone_options {
     bool store; /* with a store of its own */
     struct hv_standalone_disk disks[HV_STANDALONE_DISKS_MAX];
     unsigned nr_disks;
+    int control_fd; /* a socket to serve the control channel on; -1: none */
+    struct hv_standalone_nic nics[HV_STANDALONE_NICS_MAX];
+    unsigned nr_nics;
 };
 
 /* Exit statuses of `domus-hv run`; see domus-hv(8). */

@@ -136,38 +136,61 @@ static void put_memory_and_store(struct writer *w)
     put(w, TOOLSTACK, "store/port", "%u", w->domain->store_port);
 }
 
-/* Both ends of one disk. */
+/* A device as a toolstack makes it: what both of its ends have in any class. */
+struct device {
+    struct writer *w;
+    char front[64], back[64];
+};
+
+HV_PRINTF(5, 6)
+static void put_in(struct device *device, enum owner owner, const char *base, const char *key, const char *format, ...)
+{
+    char path[96], value[128];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(value, sizeof(value), format, args);
+    va_end(args);
+    snprintf(path, sizeof(path), "%s%s%s", base, key[0] ? "/" : "", key);
+    put(device->w, owner, path, "%s", value);
+}
+
+static void put_device(struct writer *w, const char *class, uint32_t devid, struct device *out)
+{
+    out->w = w;
+    snprintf(out->front, sizeof(out->front), "device/%s/%u", class, devid);
+    snprintf(out->back, sizeof(out->back), "/local/domain/0/backend/%s/%u/%u", class, w->domain->domid, devid);
+    put_in(out, BACKEND, out->back, "", "%s", "");
+    put_in(out, BACKEND, out->back, "frontend", "%s/%s", w->base, out->front);
+    put_in(out, BACKEND, out->back, "frontend-id", "%u", w->domain->domid);
+    put_in(out, BACKEND, out->back, "online", "1");
+    put_in(out, BACKEND, out->back, "state", "1");
+    put_in(out, DOMAIN, out->front, "", "%s", "");
+    put_in(out, DOMAIN, out->front, "state", "1");
+    put_in(out, TOOLSTACK, out->front, "backend", "%s", out->back);
+    put_in(out, TOOLSTACK, out->front, "backend-id", "0");
+}
+
 static void put_disk(struct writer *w, const struct hv_store_disk *disk)
 {
-    char front[64], back[64], path[96];
-    const struct {
-        enum owner owner;
-        const char *base, *key, *value;
-    } rows[] = {
-        {BACKEND, back, "", ""},
-        {BACKEND, back, "online", "1"},
-        {BACKEND, back, "state", "1"},
-        {BACKEND, back, "mode", disk->read_only ? "r" : "w"},
-        {DOMAIN, front, "", ""},
-        {DOMAIN, front, "state", "1"},
-        {TOOLSTACK, front, "device-type", "disk"},
-        {TOOLSTACK, front, "backend-id", "0"},
-    };
+    struct device device;
 
-    snprintf(front, sizeof(front), "device/vbd/%u", disk->devid);
-    snprintf(back, sizeof(back), "/local/domain/0/backend/vbd/%u/%u", w->domain->domid, disk->devid);
-    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
-        snprintf(path, sizeof(path), "%s%s%s", rows[i].base, rows[i].key[0] ? "/" : "", rows[i].key);
-        put(w, rows[i].owner, path, "%s", rows[i].value);
-    }
-    snprintf(path, sizeof(path), "%s/frontend-id", back);
-    put(w, BACKEND, path, "%u", w->domain->domid);
-    snprintf(path, sizeof(path), "%s/frontend", back);
-    put(w, BACKEND, path, "%s/%s", w->base, front);
-    snprintf(path, sizeof(path), "%s/virtual-device", front);
-    put(w, TOOLSTACK, path, "%u", disk->devid);
-    snprintf(path, sizeof(path), "%s/backend", front);
-    put(w, TOOLSTACK, path, "%s", back);
+    put_device(w, "vbd", disk->devid, &device);
+    put_in(&device, BACKEND, device.back, "mode", "%s", disk->read_only ? "r" : "w");
+    put_in(&device, TOOLSTACK, device.front, "device-type", "disk");
+    put_in(&device, TOOLSTACK, device.front, "virtual-device", "%u", disk->devid);
+}
+
+static void put_nic(struct writer *w, const struct hv_store_nic *nic)
+{
+    const uint8_t *mac = nic->mac;
+    struct device device;
+
+    put_device(w, "vif", nic->devid, &device);
+    put_in(&device, TOOLSTACK, device.front, "handle", "%u", nic->devid);
+    put_in(&device, TOOLSTACK, device.front, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+           mac[4], mac[5]);
+    put_in(&device, TOOLSTACK, device.front, "mtu", "%u", nic->mtu);
 }
 
 /* Looking for its devices, a guest reads the directories above them. */
@@ -177,6 +200,14 @@ static void put_disks(struct writer *w)
         put(w, TOOLSTACK, "device/vbd", "%s", "");
     for (unsigned i = 0; i < w->domain->nr_disks; i++)
         put_disk(w, &w->domain->disks[i]);
+}
+
+static void put_nics(struct writer *w)
+{
+    if (w->domain->nr_nics)
+        put(w, TOOLSTACK, "device/vif", "%s", "");
+    for (unsigned i = 0; i < w->domain->nr_nics; i++)
+        put_nic(w, &w->domain->nics[i]);
 }
 
 int hv_xs_write_domain_nodes(struct hv_xs *xs, const struct hv_store_domain *domain)
@@ -194,6 +225,7 @@ int hv_xs_write_domain_nodes(struct hv_xs *xs, const struct hv_store_domain *dom
     put_console(&w);
     put_rest(&w);
     put_disks(&w);
+    put_nics(&w);
     err = w.err ? w.err : hv_xs_tx_commit(w.tx);
     hv_xs_tx_free(w.tx);
     return err;

@@ -11,6 +11,13 @@ struct hv_store_disk {
     bool read_only;
 };
 
+/* A network interface's nodes, as struct domus_vif needs them. */
+struct hv_store_nic {
+    uint32_t devid;
+    uint8_t mac[6];
+    uint32_t mtu;
+};
+
 /* What the toolstack's nodes of a domain say. */
 struct hv_store_domain {
     uint16_t domid;
@@ -23,6 +30,8 @@ struct hv_store_domain {
     const char *console_tty;           /* NULL: none */
     const struct hv_store_disk *disks;
     unsigned nr_disks;
+    const struct hv_store_nic *nics;
+    unsigned nr_nics;
 };
 
 /* Starts a process that serves a store in memory with the nodes of one domain, to two connections which speak for
