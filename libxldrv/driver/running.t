@@ -280,6 +280,19 @@ def lost(host):
     tap.equal(leftovers(host), [], "nothing else is left")
 
 
+def logs(host):
+    """The log of a domain does not grow for ever over its starts."""
+    define(host, "chatty", "sleep")
+    path = f"{host.root}/var/log/domus/chatty.log"
+    with open(path, "wb") as f:
+        f.write(b"x" * (3 << 20))
+    host.virsh("start chatty")
+    tap.ok(os.path.getsize(path) < 1 << 20, "a long log is put aside at the next start")
+    tap.equal(os.path.getsize(path + ".old"), 3 << 20, "under another name")
+    host.virsh("destroy chatty")
+    host.virsh("undefine chatty")
+
+
 def store_ends(host):
     """The store daemon is there for its other users also where no domain runs."""
     (store,) = host.processes("domus-xenstored")
@@ -373,6 +386,7 @@ with Host() as host:
     killed(host)
     bound(host)
     lost(host)
+    logs(host)
     store_ends(host)
     stuck(host)
     many(host)

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "libxldrv/host/log.h"
 #include "libxldrv/rpc/rpc.h"
 
 static long read_pid(int fd)
@@ -104,6 +105,7 @@ void xldrv_daemon_ready(int ready_fd, const char *log_path)
 
     if (ready_fd < 0)
         return;
+    xldrv_log_rotate(log_path);
     log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
     if (log_fd < 0)
         g_warning("the log goes nowhere: cannot open '%s': %s", log_path, g_strerror(errno));

@@ -6,7 +6,10 @@
 #include <glib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define LOG_BYTES_MAX (2 << 20)
 
 /* One more bit for each step of verbosity. */
 static const GLogLevelFlags shown[] = {
@@ -82,4 +85,13 @@ void xldrv_log_init(void)
 void xldrv_log_set_verbosity(int verbosity)
 {
     g_atomic_int_set(&current_verbosity, verbosity);
+}
+
+void xldrv_log_rotate(const char *path)
+{
+    g_autofree char *old = g_strconcat(path, ".old", NULL);
+    struct stat st;
+
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > LOG_BYTES_MAX && rename(path, old) < 0)
+        g_warning("'%s' goes on growing: cannot rename it", path);
 }

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "libxldrv/host/log.h"
 #include "libxldrv/rpc/rpc.h"
 
 #define FIRST_PASSED_FD 3
@@ -184,6 +185,8 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
     child->fds = g_new(int, spawn->n_fds + 1);
     for (guint i = 0; i < spawn->n_fds; i++)
         child->fds[i] = move_up(spawn->fds[i], spawn->n_fds);
+    if (spawn->log_path)
+        xldrv_log_rotate(spawn->log_path);
     child->null_fd = open_up("/dev/null", O_RDWR, spawn->n_fds);
     child->log_fd = open_up(log_path, O_WRONLY | O_CREAT | O_APPEND, spawn->n_fds);
     if (child->log_fd < 0)
