@@ -126,21 +126,30 @@ class Report:
         peer = self.tcg.median(name) if ours else None
         return [value, value / base if base else None] + ([peer / value if peer else None] if ours else [])
 
-    def print(self):
-        head = ["workload", "native"]
+    def columns(self):
+        """(heading, whether it is a ratio) of all but the first column."""
+        columns = [("native", False)]
         for s in self.subjects:
-            head += [s.engine, "/native"] + (["TCG/it"] if self.tcg and s is not self.tcg else [])
-        print("| " + " | ".join(head) + " |\n|---|" + "---:|" * (len(head) - 1))
+            columns += [(s.engine, False), ("/native", True)]
+            if self.tcg and s is not self.tcg:
+                columns.append(("TCG/it", True))
+        return columns
+
+    def print_class(self, title, names):
+        rows = [[self.native.median(n), *(c for s in self.subjects for c in self.cells(s, n))] for n in names]
+        for name, row in zip(names, rows):
+            print(f"| {name} | " + " | ".join(map(number, row)) + " |")
+        means = [mean([row[i] for row in rows]) if ratio else "" for i, (_, ratio) in enumerate(self.columns())]
+        print(f"| **{title}**, geometric mean | " + " | ".join(map(number, means)) + " |")
+
+    def print(self):
+        heads = ["workload", *(head for head, _ in self.columns())]
+        print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * (len(heads) - 1))
         names = list(dict.fromkeys(n for s in [self.native, *self.subjects] for n in s.samples))
         for title, pattern in CLASSES:
-            rows = [[self.native.median(n), *(c for s in self.subjects for c in self.cells(s, n))]
-                    for n in names if re.match(pattern, n)]
-            for name, row in zip([n for n in names if re.match(pattern, n)], rows):
-                print(f"| {name} | " + " | ".join(map(number, row)) + " |")
-            if rows:
-                means = [mean([r[i] for r in rows]) if not head[i + 1].startswith(
-                    ("native", *[s.engine for s in self.subjects])) else "" for i in range(len(head) - 1)]
-                print(f"| **{title}**, geometric mean | " + " | ".join(map(number, means)) + " |")
+            members = [n for n in names if re.match(pattern, n)]
+            if members:
+                self.print_class(title, members)
         self.print_marks()
 
     def print_marks(self):
