@@ -171,8 +171,10 @@ static void *execute(void *arg)
     for (uint32_t last = 0; last != 400;) {
         uint32_t now = __atomic_load_n(&cross.published, __ATOMIC_ACQUIRE), a = 0, b, c = 0, d;
 
-        if (now == last)
+        if (now == last) {
+            __builtin_ia32_pause();
             continue;
+        }
         __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d) : : "memory");
         cross.bad += call(cross.code) != now;
         __atomic_store_n(&cross.seen, last = now, __ATOMIC_RELEASE);
@@ -195,7 +197,7 @@ static void check_cross(bool alias)
         emit(writable, i);
         __atomic_store_n(&cross.published, i, __ATOMIC_RELEASE);
         while (__atomic_load_n(&cross.seen, __ATOMIC_ACQUIRE) != i)
-            ;
+            __builtin_ia32_pause();
     }
     pthread_join(thread, NULL);
     equal(cross.bad, 0, "rewritten by another CPU%s", alias ? " through another mapping" : "");

@@ -31,6 +31,8 @@ static void give_way(void)
 {
     if (cpus() == 1)
         sched_yield();
+    else
+        __builtin_ia32_pause();
 }
 
 static void stop(pthread_t thread)
