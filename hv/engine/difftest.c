@@ -90,11 +90,10 @@ static bool may_keep_flags(ZydisMnemonic m)
            m == ZYDIS_MNEMONIC_RCR || m == ZYDIS_MNEMONIC_SHLD || m == ZYDIS_MNEMONIC_SHRD;
 }
 
-/* The translator may lose flags that nothing would have looked at, had the faulting access not
- * faulted: all arithmetic flags are overwritten from @index on before any is read. */
-static bool flags_are_dead(const struct dt_test *t, unsigned index)
+/* The flags that are overwritten from instruction @index on before any instruction reads them. */
+static uint32_t dead_flags(const struct dt_test *t, unsigned index)
 {
-    uint32_t left = ARITH;
+    uint32_t left = ARITH, read = 0;
     ZydisDecoder decoder;
 
     dt_decoder_init(&decoder, t);
@@ -104,23 +103,24 @@ static bool flags_are_dead(const struct dt_test *t, unsigned index)
 
         if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder, NULL, t->code + t->offset[i],
                                                       t->code_bytes - t->offset[i], &insn)))
-            return false;
+            break;
         f = insn.cpu_flags;
-        if (f && (f->tested & left))
-            return false;
+        if (f)
+            read |= f->tested & left;
         if (f && !may_keep_flags(insn.mnemonic))
             left &= ~(f->modified | f->set_0 | f->set_1 | f->undefined);
     }
-    return !left;
+    return ARITH & ~left & ~read;
 }
 
+/* The translator may lose flags that nothing would have looked at, had an access not faulted. */
 static uint32_t lost_flags(const struct dt_test *t, const char *engine)
 {
     if (t->host.regs.vector == DT_VECTOR_NONE || strcmp(engine, "bt") != 0)
         return 0;
     for (unsigned i = 0; i < t->nr_insns; i++)
         if (t->code_address + t->offset[i] == t->host.regs.rip)
-            return flags_are_dead(t, i) ? ARITH : 0;
+            return dead_flags(t, i);
     return 0;
 }
 

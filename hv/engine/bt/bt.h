@@ -22,6 +22,9 @@
  * hv/x86/codemap.h, whose log of stale pages each vCPU reads before it enters translated code: the
  * first bytes of a stale block become a jump out.
  *
+ * Arithmetic flags that are overwritten before they are read may have any value when an access
+ * faults: the look into the TLB is cheaper when it may use them. All else is exact.
+ *
  * Start at run_translated in bt.c, then translate.c.
  */
 #pragma once
@@ -30,11 +33,11 @@
 
 #define BT_TLB_BITS    12
 #define BT_TLB_ENTRIES (1u << BT_TLB_BITS)
-#define BT_JUMP_BITS   12
+#define BT_JUMP_BITS   13
 #define BT_JUMPS       (1u << BT_JUMP_BITS)
 /* Bits of an address that are its index. */
 #define BT_TLB_MASK    ((uint64_t)(BT_TLB_ENTRIES - 1) << HV_PAGE_SHIFT)
-#define BT_JUMP_MASK   0x33ffull
+#define BT_JUMP_MASK   ((uint64_t)BT_JUMPS - 1)
 
 #define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
 
@@ -107,8 +110,20 @@ struct bt_block {
     bool dead;
 };
 
+/* Where the one TLB entry is through which translated code may store to a page, so that it is found
+ * without a search. A cache by gfn. */
+struct bt_writable {
+    uint64_t gfn;
+    bool alone; /* there is no other */
+    uint8_t region, kind;
+    uint16_t index;
+};
+
+#define BT_WRITABLE 4096u
+
 struct bt {
     struct interp *x;
+    struct bt_writable writable[BT_WRITABLE];
     struct bt_region *regions[INTERP_PCIDS];
     int code_fd;
     uint8_t *code, *code_rw; /* two mappings of the cache */

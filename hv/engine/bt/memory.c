@@ -127,14 +127,30 @@ static uint64_t my_bit(const struct bt *bt)
     return 1ull << (bt->x->v->id & 63);
 }
 
-/* Whether translated code may store to the page without a look at the code map. */
-static bool take_writable(struct bt *bt, uint64_t gfn)
+/* Notes an entry that is about to be writable; @first: the page has had none since they were last
+ * dropped. */
+static void note_writable(struct bt *bt, const struct bt_writable *now, bool first)
+{
+    struct bt_writable *w = &bt->writable[now->gfn & (BT_WRITABLE - 1)];
+    bool same = w->gfn == now->gfn && w->alone && w->region == now->region &&
+                w->kind == now->kind && w->index == now->index;
+
+    *w = *now;
+    w->alone = first || same;
+}
+
+/* Whether translated code may store through this entry without a look at the code map. */
+static bool take_writable(struct bt *bt, const struct bt_writable *now)
 {
     struct hv_codemap *map = bt->x->v->domain->mem.code;
+    bool first = !(__atomic_load_n(&map->writers[now->gfn], __ATOMIC_RELAXED) & my_bit(bt));
 
-    if (!(__atomic_load_n(&map->writers[gfn], __ATOMIC_RELAXED) & my_bit(bt)))
-        __atomic_fetch_or(&map->writers[gfn], my_bit(bt), __ATOMIC_SEQ_CST);
-    return !__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&map->lines[now->gfn], __ATOMIC_RELAXED))
+        return false;
+    note_writable(bt, now, first);
+    if (first)
+        __atomic_fetch_or(&map->writers[now->gfn], my_bit(bt), __ATOMIC_SEQ_CST);
+    return !__atomic_load_n(&map->lines[now->gfn], __ATOMIC_SEQ_CST);
 }
 
 /* Takes over what the interpreter's TLB has. */
@@ -146,13 +162,18 @@ static void copy_entry(struct bt *bt, struct bt_region *r, unsigned kind, uint64
     unsigned i = index_of(va);
     struct bt_tlb *tlb = &r->tlb[kind];
     uint64_t host = page + e->addend;
-    uint64_t gfn = (host - (uint64_t)(uintptr_t)x->mem_base) >> HV_PAGE_SHIFT;
+    const struct bt_writable now = {
+        .gfn = (host - (uint64_t)(uintptr_t)x->mem_base) >> HV_PAGE_SHIFT,
+        .region = (uint8_t)x->pcid_slot,
+        .kind = (uint8_t)kind,
+        .index = (uint16_t)i,
+    };
 
     if (e->read != tag && e->write != tag)
         return;
     tlb->host[i] = host;
     tlb->read[i] = e->read == tag ? -page : no_page(i);
-    tlb->write[i] = e->write == tag && take_writable(bt, gfn) ? -page : no_page(i);
+    tlb->write[i] = e->write == tag && take_writable(bt, &now) ? -page : no_page(i);
     if (r->nr_filled < BT_LOGGED)
         r->filled[r->nr_filled] = (uint16_t)(i << 2 | kind);
     if (r->nr_filled <= BT_LOGGED)
@@ -212,13 +233,23 @@ static void drop_in_table(struct bt_tlb *tlb, uint64_t host)
             tlb->write[i] = no_page(i);
 }
 
-void bt_drop_writable(struct bt *bt, uint64_t gfn)
+static void drop_everywhere(struct bt *bt, uint64_t host)
 {
-    uint64_t host = (uint64_t)(uintptr_t)bt->x->mem_base + (gfn << HV_PAGE_SHIFT);
-
     for (unsigned i = 0; i < INTERP_PCIDS; i++)
         for (unsigned kind = 0; bt->regions[i] && kind < BT_KINDS; kind++)
             drop_in_table(&bt->regions[i]->tlb[kind], host);
+}
+
+void bt_drop_writable(struct bt *bt, uint64_t gfn)
+{
+    uint64_t host = (uint64_t)(uintptr_t)bt->x->mem_base + (gfn << HV_PAGE_SHIFT);
+    const struct bt_writable *w = &bt->writable[gfn & (BT_WRITABLE - 1)];
+    struct bt_tlb *tlb = w->alone ? &bt->regions[w->region]->tlb[w->kind] : NULL;
+
+    if (w->gfn != gfn || !w->alone)
+        drop_everywhere(bt, host);
+    else if (tlb->host[w->index] == host)
+        tlb->write[w->index] = no_page(w->index);
     __atomic_fetch_and(&bt->x->v->domain->mem.code->writers[gfn], ~my_bit(bt), __ATOMIC_SEQ_CST);
 }
 
@@ -299,7 +330,7 @@ void bt_read_log(struct bt *bt)
 
 static unsigned jump_index(uint64_t rip)
 {
-    return (unsigned)((rip & 0x3ff) | ((rip >> 2) & 0xc00));
+    return (unsigned)(rip & BT_JUMP_MASK);
 }
 
 void bt_add_jump(struct bt_region *r, unsigned kind, uint64_t rip, uint64_t code)
