@@ -293,6 +293,31 @@ def logs(host):
     host.virsh("undefine chatty")
 
 
+def full_disk(host):
+    """What cannot be written is refused and nothing has changed, there and in the daemon."""
+    folder = f"{host.root}/etc/domus/xen"
+    host.stop()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", folder], stderr=subprocess.DEVNULL).returncode:
+        tap.note("no full disk without the right to mount one")
+        host.start()
+        return
+    try:
+        host.start()
+        results = [define(host, f"full{i}", "sleep") for i in range(12)]
+        tap.ok(any("No space left" in result.err for result in results), "a full disk is named")
+        kept = [f"full{i}" for i, result in enumerate(results) if result.status == 0]
+        tap.equal(sorted(host.virsh("list --all --name").out.split()), sorted(kept), "what was refused is not there")
+        tap.equal(sorted(os.listdir(folder)), sorted(["autostart"] + [f"{name}.xml" for name in kept]), "nor its files")
+        before = host.virsh(f"dumpxml {kept[0]}").out
+        tap.ok(host.virsh_args("desc", kept[0], "--config", "x" * 40000).status != 0, "a change is refused as well")
+        tap.ok(host.virsh(f"domrename {kept[0]} other").status != 0, "so is a rename")
+        tap.equal(host.virsh(f"dumpxml {kept[0]}").out, before, "and all is as it was")
+    finally:
+        host.stop()
+        subprocess.run(["umount", folder], check=True)
+        host.start()
+
+
 def store_ends(host):
     """The store daemon is there for its other users also where no domain runs."""
     (store,) = host.processes("domus-xenstored")
@@ -387,6 +412,7 @@ with Host() as host:
     bound(host)
     lost(host)
     logs(host)
+    full_disk(host)
     store_ends(host)
     stuck(host)
     many(host)
