@@ -275,6 +275,53 @@ static void test_forced(void)
     TAP_OK(hv_physmap_release(front.d, hv_gfn_of(FRONT_DATA), 1) == -XEN_EBUSY, "and the page stays in use");
 }
 
+/* Two queues, two pages each: entry 36 lies in both pages of its ring. */
+static bool connect_two_queues(void)
+{
+    char key[40];
+
+    front_write("state", "6");
+    front_write("state", "1");
+    if (!front_wait_state(XenbusStateInitWait))
+        return false;
+    front_number("multi-queue-num-queues", 2);
+    front_number("ring-page-order", 1);
+    for (unsigned q = 0; q < 2; q++) {
+        memset(front_sring(q, 2), 0, 2 * HV_PAGE_SIZE);
+        for (unsigned page = 0; page < 2; page++) {
+            snprintf(key, sizeof(key), "queue-%u/ring-ref%u", q, page);
+            front_number(key, RING_REF + 2 * q + page);
+        }
+        if (hv_evtchn_alloc_unbound(front.d, &front.ports[q]))
+            abort();
+        snprintf(key, sizeof(key), "queue-%u/event-channel", q);
+        front_number(key, front.ports[q]);
+    }
+    front_write("state", "3");
+    return front_wait_state(XenbusStateConnected);
+}
+
+static void test_queues(void)
+{
+    struct blkif_sring *ring = front_sring(1, 2);
+    unsigned good = 0;
+
+    TAP_OK(connect_two_queues(), "two queues with rings of two pages");
+    for (unsigned i = 0; i < 60; i++) {
+        ring->ring[i].req = request(BLKIF_OP_READ, i * 8, 1);
+        ring->ring[i].req.id = 1000 + i;
+        ring->ring[i].req.seg[0].gref = DATA_REF + i;
+    }
+    ring->req_prod = 60;
+    front_kick(1);
+    for (int i = 0; i < 2000 && __atomic_load_n(&ring->rsp_prod, __ATOMIC_SEQ_CST) < 60; i++)
+        front_run_ms(1);
+    for (unsigned i = 0; i < 60; i++)
+        good += ring->ring[i].rsp.status == BLKIF_RSP_OKAY && ring->ring[i].rsp.id >= 1000 &&
+                ring->ring[i].rsp.id < 1060 && image_is(i * 4096, front_data(i), 4096);
+    TAP_OK(ring->rsp_prod == 60 && good == 60, "60 requests in one go: %u are right", good);
+}
+
 static void test_bad_images(void)
 {
     struct domus_vbd vbd = {.devid = 51728};
@@ -312,6 +359,7 @@ int main(void)
     test_detach();
     test_discard();
     test_forced();
+    test_queues();
     test_bad_images();
     front_free();
     return tap_done();
