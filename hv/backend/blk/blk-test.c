@@ -322,6 +322,32 @@ static void test_queues(void)
     TAP_OK(ring->rsp_prod == 60 && good == 60, "60 requests in one go: %u are right", good);
 }
 
+/* An image without the page cache, where the file system here can do it. */
+static void test_direct(void)
+{
+    char name[] = "blk-test-XXXXXX";
+    int file = mkstemp(name), direct = open(name, O_RDWR | O_DIRECT);
+
+    unlink(name);
+    if (file < 0 || direct < 0 || ftruncate(file, IMAGE_BYTES)) {
+        TAP_OK(true, "an image with O_DIRECT # SKIP not here");
+        return;
+    }
+    TAP_OK(!hv_blk_detach(front.d, FRONT_DEVID, true) && front_wait_state(0), "the disk is taken away");
+    close(front.image);
+    front.image = direct;
+    TAP_OK(!front_attach(0), "one with O_DIRECT takes its place: sectors of %u bytes", front.vbd.sector_bytes);
+    front.image = file;
+    close(direct);
+    front_number("multi-queue-num-queues", 1);
+    front_number("ring-page-order", 0);
+    front_write("state", "1");
+    memset(front_data(0), 0x3c, 4096);
+    TAP_OK(front_connect() && ask(BLKIF_OP_WRITE, 8, 2) == BLKIF_RSP_OKAY && image_byte(4096) == 0x3c, "it is written");
+    memset(front_data(0), 0, 4096);
+    TAP_OK(ask(BLKIF_OP_READ, 8, 1) == BLKIF_RSP_OKAY && front_data(0)[4095] == 0x3c, "and read");
+}
+
 static void test_bad_images(void)
 {
     struct domus_vbd vbd = {.devid = 51728};
@@ -360,6 +386,7 @@ int main(void)
     test_discard();
     test_forced();
     test_queues();
+    test_direct();
     test_bad_images();
     front_free();
     return tap_done();
