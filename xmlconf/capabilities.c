@@ -117,25 +117,48 @@ static gboolean check_argument(const char *what, const char *asked, const char *
 }
 
 /* Kinds of devices that a guest can have, and features: one row each, in the order of the schema. */
+#define DISK_ENUMS                                                                                                     \
+    "      <enum name='diskDevice'>\n        <value>disk</value>\n        <value>cdrom</value>\n      </enum>\n"   \
+    "      <enum name='bus'>\n        <value>xen</value>\n      </enum>\n"
 static const struct {
     const char *group, *name;
     gboolean supported;
+    const char *enums; /* what there is to choose from; NULL: nothing */
 } domain_abilities[] = {
-    {"devices", "disk", FALSE},        {"devices", "graphics", FALSE}, {"devices", "video", FALSE},
-    {"devices", "hostdev", FALSE},     {"devices", "rng", FALSE},      {"devices", "filesystem", FALSE},
-    {"devices", "tpm", FALSE},         {"devices", "redirdev", FALSE}, {"devices", "channel", FALSE},
-    {"features", "vmcoreinfo", FALSE}, {"features", "genid", FALSE},   {"features", "backingStoreInput", FALSE},
-    {"features", "backup", FALSE},     {"features", "sev", FALSE},     {"features", "sgx", FALSE},
-    {"features", "hyperv", FALSE},
+    {"devices", "disk", TRUE, DISK_ENUMS},
+    {"devices", "graphics", FALSE, NULL},
+    {"devices", "video", FALSE, NULL},
+    {"devices", "hostdev", FALSE, NULL},
+    {"devices", "rng", FALSE, NULL},
+    {"devices", "filesystem", FALSE, NULL},
+    {"devices", "tpm", FALSE, NULL},
+    {"devices", "redirdev", FALSE, NULL},
+    {"devices", "channel", FALSE, NULL},
+    {"features", "vmcoreinfo", FALSE, NULL},
+    {"features", "genid", FALSE, NULL},
+    {"features", "backingStoreInput", FALSE, NULL},
+    {"features", "backup", FALSE, NULL},
+    {"features", "sev", FALSE, NULL},
+    {"features", "sgx", FALSE, NULL},
+    {"features", "hyperv", FALSE, NULL},
 };
+
+static void append_ability(GString *out, const char *name, gboolean supported, const char *enums)
+{
+    append(out, "    <%s supported='%s'%s>\n", name, supported ? "yes" : "no", enums ? "" : "/");
+    if (!enums)
+        return;
+    g_string_append(out, enums);
+    append(out, "    </%s>\n", name);
+}
 
 static void append_abilities(GString *out, const char *group)
 {
     append(out, "  <%s>\n", group);
     for (guint i = 0; i < G_N_ELEMENTS(domain_abilities); i++) {
         if (strcmp(domain_abilities[i].group, group) == 0)
-            append(out, "    <%s supported='%s'/>\n", domain_abilities[i].name,
-                   domain_abilities[i].supported ? "yes" : "no");
+            append_ability(out, domain_abilities[i].name, domain_abilities[i].supported,
+                           domain_abilities[i].enums);
     }
     append(out, "  </%s>\n", group);
 }

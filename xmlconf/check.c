@@ -52,12 +52,26 @@ static gboolean complete_consoles(XmlconfDomainConfig *config, GError **error)
     return TRUE;
 }
 
-gboolean xmlconf_config_complete(XmlconfDomainConfig *config, GError **error)
+static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GError **error)
+{
+    for (guint i = 0; config->disks && i < config->disks->len; i++) {
+        if (!xmlconf_disk_complete(config->disks->pdata[i], error))
+            return FALSE;
+    }
+    for (guint i = 0; config->interfaces && i < config->interfaces->len; i++) {
+        if (!xmlconf_interface_complete(config->interfaces->pdata[i], live, error))
+            return FALSE;
+    }
+    return xmlconf_disks_check(config->disks, error);
+}
+
+gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error)
 {
     if (!config->uuid)
         config->uuid = g_uuid_string_random();
     if (!config->kernel)
         return fail(error,
                     "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
-    return check_sizes(config, error) && complete_consoles(config, error);
+    return check_sizes(config, error) && complete_consoles(config, error) &&
+           complete_devices(config, live, error);
 }

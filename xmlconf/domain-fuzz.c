@@ -20,6 +20,8 @@ static const char *const tokens[] = {
     "<!DOCTYPE a [<!ENTITY b 'c'>]>", "\xc3\xa4",   "\xff",       "0",           "-1",         "99999999999999999999",
     "MiB",         "E",           "xenpvh",         "hvm",        "<os>",        "</os>",      "<log file='/l'/>",
     "<vcpu>",      "</vcpu>",     " current='1'",   "<title>",    "</title>",    "<uuid/>",    "<alias name='a'/>",
+    "<disk>",      "</disk>",     "<readonly/>",    "<target dev='xvda'/>", "<serial>", "</serial>", "type='block'",
+    "<interface type='ethernet'>", "</interface>", "<mac address='00:16:3e:00:00:01'/>", "<link state='up'/>",
 };
 
 static gint compare_texts(gconstpointer a, gconstpointer b)

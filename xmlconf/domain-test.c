@@ -214,8 +214,6 @@ static const struct {
     {OS, OS "<on_crash>coredump-destroy</on_crash>", XMLCONF_ERROR_UNSUPPORTED, "value 'coredump-destroy' of element <on_crash>"},
     {OS, OS "<on_poweroff>rename-restart</on_poweroff>", XMLCONF_ERROR_UNSUPPORTED, "under another name"},
     {OS, OS "<on_reboot>coredump-restart</on_reboot>", XMLCONF_ERROR_XML, "of element <on_reboot>"},
-    {"<devices/>", "<devices><disk type='file'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "disk devices are not supported yet"},
-    {"<devices/>", "<devices><interface type='bridge'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "network interfaces"},
     {"<devices/>", "<devices><watchdog/></devices>", XMLCONF_ERROR_UNSUPPORTED, "element <watchdog> in <devices>"},
     {"<devices/>", "<devices><console/><console/></devices>", XMLCONF_ERROR_UNSUPPORTED, "more than 1 element <console>"},
     {"<devices/>", "<devices><console type='tcp'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "value 'tcp'"},
@@ -297,6 +295,29 @@ static void set_random(char **text, GRand *rand, const char *first)
     *text = g_rand_boolean(rand) ? random_text(rand, first) : NULL;
 }
 
+static void randomize_disk(XmlconfDisk *disk, GRand *rand)
+{
+    disk->type = g_rand_int_range(rand, 0, 2);
+    g_clear_pointer(&disk->file, g_free);
+    if (disk->type == XMLCONF_DISK_FILE)
+        disk->file = random_text(rand, "/");
+    else
+        disk->dev = random_text(rand, "/");
+    disk->device = g_rand_int_range(rand, 0, 2);
+    disk->cache = g_rand_int_range(rand, 0, 5);
+    disk->discard = g_rand_int_range(rand, 0, 3);
+    disk->readonly = disk->device == XMLCONF_DISK_CDROM || g_rand_boolean(rand);
+    disk->shareable = g_rand_boolean(rand);
+}
+
+static void randomize_interface(XmlconfInterface *interface, GRand *rand)
+{
+    interface->link = g_rand_int_range(rand, 0, 3);
+    interface->mtu = g_rand_boolean(rand) ? (guint)g_rand_int_range(rand, 68, 65536) : 0;
+    g_free(interface->target);
+    interface->target = g_rand_boolean(rand) ? g_strdup("tap-x") : NULL;
+}
+
 static void randomize(XmlconfDomainConfig *config, GRand *rand)
 {
     XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
@@ -319,6 +340,26 @@ static void randomize(XmlconfDomainConfig *config, GRand *rand)
         console->path = random_text(rand, "/");
     console->append = console->type == XMLCONF_CHAR_FILE && g_rand_boolean(rand);
     console->log_append = console->log_path && g_rand_boolean(rand);
+    randomize_disk(g_ptr_array_index(config->disks, 0), rand);
+    randomize_interface(g_ptr_array_index(config->interfaces, 0), rand);
+}
+
+static void assert_same_devices(const XmlconfDomainConfig *a, const XmlconfDomainConfig *b)
+{
+    const XmlconfDisk *da = g_ptr_array_index(a->disks, 0), *db = g_ptr_array_index(b->disks, 0);
+    const XmlconfInterface *ia = g_ptr_array_index(a->interfaces, 0), *ib = g_ptr_array_index(b->interfaces, 0);
+
+    g_assert_cmpint(da->type, ==, db->type);
+    g_assert_cmpint(da->device, ==, db->device);
+    g_assert_cmpint(da->cache, ==, db->cache);
+    g_assert_cmpint(da->discard, ==, db->discard);
+    g_assert_cmpint(da->readonly, ==, db->readonly);
+    g_assert_cmpint(da->shareable, ==, db->shareable);
+    g_assert_cmpstr(xmlconf_disk_source(da), ==, xmlconf_disk_source(db));
+    g_assert_cmpint(ia->link, ==, ib->link);
+    g_assert_cmpuint(ia->mtu, ==, ib->mtu);
+    g_assert_cmpstr(ia->mac, ==, ib->mac);
+    g_assert_cmpstr(ia->target, ==, ib->target);
 }
 
 static void assert_same(const XmlconfDomainConfig *a, const XmlconfDomainConfig *b)
@@ -342,6 +383,7 @@ static void assert_same(const XmlconfDomainConfig *a, const XmlconfDomainConfig 
     g_assert_cmpstr(ca->log_path, ==, cb->log_path);
     g_assert_cmpint(ca->append, ==, cb->append);
     g_assert_cmpint(ca->log_append, ==, cb->log_append);
+    assert_same_devices(a, b);
 }
 
 static void test_round_trip(void)
@@ -349,7 +391,9 @@ static void test_round_trip(void)
     g_autoptr(GRand) rand = g_rand_new_with_seed(42);
 
     for (int i = 0; i < 500; i++) {
-        g_autoptr(XmlconfDomain) first = parse(good, 0);
+        g_autofree char *start = replace(good, "<devices/>", "<devices><disk><source file='/d'/><target dev='xvda'/>"
+                                                             "</disk><interface type='ethernet'/></devices>");
+        g_autoptr(XmlconfDomain) first = parse(start, 0);
         randomize(xmlconf_domain_config(first), rand);
         g_autofree char *xml = format(first, XMLCONF_FORMAT_INACTIVE);
         g_autoptr(XmlconfDomain) second = parse(xml, validate_if_installed());
@@ -395,6 +439,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/domain/golden/full", "full", test_golden);
     g_test_add_data_func("/domain/golden/console-null", "console-null", test_golden);
     g_test_add_data_func("/domain/golden/console-pty", "console-pty", test_golden);
+    g_test_add_data_func("/domain/golden/devices", "devices", test_golden);
     g_test_add_func("/domain/live", test_live);
     g_test_add_func("/domain/values", test_values);
     g_test_add_func("/domain/copy", test_copy);

@@ -46,9 +46,10 @@ XmlconfDomain *xmlconf_domain_parse(const char *xml, XmlconfParseFlags flags, GE
         return NULL;
 
     g_autoptr(XmlconfDomain) domain = domain_new(g_steal_pointer(&doc));
+    gboolean live = (flags & XMLCONF_PARSE_LIVE) != 0;
     if (!xmlconf_record_read(&xmlconf_domain_record, xmlDocGetRootElement(domain->doc),
-                             &domain->config, (flags & XMLCONF_PARSE_LIVE) != 0, error) ||
-        !xmlconf_config_complete(&domain->config, error))
+                             &domain->config, live, error) ||
+        !xmlconf_config_complete(&domain->config, live, error))
         return NULL;
     return g_steal_pointer(&domain);
 }

@@ -7,7 +7,6 @@
 
 #define DOMAIN(member) .offset = G_STRUCT_OFFSET(XmlconfDomainConfig, member)
 #define CONSOLE(member) .offset = G_STRUCT_OFFSET(XmlconfConsole, member)
-#define REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
 
 #define MIN_MEMORY_KIB 4096
 #define MAX_MEMORY_KIB ((guint64)16 << 30) /* 16 TiB: page numbers of 32 bits */
@@ -130,14 +129,14 @@ static const XmlconfField domain_fields[] = {
     {"vcpu@current", &xmlconf_value_uint, DOMAIN(current_vcpus), .flags = XMLCONF_FIELD_ELIDE, .min = 1,
      .max = XMLCONF_MAX_VCPUS, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, max_vcpus)},
 
-    REFUSED("bootloader", "boot loaders run on the host are not supported"),
-    REFUSED("bootloader_args", "boot loaders run on the host are not supported"),
+    XMLCONF_REFUSED("bootloader", "boot loaders run on the host are not supported"),
+    XMLCONF_REFUSED("bootloader_args", "boot loaders run on the host are not supported"),
     {"os/type", &xmlconf_value_enum, DOMAIN(os_type), .flags = XMLCONF_FIELD_REQUIRED,
      .choices = os_types, .code = XMLCONF_ERROR_OS_TYPE},
     {"os/type@arch", &xmlconf_value_fixed, .fallback = "x86_64", .code = XMLCONF_ERROR_OS_TYPE},
     {"os/type@machine", &xmlconf_value_fixed, .fallback = "xenpvh", .code = XMLCONF_ERROR_OS_TYPE},
-    REFUSED("os/loader", "firmware is not supported: a PVH guest is booted from its kernel"),
-    REFUSED("os/boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
+    XMLCONF_REFUSED("os/loader", "firmware is not supported: a PVH guest is booted from its kernel"),
+    XMLCONF_REFUSED("os/boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
     {"os/kernel", &xmlconf_value_path, DOMAIN(kernel)},
     {"os/initrd", &xmlconf_value_path, DOMAIN(initrd)},
     {"os/cmdline", &xmlconf_value_string, DOMAIN(cmdline)},
@@ -146,7 +145,7 @@ static const XmlconfField domain_fields[] = {
     {.path = "features/acpi"},
     {.path = "features/apic"},
     {.path = "features/pae"},
-    REFUSED("cpu", "a guest CPU model cannot be chosen yet"),
+    XMLCONF_REFUSED("cpu", "a guest CPU model cannot be chosen yet"),
     {"clock@offset", &xmlconf_value_word, DOMAIN(clock_offset), .fallback = "utc", .choices = clock_offsets},
 
     {"on_poweroff", &xmlconf_value_enum, DOMAIN(on_poweroff), .fallback = "destroy", .choices = off_actions},
@@ -154,19 +153,21 @@ static const XmlconfField domain_fields[] = {
     {"on_crash", &xmlconf_value_enum, DOMAIN(on_crash), .fallback = "destroy", .choices = crash_actions},
 
     {"devices/emulator", &xmlconf_value_path, DOMAIN(emulator)},
-    REFUSED("devices/disk", "disk devices are not supported yet"),
-    REFUSED("devices/filesystem", "filesystem devices are not supported yet"),
-    REFUSED("devices/interface", "network interfaces are not supported yet"),
-    REFUSED("devices/serial", "serial ports are not supported: a PVH guest has a Xen console"),
-    REFUSED("devices/parallel", "parallel ports are not supported"),
+    {"devices/disk", .flags = XMLCONF_FIELD_LIST, DOMAIN(disks), .record = &xmlconf_disk_record,
+     .max = XMLCONF_MAX_DISKS},
+    XMLCONF_REFUSED("devices/filesystem", "filesystem devices are not supported yet"),
+    {"devices/interface", .flags = XMLCONF_FIELD_LIST, DOMAIN(interfaces),
+     .record = &xmlconf_interface_record, .max = XMLCONF_MAX_INTERFACES},
+    XMLCONF_REFUSED("devices/serial", "serial ports are not supported: a PVH guest has a Xen console"),
+    XMLCONF_REFUSED("devices/parallel", "parallel ports are not supported"),
     {"devices/console", .flags = XMLCONF_FIELD_LIST, DOMAIN(consoles), .record = &xmlconf_console_record, .max = 1},
-    REFUSED("devices/channel", "channel devices are not supported yet"),
-    REFUSED("devices/input", "input devices are not supported yet"),
-    REFUSED("devices/graphics", "graphics are not supported yet"),
-    REFUSED("devices/video", "video devices are not supported yet"),
-    REFUSED("devices/sound", "sound devices are not supported"),
-    REFUSED("devices/hostdev", "host devices are not supported"),
-    REFUSED("devices/controller", "device controllers are not supported"),
+    XMLCONF_REFUSED("devices/channel", "channel devices are not supported yet"),
+    XMLCONF_REFUSED("devices/input", "input devices are not supported yet"),
+    XMLCONF_REFUSED("devices/graphics", "graphics are not supported yet"),
+    XMLCONF_REFUSED("devices/video", "video devices are not supported yet"),
+    XMLCONF_REFUSED("devices/sound", "sound devices are not supported"),
+    XMLCONF_REFUSED("devices/hostdev", "host devices are not supported"),
+    XMLCONF_REFUSED("devices/controller", "device controllers are not supported"),
     {"devices/memballoon@model", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "xen"},
 };
 

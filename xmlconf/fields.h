@@ -27,6 +27,9 @@ struct _XmlconfField {
     const XmlconfRecord *record; /* what a list holds */
 };
 
+/* A row of what is known and cannot be done. */
+#define XMLCONF_REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
+
 /* A structure and the rows that fill it. */
 struct _XmlconfRecord {
     const char *element; /* that carries it */
@@ -37,6 +40,8 @@ struct _XmlconfRecord {
 
 extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <domain> */
 extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
+extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
+extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
 
 /* record.c: rows applied to a tree and a structure. */
 
@@ -55,5 +60,12 @@ GPtrArray *xmlconf_record_list_new(void);
 gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
 
 /* check.c: what no single row can say. */
-/* Fills in what depends on other values (uuid, console) and refuses what does not fit together. */
-gboolean xmlconf_config_complete(XmlconfDomainConfig *config, GError **error);
+/* Fills in what depends on other values (uuid, console) and refuses what does not fit together. @live: it is of a
+ * running domain. */
+gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
+
+/* disk.c, interface.c: the same for one device. */
+gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
+gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
+/* No two disks at one target. */
+gboolean xmlconf_disks_check(const GPtrArray *disks, GError **error);

@@ -280,7 +280,8 @@ static void drop_text(xmlNode *element)
 static void set_text(xmlNode *element, const char *text)
 {
     drop_text(element);
-    xmlNodeAddContent(element, BAD_CAST text);
+    if (*text)
+        xmlNodeAddContent(element, BAD_CAST text);
 }
 
 static void remove_node(xmlNode *node)

@@ -304,6 +304,23 @@ static char *write_switch(const XmlconfField *field G_GNUC_UNUSED, gconstpointer
 
 const XmlconfValueType xmlconf_value_switch = {read_switch, write_switch, FALSE};
 
+static gboolean read_present(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
+                             const char *text, gpointer value, GError **error)
+{
+    if (text[strspn(text, " \t\r\n")])
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, NULL, "must not contain text", error);
+    *(gboolean *)value = TRUE;
+    return TRUE;
+}
+
+static char *write_present(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value,
+                           gboolean live G_GNUC_UNUSED)
+{
+    return *(const gboolean *)value ? g_strdup("") : NULL;
+}
+
+const XmlconfValueType xmlconf_value_present = {read_present, write_present, FALSE};
+
 static gboolean parse_cpu(const char **text, guint64 *cpu)
 {
     char *end;

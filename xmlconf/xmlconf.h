@@ -21,6 +21,7 @@ typedef enum {
     XMLCONF_ERROR_SCHEMA,      /* violates libvirt's schema (XMLCONF_VALIDATE) */
     XMLCONF_ERROR_UNSUPPORTED, /* fine, but Domus cannot do it */
     XMLCONF_ERROR_OS_TYPE,     /* os type, architecture or machine that nobody here runs */
+    XMLCONF_ERROR_NO_DEVICE,   /* the domain has no such device */
     XMLCONF_ERROR_INTERNAL,
 } XmlconfError;
 
@@ -61,6 +62,49 @@ typedef struct {
     char *alias; /* running domain */
 } XmlconfConsole;
 
+/* Most disks and network interfaces of a domain. */
+#define XMLCONF_MAX_DISKS      64
+#define XMLCONF_MAX_INTERFACES 16
+
+typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK } XmlconfDiskType;
+typedef enum { XMLCONF_DISK_DISK, XMLCONF_DISK_CDROM } XmlconfDiskDevice;
+typedef enum {
+    XMLCONF_CACHE_DEFAULT, /* not said */
+    XMLCONF_CACHE_NONE,
+    XMLCONF_CACHE_WRITETHROUGH,
+    XMLCONF_CACHE_WRITEBACK,
+    XMLCONF_CACHE_DIRECTSYNC,
+} XmlconfCache;
+typedef enum { XMLCONF_DISCARD_DEFAULT, XMLCONF_DISCARD_UNMAP, XMLCONF_DISCARD_IGNORE } XmlconfDiscard;
+
+typedef struct {
+    XmlconfDiskType type;
+    XmlconfDiskDevice device;
+    char *driver; /* <driver name=...>: whose it would be elsewhere; or NULL */
+    char *format; /* "raw" */
+    XmlconfCache cache;
+    char *io; /* "io_uring"; or NULL */
+    XmlconfDiscard discard;
+    char *file, *dev; /* one of them, by type: xmlconf_disk_source */
+    char *target;     /* "xvda" */
+    gboolean readonly, shareable;
+    char *serial; /* or NULL */
+    char *alias;  /* running domain */
+} XmlconfDisk;
+
+typedef enum { XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_ETHERNET } XmlconfInterfaceType;
+typedef enum { XMLCONF_LINK_DEFAULT, XMLCONF_LINK_UP, XMLCONF_LINK_DOWN } XmlconfLink;
+
+typedef struct {
+    XmlconfInterfaceType type;
+    char *mac;    /* 17 characters, lower case */
+    char *bridge; /* type bridge */
+    char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
+    XmlconfLink link;
+    guint mtu;   /* 0: not said */
+    char *alias; /* running domain */
+} XmlconfInterface;
+
 typedef struct {
     char *name;
     char *uuid; /* 36 characters, lower case */
@@ -77,6 +121,8 @@ typedef struct {
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
     GPtrArray *consoles; /* of XmlconfConsole; exactly one */
+    GPtrArray *disks;      /* of XmlconfDisk; NULL: none */
+    GPtrArray *interfaces; /* of XmlconfInterface; NULL: none */
     char *clock_offset;  /* "utc" */
     char *emulator;      /* path of the hypervisor program asked for; or NULL */
 } XmlconfDomainConfig;
@@ -106,6 +152,38 @@ typedef enum { XMLCONF_METADATA_DESCRIPTION, XMLCONF_METADATA_TITLE, XMLCONF_MET
 char *xmlconf_domain_get_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *uri, GError **error);
 gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *value,
                                      const char *key, const char *uri, GError **error);
+
+/* The image or block device of a disk; NULL: none. */
+const char *xmlconf_disk_source(const XmlconfDisk *disk);
+/* The number that Xen knows a disk's target by, as libxl counts: "xvda", "sdb", "hdc", "xvda1". FALSE: no such name. */
+gboolean xmlconf_disk_vdev(const char *target, guint *vdev);
+/* The name of the tap of interface @index where its configuration has none: "vif3.0", for a running domain. */
+char *xmlconf_interface_tap(int domid, guint index);
+/* Whether a tap's name is of that kind. */
+gboolean xmlconf_interface_is_generated(const char *tap);
+
+/* One device on its own, as it is attached and detached: a <disk> or an <interface>. */
+typedef struct _XmlconfDevice XmlconfDevice;
+typedef enum { XMLCONF_DEVICE_DISK, XMLCONF_DEVICE_INTERFACE } XmlconfDeviceType;
+
+XmlconfDevice *xmlconf_device_parse(const char *xml, GError **error);
+XmlconfDevice *xmlconf_device_copy(const XmlconfDevice *device);
+void xmlconf_device_free(XmlconfDevice *device);
+XmlconfDeviceType xmlconf_device_type(const XmlconfDevice *device);
+/* What it is; NULL where it is of the other type. Belongs to @device; the driver may write it. */
+XmlconfDisk *xmlconf_device_disk(const XmlconfDevice *device);
+XmlconfInterface *xmlconf_device_interface(const XmlconfDevice *device);
+
+/* Adds a copy of @device to @domain. An error, and nothing done, if it does not fit what is there. */
+gboolean xmlconf_domain_add_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error);
+/* The device of @domain that @device names: a disk by its target, an interface by its MAC address. -1 with an error:
+ * none, or more than one. The index is into config's disks or interfaces. */
+int xmlconf_domain_find_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error);
+/* A copy of the device that has that alias in a running domain. NULL with an error: none has. */
+XmlconfDevice *xmlconf_domain_copy_device(XmlconfDomain *domain, const char *alias, GError **error);
+/* Puts a copy of @device in the place of the one at @index. */
+void xmlconf_domain_replace_device(XmlconfDomain *domain, const XmlconfDevice *device, guint index);
+void xmlconf_domain_remove_device(XmlconfDomain *domain, XmlconfDeviceType type, guint index);
 
 /* The host's and the hypervisor's side: capabilities and domain capabilities XML. */
 typedef struct {
@@ -138,3 +216,4 @@ char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const char *em
                                          const char *machine, const char *virttype, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfDomain, xmlconf_domain_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfDevice, xmlconf_device_free)

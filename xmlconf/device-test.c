@@ -1,0 +1,304 @@
+/* Disks and network interfaces: numbers of targets, what is refused, devices that come and go.
+ *
+ * The numbers are those of docs/man/xen-vbd-interface.7 of Xen. */
+#include "config.h"
+
+#include "xmlconf/xmlconf.h"
+
+#include <string.h>
+
+static const struct {
+    const char *target;
+    guint vdev; /* 0: refused */
+} targets[] = {
+    {"xvda", 202 << 8},
+    {"xvdb", 202 << 8 | 16},
+    {"xvda1", 202 << 8 | 1},
+    {"xvdp15", 202 << 8 | 255},
+    {"xvdq", 1 << 28 | 16 << 8},
+    {"xvda16", 1 << 28 | 16},
+    {"xvdaa", 1 << 28 | 26 << 8},
+    {"xvdb255", 1 << 28 | 1 << 8 | 255},
+    {"sda", 8 << 8},
+    {"sdp15", 8 << 8 | 255},
+    {"hda", 3 << 8},
+    {"hdb", 3 << 8 | 64},
+    {"hdc", 22 << 8},
+    {"hdd63", 22 << 8 | 64 | 63},
+    {"xvd", 0},
+    {"xvdA", 0},
+    {"xvda0", 0},
+    {"xvda01", 0},
+    {"xvda256", 0},
+    {"xvda+1", 0},
+    {"xvdzzzzzzzzzzzz", 0},
+    {"sdq", 0},
+    {"sda16", 0},
+    {"hde", 0},
+    {"vda", 0},
+    {"", 0},
+    {"../xvda", 0},
+};
+
+static void test_targets(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(targets); i++) {
+        guint vdev = 0;
+
+        g_test_message("%s", targets[i].target);
+        g_assert_cmpint(xmlconf_disk_vdev(targets[i].target, &vdev), ==, targets[i].vdev != 0);
+        g_assert_cmpuint(vdev, ==, targets[i].vdev);
+    }
+}
+
+#define FILE_SOURCE "<source file='/i'/>"
+#define XVDA "<target dev='xvda'/>"
+#define DISK(rest) "<disk type='file'>" FILE_SOURCE XVDA rest "</disk>"
+#define NIC(rest) "<interface type='ethernet'>" rest "</interface>"
+
+static const struct {
+    const char *xml;
+    XmlconfError code;
+    const char *message; /* part of it */
+} bad_devices[] = {
+    {"<disk", XMLCONF_ERROR_SYNTAX, "(device_definition):1: "},
+    {"<hostdev/>", XMLCONF_ERROR_UNSUPPORTED, "<hostdev>"},
+    {"<disk/>", XMLCONF_ERROR_XML, "attribute 'dev' of element <target> is missing"},
+    {"<disk>" XVDA "</disk>", XMLCONF_ERROR_XML, "disk 'xvda' has no source"},
+    {"<disk type='file'>" XVDA "<source dev='/d'/></disk>", XMLCONF_ERROR_XML, "disk 'xvda' is of type 'file'"},
+    {"<disk type='block'>" XVDA FILE_SOURCE "</disk>", XMLCONF_ERROR_XML, "disk 'xvda' is of type 'block'"},
+    {"<disk>" XVDA "<source file='i'/></disk>", XMLCONF_ERROR_XML, "value 'i' of attribute 'file'"},
+    {"<disk>" FILE_SOURCE "<target dev='vda'/></disk>", XMLCONF_ERROR_XML, "value 'vda' of attribute 'dev'"},
+    {"<disk>" FILE_SOURCE "<target dev='xvda' bus='ide'/></disk>", XMLCONF_ERROR_UNSUPPORTED, "value 'ide'"},
+    {"<disk>" FILE_SOURCE "<target dev='xvda' tray='open'/></disk>", XMLCONF_ERROR_UNSUPPORTED, "'tray'"},
+    {"<disk type='network'>" XVDA "</disk>", XMLCONF_ERROR_UNSUPPORTED, "value 'network' of attribute 'type'"},
+    {"<disk type='tape'>" XVDA "</disk>", XMLCONF_ERROR_XML, "value 'tape' of attribute 'type' is not known"},
+    {"<disk device='floppy'>" XVDA FILE_SOURCE "</disk>", XMLCONF_ERROR_UNSUPPORTED, "value 'floppy'"},
+    {DISK("<driver type='qcow2'/>"), XMLCONF_ERROR_UNSUPPORTED, "value 'qcow2'"},
+    {DISK("<driver name='vbox'/>"), XMLCONF_ERROR_XML, "value 'vbox'"},
+    {DISK("<driver cache='unsafe'/>"), XMLCONF_ERROR_UNSUPPORTED, "value 'unsafe'"},
+    {DISK("<driver cache='much'/>"), XMLCONF_ERROR_XML, "value 'much'"},
+    {DISK("<driver io='threads'/>"), XMLCONF_ERROR_UNSUPPORTED, "value 'threads'"},
+    {DISK("<driver discard='yes'/>"), XMLCONF_ERROR_XML, "value 'yes'"},
+    {DISK("<driver iothread='1'/>"), XMLCONF_ERROR_UNSUPPORTED, "attribute 'iothread'"},
+    {DISK("<backingStore type='file'/>"), XMLCONF_ERROR_UNSUPPORTED, "attribute 'type' of element <backingStore>"},
+    {DISK("<iotune/>"), XMLCONF_ERROR_UNSUPPORTED, "limits of disk I/O"},
+    {DISK("<boot order='1'/>"), XMLCONF_ERROR_UNSUPPORTED, "boot devices"},
+    {DISK("<transient/>"), XMLCONF_ERROR_UNSUPPORTED, "transient"},
+    {DISK("<readonly>yes</readonly>"), XMLCONF_ERROR_XML, "element <readonly> must not contain text"},
+    {DISK("<wwn>5000c50015ea71ad</wwn>"), XMLCONF_ERROR_UNSUPPORTED, "element <wwn>"},
+    {DISK("<address type='drive'/>"), XMLCONF_ERROR_UNSUPPORTED, "element <address>"},
+    {"<interface/>", XMLCONF_ERROR_XML, "attribute 'type' is missing"},
+    {"<interface type='bridge'/>", XMLCONF_ERROR_XML, "needs a <source bridge"},
+    {"<interface type='network'><source network='default'/></interface>", XMLCONF_ERROR_UNSUPPORTED, "'network'"},
+    {"<interface type='direct'/>", XMLCONF_ERROR_UNSUPPORTED, "value 'direct'"},
+    {"<interface type='wlan'/>", XMLCONF_ERROR_XML, "value 'wlan'"},
+    {NIC("<source bridge='b'/>"), XMLCONF_ERROR_XML, "'b' must be of type 'bridge'"},
+    {NIC("<mac address='00:16:3e:00:00'/>"), XMLCONF_ERROR_XML, "value '00:16:3e:00:00' of attribute 'address'"},
+    {NIC("<mac address='00:16:3e:00:00:0g'/>"), XMLCONF_ERROR_XML, "is not a MAC address"},
+    {NIC("<mac address='01:16:3e:00:00:00'/>"), XMLCONF_ERROR_XML, "is a multicast address"},
+    {NIC("<mac address='00:00:00:00:00:00'/>"), XMLCONF_ERROR_XML, "is no address"},
+    {NIC("<target dev='a name'/>"), XMLCONF_ERROR_XML, "value 'a name'"},
+    {NIC("<target dev='sixteen-letters-'/>"), XMLCONF_ERROR_XML, "name of a network device"},
+    {NIC("<target dev='../eth0'/>"), XMLCONF_ERROR_XML, "value '../eth0'"},
+    {DISK("<serial>a/b</serial>"), XMLCONF_ERROR_XML, "value 'a/b' of element <serial>"},
+    {NIC("<target dev='tap%d'/>"), XMLCONF_ERROR_XML, "value 'tap%d'"},
+    {NIC("<model type='virtio'/>"), XMLCONF_ERROR_UNSUPPORTED, "value 'virtio'"},
+    {NIC("<model type='modem'/>"), XMLCONF_ERROR_XML, "value 'modem'"},
+    {NIC("<mtu size='67'/>"), XMLCONF_ERROR_XML, "value '67'"},
+    {NIC("<link state='sideways'/>"), XMLCONF_ERROR_XML, "value 'sideways'"},
+    {NIC("<bandwidth/>"), XMLCONF_ERROR_UNSUPPORTED, "bandwidth"},
+    {NIC("<filterref filter='f'/>"), XMLCONF_ERROR_UNSUPPORTED, "network filters"},
+    {NIC("<script path='/s'/>"), XMLCONF_ERROR_UNSUPPORTED, "scripts"},
+    {NIC("<vlan/>"), XMLCONF_ERROR_UNSUPPORTED, "element <vlan>"},
+};
+
+static void test_bad_devices(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(bad_devices); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(XmlconfDevice) device = xmlconf_device_parse(bad_devices[i].xml, &error);
+
+        g_assert_null(device);
+        g_test_message("%s", error->message);
+        g_assert_error(error, XMLCONF_ERROR, (int)bad_devices[i].code);
+        g_assert_nonnull(strstr(error->message, bad_devices[i].message));
+    }
+}
+
+static XmlconfDomain *parse(const char *devices, XmlconfParseFlags flags, GError **error)
+{
+    g_autofree char *xml =
+        g_strdup_printf("<domain type='xen'><name>d</name><memory>65536</memory>"
+                        "<os><type>xenpvh</type><kernel>/k</kernel></os><devices>%s</devices></domain>", devices);
+
+    return xmlconf_domain_parse(xml, flags, error);
+}
+
+static XmlconfDevice *parse_device(const char *xml)
+{
+    g_autoptr(GError) error = NULL;
+    XmlconfDevice *device = xmlconf_device_parse(xml, &error);
+
+    g_assert_no_error(error);
+    return device;
+}
+
+static void test_twice(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(parse("<disk><source file='/a'/>" XVDA "</disk><disk><source file='/b'/>" XVDA "</disk>", 0,
+                        &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML);
+    g_assert_cmpstr(error->message, ==, "target 'xvda' duplicated for disk sources '/a' and '/b'");
+}
+
+/* A definition gets an address of Xen's own, once, and no name of the driver's. */
+static void test_interface_defaults(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain = parse(NIC("<target dev='vif7.0'/>"), 0, &error);
+    g_autoptr(XmlconfDomain) live = parse(NIC("<target dev='vif7.0'/>"), XMLCONF_PARSE_LIVE, &error);
+    const XmlconfInterface *interface;
+    g_autofree char *tap = xmlconf_interface_tap(7, 0);
+
+    g_assert_no_error(error);
+    interface = g_ptr_array_index(xmlconf_domain_config(domain)->interfaces, 0);
+    g_assert_true(g_str_has_prefix(interface->mac, "00:16:3e:"));
+    g_assert_cmpuint(strlen(interface->mac), ==, 17);
+    g_assert_null(interface->target);
+    interface = g_ptr_array_index(xmlconf_domain_config(live)->interfaces, 0);
+    g_assert_cmpstr(interface->target, ==, tap);
+}
+
+static char *format(XmlconfDomain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    char *xml = xmlconf_domain_format(domain, XMLCONF_FORMAT_INACTIVE, &error);
+
+    g_assert_no_error(error);
+    return xml;
+}
+
+static void add(XmlconfDomain *domain, const char *xml)
+{
+    g_autoptr(XmlconfDevice) device = parse_device(xml);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(xmlconf_domain_add_device(domain, device, &error));
+    g_assert_no_error(error);
+}
+
+static int find(XmlconfDomain *domain, const char *xml, int code)
+{
+    g_autoptr(XmlconfDevice) device = parse_device(xml);
+    g_autoptr(GError) error = NULL;
+    int index = xmlconf_domain_find_device(domain, device, &error);
+
+    g_assert_cmpint(index < 0, ==, error != NULL);
+    if (error)
+        g_assert_error(error, XMLCONF_ERROR, code);
+    return index;
+}
+
+#define XVDB "<disk><source file='/b'/><target dev='xvdb'/></disk>"
+#define XVDC "<disk><source file='/c'/><target dev='xvdc'/><shareable/></disk>"
+#define MAC1 NIC("<mac address='00:16:3e:00:00:01'/>")
+#define MAC2 NIC("<mac address='00:16:3e:00:00:02'/>")
+
+/* Adding and removing leaves what was there. */
+static void test_come_and_go(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain = parse(DISK("<x:note xmlns:x='urn:x'/>"), 0, &error);
+    g_autofree char *before = format(domain);
+
+    add(domain, XVDB);
+    add(domain, XVDC);
+    add(domain, MAC1);
+    add(domain, MAC2);
+    g_assert_cmpint(find(domain, XVDC, 0), ==, 2);
+    g_assert_cmpint(find(domain, MAC2, 0), ==, 1);
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_DISK, 1);
+    g_assert_cmpint(find(domain, XVDB, XMLCONF_ERROR_NO_DEVICE), ==, -1);
+    g_assert_cmpint(find(domain, XVDC, 0), ==, 1);
+
+    g_autofree char *middle = format(domain);
+    g_assert_nonnull(strstr(middle, "'/c'"));
+    g_assert_null(strstr(middle, "'/b'"));
+    g_autoptr(XmlconfDomain) again = xmlconf_domain_parse(middle, 0, &error);
+    g_assert_no_error(error);
+    g_autofree char *reread = format(again);
+    g_assert_cmpstr(reread, ==, middle);
+
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_DISK, 1);
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_INTERFACE, 0);
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_INTERFACE, 0);
+    g_autofree char *after = format(domain);
+    g_assert_cmpstr(after, ==, before);
+    g_assert_nonnull(strstr(after, "x:note"));
+}
+
+/* A device that is replaced stays in its place. */
+static void test_replace(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain = parse(MAC1 MAC2, 0, &error);
+    g_autoptr(XmlconfDevice) device = parse_device(NIC("<mac address='00:16:3e:00:00:01'/><link state='down'/>"));
+    g_autoptr(XmlconfDevice) copy = xmlconf_device_copy(device);
+
+    xmlconf_domain_replace_device(domain, copy, 0);
+    g_assert_cmpint(find(domain, MAC1, 0), ==, 0);
+    g_autofree char *xml = format(domain);
+    g_assert_cmpuint(strstr(xml, "state='down'") - xml, <, strstr(xml, "00:02") - xml);
+}
+
+static void test_alias(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain =
+        parse(DISK("<alias name='xvda'/>") NIC("<alias name='net0'/>"), XMLCONF_PARSE_LIVE, &error);
+    g_autoptr(XmlconfDevice) device = xmlconf_domain_copy_device(domain, "net0", &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpint(xmlconf_device_type(device), ==, XMLCONF_DEVICE_INTERFACE);
+    g_assert_cmpint(xmlconf_domain_find_device(domain, device, &error), ==, 0);
+    g_assert_null(xmlconf_domain_copy_device(domain, "net1", &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_NO_DEVICE);
+}
+
+static void test_refused_additions(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain = parse(DISK("") MAC1 MAC1, 0, &error);
+    g_autoptr(XmlconfDevice) twice = parse_device(DISK("<shareable/>"));
+    g_autoptr(XmlconfDevice) nic = parse_device(MAC2);
+    g_autofree char *before = format(domain);
+
+    g_assert_false(xmlconf_domain_add_device(domain, twice, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML);
+    g_clear_error(&error);
+    g_autofree char *after = format(domain);
+    g_assert_cmpstr(after, ==, before);
+
+    g_assert_cmpint(find(domain, MAC1, XMLCONF_ERROR_XML), ==, -1); /* which of the two? */
+    for (guint i = 2; i < XMLCONF_MAX_INTERFACES; i++)
+        g_assert_true(xmlconf_domain_add_device(domain, nic, NULL));
+    g_assert_false(xmlconf_domain_add_device(domain, nic, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/device/targets", test_targets);
+    g_test_add_func("/device/bad-input", test_bad_devices);
+    g_test_add_func("/device/twice", test_twice);
+    g_test_add_func("/device/interface-defaults", test_interface_defaults);
+    g_test_add_func("/device/come-and-go", test_come_and_go);
+    g_test_add_func("/device/replace", test_replace);
+    g_test_add_func("/device/alias", test_alias);
+    g_test_add_func("/device/refused-additions", test_refused_additions);
+    return g_test_run();
+}
