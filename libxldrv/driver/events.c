@@ -300,3 +300,8 @@ void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int t
     emit(events, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, domain,
          g_variant_new("(@*ims)", xldrv_domain_to_wire(domain), type, uri));
 }
+
+void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias)
+{
+    emit(events, id, domain, g_variant_new("(@*s)", xldrv_domain_to_wire(domain), alias));
+}

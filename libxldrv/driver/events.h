@@ -30,3 +30,5 @@ void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);
+/* A device came, went, or did not go: @id is VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, _REMOVED or _REMOVAL_FAILED. */
+void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias);

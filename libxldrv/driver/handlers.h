@@ -44,6 +44,20 @@ XLDRV_HANDLER(domain_rename);
 XLDRV_HANDLER(domain_get_autostart);
 XLDRV_HANDLER(domain_set_autostart);
 
+/* disk-info.c */
+XLDRV_HANDLER(domain_block_stats);
+XLDRV_HANDLER(domain_block_stats_flags);
+XLDRV_HANDLER(domain_get_block_info);
+XLDRV_HANDLER(domain_block_resize);
+
+/* hotplug.c */
+XLDRV_HANDLER(domain_attach_device);
+XLDRV_HANDLER(domain_attach_device_flags);
+XLDRV_HANDLER(domain_detach_device);
+XLDRV_HANDLER(domain_detach_device_flags);
+XLDRV_HANDLER(domain_detach_device_alias);
+XLDRV_HANDLER(domain_update_device_flags);
+
 /* info.c */
 XLDRV_HANDLER(domain_get_xml_desc);
 XLDRV_HANDLER(domain_get_info);
@@ -90,6 +104,9 @@ XLDRV_HANDLER(connect_list_defined_domains);
 /* metadata.c */
 XLDRV_HANDLER(domain_get_metadata);
 XLDRV_HANDLER(domain_set_metadata);
+
+/* nic-info.c */
+XLDRV_HANDLER(domain_interface_stats);
 
 /* node.c */
 XLDRV_HANDLER(node_get_info);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hv/xen-abi.h"
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/host/process.h"
 #include "libxldrv/host/pty.h"
@@ -300,6 +301,13 @@ static gboolean attach_store(Start *s, GError **error)
            xldrv_instance_control(s->instance, "attach the store to", attach_store_fds, s, error);
 }
 
+static gboolean attach_devices(Start *s, GError **error)
+{
+    const XldrvDeviceHost host = {s->driver, s->instance};
+
+    return xldrv_devices_attach_all(&host, s->config, error);
+}
+
 static gboolean watch(Start *s, GError **error)
 {
     return xldrv_watch(s->job, s->instance, error);
@@ -320,7 +328,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, build,
-                             attach_console, attach_store, watch, complete_status, let_run};
+                             attach_console, attach_store, attach_devices, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 

@@ -1,8 +1,10 @@
 /* Statistics: of memory, and of everything in one call. */
 #include "config.h"
 
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/image.h"
 #include "libxldrv/driver/lookup.h"
 #include "libxldrv/driver/vcpus.h"
 #include "libxldrv/driver/wire.h"
@@ -104,6 +106,86 @@ static void add_vcpus(const Subject *s)
         add_one_vcpu(s, i);
 }
 
+/* One parameter of the @index-th device of a group: "block.0.rd.reqs". */
+static void add_device_param(const Subject *s, const char *group, guint index, const char *name, GVariant *value)
+{
+    g_autofree char *full = g_strdup_printf("%s.%u.%s", group, index, name);
+
+    xldrv_params_add(s->params, full, value);
+}
+
+static void add_number(const Subject *s, const char *group, guint index, const char *name, guint64 value)
+{
+    add_device_param(s, group, index, name, g_variant_new_uint64(value));
+}
+
+static void add_interface(const Subject *s, guint index, const XmlconfInterface *interface)
+{
+    XldrvNicStats stats;
+
+    if (interface->target)
+        add_device_param(s, "net", index, "name", g_variant_new_string(interface->target));
+    if (!s->info || !xldrv_nic_stats(s->instance, interface, &stats, NULL))
+        return;
+    add_number(s, "net", index, "rx.bytes", stats.rx_bytes);
+    add_number(s, "net", index, "rx.pkts", stats.rx_packets);
+    add_number(s, "net", index, "rx.errs", stats.rx_errors);
+    add_number(s, "net", index, "rx.drop", stats.rx_dropped);
+    add_number(s, "net", index, "tx.bytes", stats.tx_bytes);
+    add_number(s, "net", index, "tx.pkts", stats.tx_packets);
+    add_number(s, "net", index, "tx.errs", stats.tx_errors);
+    add_number(s, "net", index, "tx.drop", stats.tx_dropped);
+}
+
+static void add_interfaces(const Subject *s)
+{
+    const GPtrArray *interfaces = s->config->interfaces;
+    guint n = interfaces ? interfaces->len : 0;
+
+    xldrv_params_add(s->params, "net.count", g_variant_new_uint32(n));
+    for (guint i = 0; i < n; i++)
+        add_interface(s, i, interfaces->pdata[i]);
+}
+
+static void add_disk_traffic(const Subject *s, guint index, const XldrvDiskStats *stats)
+{
+    add_number(s, "block", index, "rd.reqs", stats->read_requests);
+    add_number(s, "block", index, "rd.bytes", stats->read_bytes);
+    add_number(s, "block", index, "rd.times", stats->read_ns);
+    add_number(s, "block", index, "wr.reqs", stats->write_requests);
+    add_number(s, "block", index, "wr.bytes", stats->write_bytes);
+    add_number(s, "block", index, "wr.times", stats->write_ns);
+    add_number(s, "block", index, "fl.reqs", stats->flush_requests);
+    add_number(s, "block", index, "fl.times", stats->flush_ns);
+    add_number(s, "block", index, "errors", stats->errors);
+}
+
+static void add_disk(const Subject *s, guint index, const XmlconfDisk *disk)
+{
+    XldrvDiskStats stats;
+    XldrvImageInfo info;
+
+    add_device_param(s, "block", index, "name", g_variant_new_string(disk->target));
+    add_device_param(s, "block", index, "path", g_variant_new_string(xmlconf_disk_source(disk)));
+    if (s->info && xldrv_disk_stats(s->instance, disk, &stats, NULL))
+        add_disk_traffic(s, index, &stats);
+    if (!xldrv_image_info(disk, &info, NULL))
+        return;
+    add_number(s, "block", index, "allocation", info.allocation);
+    add_number(s, "block", index, "capacity", info.capacity);
+    add_number(s, "block", index, "physical", info.physical);
+}
+
+static void add_disks(const Subject *s)
+{
+    const GPtrArray *disks = s->config->disks;
+    guint n = disks ? disks->len : 0;
+
+    xldrv_params_add(s->params, "block.count", g_variant_new_uint32(n));
+    for (guint i = 0; i < n; i++)
+        add_disk(s, i, disks->pdata[i]);
+}
+
 static const struct {
     guint group;
     void (*add)(const Subject *s);
@@ -113,6 +195,8 @@ static const struct {
     {VIR_DOMAIN_STATS_CPU_TOTAL, add_cpu, TRUE},
     {VIR_DOMAIN_STATS_BALLOON, add_balloon, TRUE},
     {VIR_DOMAIN_STATS_VCPU, add_vcpus, TRUE},
+    {VIR_DOMAIN_STATS_INTERFACE, add_interfaces, TRUE},
+    {VIR_DOMAIN_STATS_BLOCK, add_disks, TRUE},
 };
 
 /* Asked for by name, a group of which there is nothing to tell is left out unless the client insists. */

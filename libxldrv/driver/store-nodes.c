@@ -4,13 +4,17 @@
 #include "libxldrv/driver/store-nodes.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "hv/xen-abi.h"
 
 /* Who may do what with a node: Dom0 always may everything. */
 typedef enum {
     HIDDEN,   /* the guest sees nothing */
     READABLE, /* the guest reads */
     OWNED,    /* the guest's own */
+    SHARED,   /* the guest reads and writes */
 } Access;
 
 #define TRANSACTION_TRIES 100
@@ -28,6 +32,7 @@ static void put(Writer *w, Access access, const char *node, const char *format, 
 {
     struct xs_permissions guest_reads[] = {{0, XS_PERM_NONE}, {w->id, XS_PERM_READ}};
     struct xs_permissions guest_owns[] = {{w->id, XS_PERM_NONE}};
+    struct xs_permissions guest_writes[] = {{0, XS_PERM_NONE}, {w->id, XS_PERM_READ | XS_PERM_WRITE}};
     g_autofree char *path = *node ? g_strconcat(w->base, "/", node, NULL) : g_strdup(w->base);
     g_autofree char *value = NULL;
     va_list args;
@@ -42,6 +47,8 @@ static void put(Writer *w, Access access, const char *node, const char *format, 
         w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_reads, 2);
     if (w->ok && access == OWNED)
         w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_owns, 1);
+    if (w->ok && access == SHARED)
+        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_writes, 2);
 }
 
 /* Directories and constants below /local/domain/ID, in the order in which they have to be made. */
@@ -125,23 +132,34 @@ static void put_libxl(Writer *w)
     put(w, HIDDEN, "dm-version", "%s", "none_required");
 }
 
-static gboolean write_once(struct xs_handle *handle, xs_transaction_t transaction,
-                           const XldrvStoreDomain *what)
+/* Writes what @data says below w->base, which it sets. */
+typedef void (*WriteFn)(Writer *w, gconstpointer data);
+
+static void write_domain(Writer *w, gconstpointer data)
 {
+    const XldrvStoreDomain *what = data;
     g_autofree char *domain_base = g_strdup_printf("/local/domain/%d", what->id);
     g_autofree char *vm_base = g_strdup_printf("/vm/%s", xmlconf_domain_config(what->domain)->uuid);
     g_autofree char *libxl_base = g_strdup_printf("/libxl/%d", what->id);
-    Writer w = {handle, transaction, what->id, domain_base, TRUE};
 
-    put_domain(&w, what);
-    w.base = vm_base;
-    put_vm(&w, what);
-    w.base = libxl_base;
-    put_libxl(&w);
+    w->base = domain_base;
+    put_domain(w, what);
+    w->base = vm_base;
+    put_vm(w, what);
+    w->base = libxl_base;
+    put_libxl(w);
+}
+
+static gboolean write_once(struct xs_handle *handle, xs_transaction_t transaction, int id, WriteFn fn,
+                           gconstpointer data)
+{
+    Writer w = {handle, transaction, id, NULL, TRUE};
+
+    fn(&w, data);
     return w.ok;
 }
 
-gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what)
+static gboolean write_in_transaction(struct xs_handle *handle, int id, WriteFn fn, gconstpointer data)
 {
     for (int i = 0; i < TRANSACTION_TRIES; i++) {
         xs_transaction_t transaction = xs_transaction_start(handle);
@@ -149,7 +167,7 @@ gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomai
 
         if (!transaction)
             return FALSE;
-        if (!write_once(handle, transaction, what)) {
+        if (!write_once(handle, transaction, id, fn, data)) {
             why = errno;
             xs_transaction_end(handle, transaction, true);
             errno = why;
@@ -163,12 +181,110 @@ gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomai
     return FALSE; /* errno is EAGAIN */
 }
 
+gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what)
+{
+    return write_in_transaction(handle, what->id, write_domain, what);
+}
+
+/* ---- devices */
+
+static const char *const device_kinds[] = {"vbd", "vif"};
+
+static char *frontend_path(int id, const char *kind, guint devid)
+{
+    return g_strdup_printf("/local/domain/%d/device/%s/%u", id, kind, devid);
+}
+
+static char *backend_path(int id, const char *kind, guint devid)
+{
+    return g_strdup_printf("/local/domain/0/backend/%s/%d/%u", kind, id, devid);
+}
+
+static char *libxl_path(int id, const char *kind, guint devid)
+{
+    return g_strdup_printf("/libxl/%d/device/%s/%u", id, kind, devid);
+}
+
+static void put_keys(Writer *w, Access access, const XldrvStoreKey *keys)
+{
+    for (; keys->key; keys++)
+        put(w, access, keys->key, "%s", keys->value);
+}
+
+/* The front end is the guest's. The back end, in the hypervisor, speaks to the store as the domain, so the guest can
+ * write there as well: see hv/backend/xenbus.h for why that is safe. Paths of the host are kept from the guest, so
+ * what Xen's tools have in "params" is under /libxl. */
+static void write_device(Writer *w, gconstpointer data)
+{
+    const XldrvStoreDevice *device = data;
+    g_autofree char *frontend = frontend_path(device->id, device->kind, device->devid);
+    g_autofree char *backend = backend_path(device->id, device->kind, device->devid);
+    g_autofree char *libxl = libxl_path(device->id, device->kind, device->devid);
+
+    w->base = backend;
+    put(w, SHARED, "", "%s", "");
+    put(w, SHARED, "frontend", "%s", frontend);
+    put(w, SHARED, "frontend-id", "%d", device->id);
+    put(w, SHARED, "online", "%d", 1);
+    put_keys(w, SHARED, device->backend);
+    put(w, SHARED, "state", "%d", XenbusStateInitialising);
+    w->base = libxl;
+    put(w, HIDDEN, "frontend", "%s", frontend);
+    put(w, HIDDEN, "backend", "%s", backend);
+    if (device->hidden)
+        put_keys(w, HIDDEN, device->hidden);
+    w->base = frontend;
+    put(w, OWNED, "", "%s", "");
+    put(w, OWNED, "backend", "%s", backend);
+    put(w, OWNED, "backend-id", "%d", 0);
+    put_keys(w, OWNED, device->frontend);
+    put(w, OWNED, "state", "%d", XenbusStateInitialising);
+}
+
+gboolean xldrv_store_write_device(struct xs_handle *handle, const XldrvStoreDevice *device)
+{
+    return write_in_transaction(handle, device->id, write_device, device);
+}
+
+/* Removes a directory that has nothing in it. */
+static void remove_if_empty(struct xs_handle *handle, const char *path)
+{
+    unsigned n = 0;
+    char **entries = xs_directory(handle, XBT_NULL, path, &n);
+
+    if (entries && n == 0)
+        xs_rm(handle, XBT_NULL, path);
+    free(entries);
+}
+
+void xldrv_store_remove_device_nodes(struct xs_handle *handle, int id, const char *kind, guint devid)
+{
+    g_autofree char *frontend = frontend_path(id, kind, devid);
+    g_autofree char *backend = backend_path(id, kind, devid);
+    g_autofree char *libxl = libxl_path(id, kind, devid);
+    g_autofree char *backends = g_path_get_dirname(backend);
+
+    xs_rm(handle, XBT_NULL, frontend);
+    xs_rm(handle, XBT_NULL, backend);
+    xs_rm(handle, XBT_NULL, libxl);
+    remove_if_empty(handle, backends);
+}
+
+static void remove_backends(struct xs_handle *handle, int id)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(device_kinds); i++) {
+        g_autofree char *path = g_strdup_printf("/local/domain/0/backend/%s/%d", device_kinds[i], id);
+        xs_rm(handle, XBT_NULL, path);
+    }
+}
+
 void xldrv_store_remove_nodes(struct xs_handle *handle, int id, const char *uuid)
 {
     g_autofree char *domain_base = g_strdup_printf("/local/domain/%d", id);
     g_autofree char *vm_base = g_strdup_printf("/vm/%s", uuid);
     g_autofree char *libxl_base = g_strdup_printf("/libxl/%d", id);
 
+    remove_backends(handle, id);
     xs_rm(handle, XBT_NULL, domain_base);
     xs_rm(handle, XBT_NULL, vm_base);
     xs_rm(handle, XBT_NULL, libxl_base);

@@ -7,5 +7,8 @@
 
 /* In one transaction. FALSE with errno. */
 gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what);
+/* Both halves of a device, in one transaction. FALSE with errno. */
+gboolean xldrv_store_write_device(struct xs_handle *handle, const XldrvStoreDevice *device);
 /* What is not there is fine. */
+void xldrv_store_remove_device_nodes(struct xs_handle *handle, int id, const char *kind, guint devid);
 void xldrv_store_remove_nodes(struct xs_handle *handle, int id, const char *uuid);

@@ -210,6 +210,29 @@ void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid)
     xldrv_store_remove_nodes(store->handle, id, uuid);
 }
 
+gboolean xldrv_store_add_device(XldrvStore *store, const XldrvStoreDevice *device, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+
+    if (!ensure_locked(store, error))
+        return FALSE;
+    return xldrv_store_write_device(store->handle, device) ||
+           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           "cannot write device %s %u of domain %d in the store: %s", device->kind,
+                           device->devid, device->id, g_strerror(errno));
+}
+
+void xldrv_store_remove_device(XldrvStore *store, int id, const char *kind, guint devid)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+    g_autoptr(GError) why = NULL;
+
+    if (ensure_locked(store, &why))
+        xldrv_store_remove_device_nodes(store->handle, id, kind, devid);
+    else
+        g_warning("device %s %u of domain %d stays in the store: %s", kind, devid, id, why->message);
+}
+
 static gboolean read_number(struct xs_handle *handle, int id, const char *node, guint64 *value)
 {
     g_autofree char *path = g_strdup_printf("/local/domain/%d/%s", id, node);

@@ -35,6 +35,25 @@ gboolean xldrv_store_add_domain(XldrvStore *store, const XldrvStoreDomain *what,
 /* Releases a domain and removes its nodes; what is not there is fine. */
 void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid);
 
+/* A device between the guest's front end and the hypervisor's back end. */
+typedef struct {
+    const char *key, *value;
+} XldrvStoreKey;
+
+typedef struct {
+    int id;           /* of the domain */
+    const char *kind; /* "vbd", "vif" */
+    guint devid;
+    /* Beside what all devices have; each list ends with a NULL key. */
+    const XldrvStoreKey *backend, *frontend;
+    const XldrvStoreKey *hidden; /* of the host, under /libxl; NULL: none */
+} XldrvStoreDevice;
+
+/* Writes the nodes of both halves. The guest sees the device come. */
+gboolean xldrv_store_add_device(XldrvStore *store, const XldrvStoreDevice *device, GError **error);
+/* Removes them; what is not there is fine. */
+void xldrv_store_remove_device(XldrvStore *store, int id, const char *kind, guint devid);
+
 /* Introduces a domain again to a store daemon that was restarted, from its nodes there. */
 gboolean xldrv_store_introduce_again(XldrvStore *store, int id, GError **error);
 /* Two connections to the daemon that speak for the domain, one for the guest and one for its backends: both or, with an

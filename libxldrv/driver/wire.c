@@ -126,6 +126,7 @@ gboolean xldrv_set_xml_error(GError **error, GError *xml_error)
         [XMLCONF_ERROR_SCHEMA] = VIR_ERR_XML_INVALID_SCHEMA,
         [XMLCONF_ERROR_UNSUPPORTED] = VIR_ERR_CONFIG_UNSUPPORTED,
         [XMLCONF_ERROR_OS_TYPE] = VIR_ERR_OS_TYPE,
+        [XMLCONF_ERROR_NO_DEVICE] = VIR_ERR_DEVICE_MISSING,
         [XMLCONF_ERROR_INTERNAL] = VIR_ERR_INTERNAL_ERROR,
     };
     g_autoptr(GError) why = xml_error;

@@ -1,0 +1,162 @@
+/* Procedures about disks: statistics, sizes. */
+#include "config.h"
+
+#include <string.h>
+
+#include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/image.h"
+#include "libxldrv/driver/wire.h"
+
+/* A disk's name in libvirt's interface: its target or its source. */
+static const XmlconfDisk *find_disk(XmlconfDomain *config, const char *name, GError **error)
+{
+    const XmlconfDomainConfig *typed = xmlconf_domain_config(config);
+
+    for (guint i = 0; typed->disks && i < typed->disks->len; i++) {
+        const XmlconfDisk *disk = typed->disks->pdata[i];
+        if (strcmp(disk->target, name) == 0 || g_strcmp0(xmlconf_disk_source(disk), name) == 0)
+            return disk;
+    }
+    xldrv_set_error(error, VIR_ERR_INVALID_ARG, "domain '%s' has no disk '%s'", typed->name, name);
+    return NULL;
+}
+
+static void add_up(XldrvDiskStats *sum, const XldrvDiskStats *stats)
+{
+    sum->read_requests += stats->read_requests;
+    sum->read_bytes += stats->read_bytes;
+    sum->read_ns += stats->read_ns;
+    sum->write_requests += stats->write_requests;
+    sum->write_bytes += stats->write_bytes;
+    sum->write_ns += stats->write_ns;
+    sum->flush_requests += stats->flush_requests;
+    sum->flush_ns += stats->flush_ns;
+    sum->errors += stats->errors;
+}
+
+static gboolean sum_of_disks(XldrvInstance *instance, const GPtrArray *disks, XldrvDiskStats *sum, GError **error)
+{
+    for (guint i = 0; disks && i < disks->len; i++) {
+        XldrvDiskStats stats;
+        if (!xldrv_disk_stats(instance, disks->pdata[i], &stats, error))
+            return FALSE;
+        add_up(sum, &stats);
+    }
+    return TRUE;
+}
+
+/* Of the disk that argument 1 names; an empty name is all disks together. */
+static gboolean get_stats(GVariant *args, XldrvDiskStats *stats, GError **error)
+{
+    const char *name = xldrv_args_string(args, 1);
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvInstance) instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
+    const XmlconfDisk *disk;
+
+    if (!instance)
+        return FALSE;
+    config = xldrv_domain_get_config(domain, FALSE);
+    if (!*name) {
+        *stats = (XldrvDiskStats){0};
+        return sum_of_disks(instance, xmlconf_domain_config(config)->disks, stats, error);
+    }
+    disk = find_disk(config, name, error);
+    return disk && xldrv_disk_stats(instance, disk, stats, error);
+}
+
+GVariant *xldrv_handle_domain_block_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvDiskStats stats;
+
+    if (!get_stats(args, &stats, error))
+        return NULL;
+    return g_variant_new("(xxxxx)", stats.read_requests, stats.read_bytes, stats.write_requests, stats.write_bytes,
+                         stats.errors);
+}
+
+/* Parameters of virDomainBlockStatsFlags, and where they come from. */
+static const struct {
+    const char *name;
+    gsize offset;
+} stats_params[] = {
+    {VIR_DOMAIN_BLOCK_STATS_READ_BYTES, G_STRUCT_OFFSET(XldrvDiskStats, read_bytes)},
+    {VIR_DOMAIN_BLOCK_STATS_READ_REQ, G_STRUCT_OFFSET(XldrvDiskStats, read_requests)},
+    {VIR_DOMAIN_BLOCK_STATS_READ_TOTAL_TIMES, G_STRUCT_OFFSET(XldrvDiskStats, read_ns)},
+    {VIR_DOMAIN_BLOCK_STATS_WRITE_BYTES, G_STRUCT_OFFSET(XldrvDiskStats, write_bytes)},
+    {VIR_DOMAIN_BLOCK_STATS_WRITE_REQ, G_STRUCT_OFFSET(XldrvDiskStats, write_requests)},
+    {VIR_DOMAIN_BLOCK_STATS_WRITE_TOTAL_TIMES, G_STRUCT_OFFSET(XldrvDiskStats, write_ns)},
+    {VIR_DOMAIN_BLOCK_STATS_FLUSH_REQ, G_STRUCT_OFFSET(XldrvDiskStats, flush_requests)},
+    {VIR_DOMAIN_BLOCK_STATS_FLUSH_TOTAL_TIMES, G_STRUCT_OFFSET(XldrvDiskStats, flush_ns)},
+    {VIR_DOMAIN_BLOCK_STATS_ERRS, G_STRUCT_OFFSET(XldrvDiskStats, errors)},
+};
+
+GVariant *xldrv_handle_domain_block_stats_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    int room = xldrv_args_i32(args, 2);
+    int n = G_N_ELEMENTS(stats_params);
+    GVariantBuilder params;
+    XldrvDiskStats stats;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 3), VIR_TYPED_PARAM_STRING_OKAY, G_STRFUNC, error) ||
+        !get_stats(args, &stats, error))
+        return NULL;
+    g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
+    for (int i = 0; i < MIN(room, n); i++)
+        xldrv_params_add(&params, stats_params[i].name,
+                         g_variant_new_int64(G_STRUCT_MEMBER(gint64, &stats, stats_params[i].offset)));
+    return g_variant_new("(a(sv)i)", &params, room > 0 ? MIN(room, n) : n);
+}
+
+GVariant *xldrv_handle_domain_get_block_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
+    const XmlconfDisk *disk;
+    XldrvImageInfo info;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    config = domain ? xldrv_domain_get_config(domain, FALSE) : NULL;
+    disk = config ? find_disk(config, xldrv_args_string(args, 1), error) : NULL;
+    if (!disk || !xldrv_image_info(disk, &info, error))
+        return NULL;
+    return g_variant_new("(ttt)", info.allocation, info.capacity, info.physical);
+}
+
+static gboolean resize(XldrvJob *job, const char *name, guint64 bytes, GError **error)
+{
+    const XmlconfDisk *disk;
+
+    if (!job->instance)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
+    disk = find_disk(job->live, name, error);
+    if (!disk)
+        return FALSE;
+    if (disk->readonly)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "disk '%s' is read-only", disk->target);
+    return xldrv_image_grow(disk, bytes, error) && xldrv_disk_resize(job->instance, disk, error);
+}
+
+GVariant *xldrv_handle_domain_block_resize(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint flags = xldrv_args_u32(args, 3);
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XldrvJobGuard) job = NULL;
+    guint64 bytes;
+
+    if (!xldrv_check_flags(flags, VIR_DOMAIN_BLOCK_RESIZE_BYTES, G_STRFUNC, error))
+        return NULL;
+    g_variant_get_child(args, 2, "t", &bytes);
+    if (!(flags & VIR_DOMAIN_BLOCK_RESIZE_BYTES) && !g_uint64_checked_mul(&bytes, bytes, 1024)) {
+        xldrv_set_error(error, VIR_ERR_OVERFLOW, "size of disk '%s' is too large", xldrv_args_string(args, 1));
+        return NULL;
+    }
+    domain = xldrv_args_domain(args, error);
+    job = domain ? xldrv_job_begin(domain, "resize disk", error) : NULL;
+    if (!job || !resize(job, xldrv_args_string(args, 1), bytes, error))
+        return NULL;
+    return xldrv_reply_void();
+}

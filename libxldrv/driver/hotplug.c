@@ -1,0 +1,317 @@
+/* Procedures that attach, detach and update devices, live and in the definition.
+ *
+ * Whatever can be refused without touching the guest is refused first: the change is tried on copies of the documents.
+ * Then the guest gets the device, then the definition is saved; if that fails the guest loses it again. */
+#include "config.h"
+
+#include <string.h>
+
+#include "libxldrv/driver/change.h"
+#include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/wire.h"
+
+#define IMPACT_FLAGS (VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG)
+
+/* One operation under way. */
+typedef struct {
+    XldrvDriver *driver;
+    XldrvJob *job;
+    XldrvImpact impact;
+    XmlconfDevice *device;
+    gboolean force;
+} Hotplug;
+
+typedef gboolean (*HotplugFn)(Hotplug *h, GError **error);
+
+static XldrvDeviceHost device_host(const Hotplug *h)
+{
+    return (XldrvDeviceHost){h->driver, h->job->instance};
+}
+
+static const char *alias_of(XmlconfDeviceType type, gconstpointer item)
+{
+    return type == XMLCONF_DEVICE_DISK ? ((const XmlconfDisk *)item)->alias
+                                       : ((const XmlconfInterface *)item)->alias;
+}
+
+static GPtrArray *devices_of(XmlconfDomain *domain, XmlconfDeviceType type)
+{
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+
+    return type == XMLCONF_DEVICE_DISK ? config->disks : config->interfaces;
+}
+
+/* Makes one of xmlconf's errors ours. */
+static gboolean check_xml(gboolean ok, GError **why, GError **error)
+{
+    return ok || xldrv_set_xml_error(error, g_steal_pointer(why));
+}
+
+static int find(XmlconfDomain *domain, const XmlconfDevice *device, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    int index = xmlconf_domain_find_device(domain, device, &why);
+
+    check_xml(index >= 0, &why, error);
+    return index;
+}
+
+/* Whether what is asked for makes sense in all documents that it is meant for. */
+static gboolean try_change(const Hotplug *h, XldrvChangeFn fn, GError **error)
+{
+    g_autoptr(XmlconfDomain) live = h->impact.live ? xmlconf_domain_copy(h->job->live) : NULL;
+    g_autoptr(XmlconfDomain) config = h->impact.config ? xmlconf_domain_copy(h->job->config) : NULL;
+
+    return (!live || fn(live, h->device, error)) && (!config || fn(config, h->device, error));
+}
+
+static gboolean change_one(const Hotplug *h, gboolean live, const XmlconfDevice *device, XldrvChangeFn fn,
+                           GError **error)
+{
+    const XldrvImpact impact = {.live = live, .config = !live};
+
+    return xldrv_change(h->driver, h->job, &impact, fn, device, error);
+}
+
+/* ---- attach */
+
+static gboolean add_device(XmlconfDomain *domain, gconstpointer device, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    return check_xml(xmlconf_domain_add_device(domain, device, &why), &why, error);
+}
+
+static gboolean attach_live(const Hotplug *h, XmlconfDevice *device, GError **error)
+{
+    const XldrvDeviceHost host = device_host(h);
+    XmlconfDisk *disk = xmlconf_device_disk(device);
+    const GPtrArray *interfaces = devices_of(h->job->live, XMLCONF_DEVICE_INTERFACE);
+
+    return disk ? xldrv_disk_attach(&host, disk, error)
+                : xldrv_nic_attach(&host, xmlconf_device_interface(device), xldrv_nic_free_devid(interfaces), error);
+}
+
+static gboolean detach_live(const Hotplug *h, XmlconfDeviceType type, gconstpointer item, gboolean force,
+                            GError **error)
+{
+    const XldrvDeviceHost host = device_host(h);
+
+    return type == XMLCONF_DEVICE_DISK ? xldrv_disk_detach(&host, item, force, error)
+                                       : xldrv_nic_detach(&host, item, force, error);
+}
+
+static gconstpointer item_of(const XmlconfDevice *device)
+{
+    return xmlconf_device_disk(device) ? (gconstpointer)xmlconf_device_disk(device)
+                                       : (gconstpointer)xmlconf_device_interface(device);
+}
+
+static gboolean attach(Hotplug *h, GError **error)
+{
+    /* What a running domain has beside belongs in no definition. */
+    g_autoptr(XmlconfDevice) live = xmlconf_device_copy(h->device);
+    XmlconfDeviceType type = xmlconf_device_type(live);
+
+    if (!try_change(h, add_device, error) || (h->impact.live && !attach_live(h, live, error)))
+        return FALSE;
+    if (h->impact.config && !change_one(h, FALSE, h->device, add_device, error)) {
+        if (h->impact.live)
+            detach_live(h, type, item_of(live), TRUE, NULL);
+        return FALSE;
+    }
+    if (!h->impact.live)
+        return TRUE;
+    if (!change_one(h, TRUE, live, add_device, error))
+        return FALSE;
+    xldrv_event_device(h->driver->events, h->job, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, alias_of(type, item_of(live)));
+    return TRUE;
+}
+
+/* ---- detach */
+
+static gboolean remove_device(XmlconfDomain *domain, gconstpointer device, GError **error)
+{
+    int index = find(domain, device, error);
+
+    if (index >= 0)
+        xmlconf_domain_remove_device(domain, xmlconf_device_type(device), (guint)index);
+    return index >= 0;
+}
+
+/* The copy is of a document that others may replace meanwhile: names are looked at after it. */
+static gboolean remove_live(const Hotplug *h, GError **error)
+{
+    XmlconfDeviceType type = xmlconf_device_type(h->device);
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
+    int index = find(live, h->device, error);
+    gconstpointer item = index < 0 ? NULL : devices_of(live, type)->pdata[index];
+    gboolean gone;
+
+    if (!item)
+        return FALSE;
+    gone = detach_live(h, type, item, h->force, error);
+    if (gone && !change_one(h, TRUE, h->device, remove_device, error))
+        return FALSE;
+    xldrv_event_device(h->driver->events, h->job,
+                       gone ? VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED : VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+                       alias_of(type, item));
+    return gone;
+}
+
+static gboolean detach(Hotplug *h, GError **error)
+{
+    if (!try_change(h, remove_device, error) || (h->impact.live && !remove_live(h, error)))
+        return FALSE;
+    return !h->impact.config || change_one(h, FALSE, h->device, remove_device, error);
+}
+
+/* ---- update */
+
+static gboolean replace_device(XmlconfDomain *domain, gconstpointer device, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    int index = find(domain, device, error);
+
+    if (index >= 0)
+        xmlconf_domain_replace_device(domain, device, (guint)index);
+    return index >= 0;
+}
+
+/* What cannot change under a guest; @wanted may leave open what the driver chose. */
+static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface *wanted, GError **error)
+{
+    const char *problem = NULL;
+
+    if (now->type != wanted->type)
+        problem = "type";
+    else if (g_strcmp0(now->bridge, wanted->bridge) != 0)
+        problem = "bridge";
+    else if (now->mtu != wanted->mtu)
+        problem = "MTU";
+    else if (wanted->target && g_strcmp0(now->target, wanted->target) != 0)
+        problem = "target";
+    return !problem || xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                                       "cannot change the %s of interface '%s' while the domain runs", problem,
+                                       now->mac);
+}
+
+static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **error)
+{
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
+    XmlconfInterface *wanted = xmlconf_device_interface(device);
+    int index = find(live, device, error);
+    const XmlconfInterface *now = index < 0 ? NULL : devices_of(live, XMLCONF_DEVICE_INTERFACE)->pdata[index];
+
+    if (!now || !check_update(now, wanted, error) ||
+        !xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error))
+        return FALSE;
+    g_free(wanted->alias);
+    wanted->alias = g_strdup(now->alias);
+    g_free(wanted->target);
+    wanted->target = g_strdup(now->target);
+    return change_one(h, TRUE, device, replace_device, error);
+}
+
+static gboolean update(Hotplug *h, GError **error)
+{
+    g_autoptr(XmlconfDevice) live = xmlconf_device_copy(h->device);
+    const XmlconfDisk *disk = xmlconf_device_disk(live);
+
+    if (disk && h->impact.live)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "disk '%s' cannot be changed while the domain runs", disk->target);
+    if (!try_change(h, replace_device, error) || (h->impact.live && !update_live(h, live, error)))
+        return FALSE;
+    return !h->impact.config || change_one(h, FALSE, h->device, replace_device, error);
+}
+
+/* ---- procedures */
+
+static GVariant *run(GVariant *args, guint flags, const char *what, HotplugFn fn, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(XmlconfDevice) device = xmlconf_device_parse(xldrv_args_string(args, 1), &why);
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XldrvJobGuard) job = NULL;
+    Hotplug h = {.driver = xldrv_driver_get(), .device = device};
+
+    if (!check_xml(device != NULL, &why, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    job = domain ? xldrv_job_begin(domain, what, error) : NULL;
+    if (!job || !xldrv_impact(job, flags, &h.impact, error))
+        return NULL;
+    h.job = job;
+    return fn(&h, error) ? xldrv_reply_void() : NULL;
+}
+
+static gboolean detach_alias(Hotplug *h, const char *alias, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(XmlconfDevice) device = NULL;
+
+    if (h->impact.config)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "devices of a definition have no alias, so '%s' cannot be detached from it", alias);
+    device = xmlconf_domain_copy_device(h->job->live, alias, &why);
+    h->device = device;
+    return check_xml(device != NULL, &why, error) && detach(h, error);
+}
+
+GVariant *xldrv_handle_domain_detach_device_alias(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint flags = xldrv_args_u32(args, 2);
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XldrvJobGuard) job = NULL;
+    Hotplug h = {.driver = xldrv_driver_get()};
+
+    if (!xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    job = domain ? xldrv_job_begin(domain, "detach device", error) : NULL;
+    if (!job || !xldrv_impact(job, flags, &h.impact, error))
+        return NULL;
+    h.job = job;
+    return detach_alias(&h, xldrv_args_string(args, 1), error) ? xldrv_reply_void() : NULL;
+}
+
+/* The older procedures are of running domains. */
+static GVariant *run_live(GVariant *args, const char *what, HotplugFn fn, GError **error)
+{
+    return run(args, VIR_DOMAIN_AFFECT_LIVE, what, fn, error);
+}
+
+static GVariant *run_flags(GVariant *args, const char *function, const char *what, HotplugFn fn, GError **error)
+{
+    guint flags = xldrv_args_u32(args, 2);
+
+    return xldrv_check_flags(flags, IMPACT_FLAGS, function, error) ? run(args, flags, what, fn, error) : NULL;
+}
+
+GVariant *xldrv_handle_domain_attach_device(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return run_live(args, "attach device", attach, error);
+}
+
+GVariant *xldrv_handle_domain_attach_device_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return run_flags(args, G_STRFUNC, "attach device", attach, error);
+}
+
+GVariant *xldrv_handle_domain_detach_device(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return run_live(args, "detach device", detach, error);
+}
+
+GVariant *xldrv_handle_domain_detach_device_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return run_flags(args, G_STRFUNC, "detach device", detach, error);
+}
+
+GVariant *xldrv_handle_domain_update_device_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return run_flags(args, G_STRFUNC, "update device", update, error);
+}

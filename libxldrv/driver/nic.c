@@ -1,0 +1,245 @@
+/* Network interfaces of running domains: a tap on the host, nodes in the store, a back end in the hypervisor. */
+#include "config.h"
+
+#include "libxldrv/driver/devices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "libxldrv/host/net.h"
+
+#define KIND         "vif"
+#define ALIAS_PREFIX "net"
+#define QUEUES       1
+
+/* The number is kept in the alias, which a running domain's document has. */
+static guint devid_of(const XmlconfInterface *interface)
+{
+    guint64 devid = 0;
+
+    if (interface->alias && g_str_has_prefix(interface->alias, ALIAS_PREFIX))
+        g_ascii_string_to_unsigned(interface->alias + strlen(ALIAS_PREFIX), 10, 0, G_MAXUINT32, &devid, NULL);
+    return (guint)devid;
+}
+
+guint xldrv_nic_free_devid(const GPtrArray *interfaces)
+{
+    guint n = interfaces ? interfaces->len : 0;
+
+    for (guint devid = 0; devid < n; devid++) {
+        gboolean used = FALSE;
+        for (guint i = 0; i < n && !used; i++)
+            used = devid_of(interfaces->pdata[i]) == devid;
+        if (!used)
+            return devid;
+    }
+    return n;
+}
+
+/* What a running domain's document says of it. A name that the user gave stays. */
+static void fill_live_fields(XmlconfInterface *interface, int id, guint devid)
+{
+    g_free(interface->alias);
+    interface->alias = g_strdup_printf(ALIAS_PREFIX "%u", devid);
+    if (!interface->target || xmlconf_interface_is_generated(interface->target)) {
+        g_free(interface->target);
+        interface->target = xmlconf_interface_tap(id, devid);
+    }
+}
+
+static void remove_nodes(const XldrvDeviceHost *host, guint devid)
+{
+    xldrv_store_remove_device(host->driver->store, xldrv_instance_id(host->instance), KIND, devid);
+}
+
+static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfInterface *interface, guint devid, GError **error)
+{
+    g_autofree char *handle = g_strdup_printf("%u", devid);
+    g_autofree char *mtu = g_strdup_printf("%u", interface->mtu);
+    const XldrvStoreKey backend[] = {
+        {"vifname", interface->target}, {"mac", interface->mac}, {"handle", handle}, {"type", "vif"}, {NULL, NULL},
+    };
+    const XldrvStoreKey frontend[] = {
+        {"handle", handle}, {"mac", interface->mac}, {interface->mtu ? "mtu" : NULL, mtu}, {NULL, NULL},
+    };
+    const XldrvStoreKey hidden[] = {
+        {interface->bridge ? "bridge" : NULL, interface->bridge}, {NULL, NULL},
+    };
+    const XldrvStoreDevice device = {
+        .id = xldrv_instance_id(host->instance),
+        .kind = KIND,
+        .devid = devid,
+        .backend = backend,
+        .frontend = frontend,
+        .hidden = hidden,
+    };
+
+    return xldrv_store_add_device(host->driver->store, &device, error);
+}
+
+/* ---- attach */
+
+typedef struct {
+    struct domus_vif vif;
+    int fds[QUEUES];
+} Attach;
+
+static int attach_vif(struct domctl *ctl, gpointer data)
+{
+    Attach *attach = data;
+
+    return domctl_vif_attach(ctl, &attach->vif, attach->fds);
+}
+
+static gboolean parse_mac(const char *text, guint8 mac[6])
+{
+    guint bytes[6];
+
+    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
+               &bytes[5]) != 6)
+        return FALSE;
+    for (gsize i = 0; i < 6; i++)
+        mac[i] = (guint8)bytes[i];
+    return TRUE;
+}
+
+/* An interface of type ethernet may name a tap that somebody else made, and keeps. */
+static gboolean open_tap(Attach *attach, const XmlconfInterface *interface, GError **error)
+{
+    g_autofree char *name = NULL;
+    const XldrvTap tap = {
+        .name = interface->target,
+        .existing = interface->type == XMLCONF_INTERFACE_ETHERNET && xldrv_link_exists(interface->target),
+        .queues = QUEUES,
+        .mac = attach->vif.mac,
+        .mtu = interface->mtu,
+        .bridge = interface->bridge,
+        .up = TRUE,
+    };
+
+    return xldrv_tap_create(&tap, attach->fds, &name, error);
+}
+
+static gboolean attach_back_end(const XldrvDeviceHost *host, const XmlconfInterface *interface, Attach *attach,
+                                GError **error)
+{
+    g_autofree char *what = g_strdup_printf("attach interface '%s' to", interface->mac);
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_instance_control(host->instance, what, attach_vif, attach, &why))
+        return TRUE;
+    attach->vif.error[sizeof(attach->vif.error) - 1] = '\0';
+    if (!attach->vif.error[0]) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot attach interface '%s' on '%s': %s",
+                           interface->mac, interface->target, attach->vif.error);
+}
+
+gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error)
+{
+    Attach attach = {.vif = {.devid = devid,
+                             .port = DOMUS_VIF_TAP,
+                             .queues = QUEUES,
+                             .mtu = interface->mtu,
+                             .link_down = interface->link == XMLCONF_LINK_DOWN}};
+    gboolean ok;
+
+    fill_live_fields(interface, xldrv_instance_id(host->instance), devid);
+    if (!parse_mac(interface->mac, attach.vif.mac))
+        return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "interface has MAC address '%s'", interface->mac);
+    if (!open_tap(&attach, interface, error))
+        return FALSE;
+    ok = add_nodes(host, interface, devid, error);
+    if (ok && !attach_back_end(host, interface, &attach, error)) {
+        remove_nodes(host, devid);
+        ok = FALSE;
+    }
+    xldrv_tap_close(attach.fds, QUEUES); /* the hypervisor has its own */
+    return ok;
+}
+
+/* ---- detach, link, statistics */
+
+static int ask_vif(struct domctl *ctl, gpointer data)
+{
+    const XldrvDetach *detach = data;
+
+    return domctl_vif_detach(ctl, detach->devid, detach->force);
+}
+
+static int look_at_vif(struct domctl *ctl, gpointer data)
+{
+    const XldrvDetach *detach = data;
+    struct domus_vif_stats stats;
+
+    return domctl_vif_stats(ctl, detach->devid, &stats);
+}
+
+gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *interface, gboolean force,
+                          GError **error)
+{
+    g_autofree char *what = g_strdup_printf("interface '%s'", interface->mac);
+    XldrvDetach detach = {.instance = host->instance,
+                          .what = what,
+                          .devid = devid_of(interface),
+                          .ask = ask_vif,
+                          .look = look_at_vif,
+                          .force = force};
+
+    if (!xldrv_device_detach(&detach, error))
+        return FALSE;
+    remove_nodes(host, detach.devid);
+    return TRUE;
+}
+
+typedef struct {
+    guint devid;
+    gboolean up;
+} Link;
+
+static int set_link(struct domctl *ctl, gpointer data)
+{
+    const Link *link = data;
+
+    return domctl_vif_set_link(ctl, link->devid, link->up);
+}
+
+gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *interface, gboolean up, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("set the link of interface '%s' of", interface->mac);
+    Link link = {devid_of(interface), up};
+
+    return xldrv_instance_control(instance, what, set_link, &link, error);
+}
+
+static int get_stats(struct domctl *ctl, gpointer data)
+{
+    struct domus_vif_stats *stats = data;
+
+    return domctl_vif_stats(ctl, stats->devid, stats);
+}
+
+/* The hypervisor counts as its tap does: what the tap transmits the guest receives. */
+gboolean xldrv_nic_stats(XldrvInstance *instance, const XmlconfInterface *interface, XldrvNicStats *stats,
+                         GError **error)
+{
+    g_autofree char *what = g_strdup_printf("get statistics of interface '%s' of", interface->mac);
+    struct domus_vif_stats raw = {.devid = devid_of(interface)};
+
+    if (!xldrv_instance_control(instance, what, get_stats, &raw, error))
+        return FALSE;
+    *stats = (XldrvNicStats){
+        .rx_bytes = raw.tx_bytes,
+        .rx_packets = raw.tx_packets,
+        .rx_errors = raw.tx_errors,
+        .rx_dropped = raw.tx_dropped,
+        .tx_bytes = raw.rx_bytes,
+        .tx_packets = raw.rx_packets,
+        .tx_errors = raw.rx_errors,
+        .tx_dropped = raw.rx_dropped,
+    };
+    return TRUE;
+}
