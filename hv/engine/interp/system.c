@@ -63,9 +63,11 @@ static INTERP_HANDLER(rdtsc)
     INTERP_NEXT();
 }
 
+/* Unlike RDTSC it waits for the loads before it: without that, clocks that two CPUs compare go backwards. */
 static INTERP_HANDLER(rdtscp)
 {
     check_tsd(cpu, op, x);
+    __asm__ volatile("lfence" ::: "memory");
     set_edx_eax(cpu, hv_tsc_read(x->v));
     cpu->gpr[HV_RCX] = (uint32_t)cpu->tsc_aux;
     INTERP_NEXT();
