@@ -102,12 +102,11 @@ with Host() as host:
     for command, word in [("destroy one", "not running"), ("suspend one", "not running"), ("resume one", "not running"),
                           ("shutdown one", "not running"), ("reboot one", "not running"),
                           ("console one", "not running"), ("domstate nobody", "nobody"),
-                          ("start nobody", "nobody"), ("start one --bypass-cache", "")]:
+                          ("start nobody", "nobody")]:
         result = host.virsh(command)
-        if word:
-            tap.ok(result.status != 0 and word in result.err, f"{command}: {word}", result)
+        tap.ok(result.status != 0 and word in result.err, f"{command}: {word}", result)
     result = host.client("virsh", "-r", "-c", host.uri.replace("virtxend-sock", "virtxend-sock-ro"), "start one")
-    tap.ok(result.status != 0 and "read only" in result.err or "denied" in result.err, "read-only cannot start", result)
+    tap.ok(result.status != 0 and ("read only" in result.err or "denied" in result.err), "read-only cannot start", result)
 
     # Clients that do not keep to the protocol.
     path = f"{host.root}/run/libvirt/virtxend-sock"
