@@ -19,6 +19,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <asm/prctl.h>
+
 /* ------------------------------------------------------------------ privileges */
 
 static int drop_user(uid_t uid, gid_t gid)
@@ -155,6 +157,7 @@ static const struct limited {
     {CALL(ioctl, "whether a guest listens to a tap"), 1, ~0ull, TUNSETCARRIER},
     {CALL(ioctl, "which queues of a tap it listens to"), 1, ~0ull, TUNSETQUEUE},
     {CALL(clone, "threads, not processes"), 0, CLONE_THREAD, CLONE_THREAD},
+    {CALL(arch_prctl, "where translated code finds its state"), 0, ~0ull, ARCH_SET_GS},
     {CALL(prctl, "names of threads"), 0, ~0ull, PR_SET_NAME},
     {CALL(prctl, "timers of vCPUs"), 0, ~0ull, PR_SET_TIMERSLACK},
     /* Memory is writable or executable, never both. */

@@ -84,6 +84,8 @@ void hv_codemap_mark(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
     if ((__atomic_load_n(word, __ATOMIC_RELAXED) & want) == want)
         return;
     __atomic_fetch_or(word, want, __ATOMIC_SEQ_CST);
+    if (map->fenced)
+        return;
     /* Another vCPU may have stored, and looked at the word, just before: the barrier on its
      * processor makes that store visible to the read that follows here. */
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);

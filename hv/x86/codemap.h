@@ -29,6 +29,9 @@ struct hv_codemap {
     uint64_t log[HV_CODEMAP_LOG]; /* atomic: ring of pages whose code became stale */
     uint64_t log_head;            /* atomic: entries ever made */
     uint64_t flush_epoch;         /* atomic: an engine lost requests, all code is to be dropped */
+    /* Whoever stores has a fence before the look at `lines`; else who marks makes all processors
+     * have one. Set by engines whose stores rarely come here, before the vCPUs run. */
+    bool fenced;
     unsigned users;               /* engines attached; vCPU creation is single-threaded */
 };
 
@@ -54,7 +57,11 @@ void hv_codemap_retire(struct hv_codemap *map, uint64_t gfn);
 
 static inline bool hv_codemap_written(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 {
-    if (!map || !__atomic_load_n(&map->lines[gpa.v >> HV_PAGE_SHIFT], __ATOMIC_RELAXED))
+    if (!map)
+        return false;
+    if (map->fenced)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&map->lines[gpa.v >> HV_PAGE_SHIFT], __ATOMIC_RELAXED))
         return false;
     return hv_codemap_written_slow(map, gpa, bytes);
 }

@@ -7,16 +7,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/auxv.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <asm/prctl.h>
 #include <cpuid.h>
 
 #include "hv/engine/interp/mem.h"
 #include "hv/machine/vcpu.h"
 #include "hv/x86/xstate.h"
-
-#define HWCAP2_FSGSBASE_BIT (1u << 1) /* user code may set GS */
 
 void bt_poke_others(struct bt *bt)
 {
@@ -76,27 +75,57 @@ static void fallback(struct bt *bt)
         bt_poke_others(bt);
 }
 
+/* Where to go on after a look into the TLB for a group failed: at the look itself, or in the
+ * block's variant without groups. 0: the interpreter has to execute the instruction. */
+static uint32_t serve_group(struct bt *bt, const struct bt_site *missed)
+{
+    struct bt_site site = *missed; /* the cache may be flushed */
+    uint64_t flushes = bt->flushes;
+    struct bt_block *b;
+
+    if (bt_fill_group(bt, &site))
+        return site.resume;
+    bt->ungrouped++;
+    b = bt_find_block(bt, site.rip, true);
+    if (!b)
+        return 0;
+    if (flushes == bt->flushes && site.crosses)
+        bt_patch_jump(bt, site.crosses, b->body);
+    return b->body;
+}
+
 /* Runs from @code until something else than the TLB or the FPU needs C. */
 static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code)
 {
     struct hv_cpu *cpu = &bt->x->v->cpu;
-    enum bt_reason reason = enter(bt, r, code, false);
+    bool fpu = false;
 
     for (;;) {
-        if (reason == BT_EXIT_MISS) {
-            const struct bt_site *site = (const struct bt_site *)(uintptr_t)r->detail;
-            bool fpu = r->fpu;
+        enum bt_reason reason = enter(bt, r, code, fpu);
+        const struct bt_site *site = (const struct bt_site *)(uintptr_t)r->detail;
 
+        fpu = r->fpu;
+        switch (reason) {
+        case BT_EXIT_MISS:
             cpu->rip = site->rip;
-            if (!bt_fill(bt, r, site))
+            if (!bt_fill(bt, site))
                 return BT_EXIT_INTERP;
-            reason = enter(bt, r, site->resume, fpu);
-        } else if (reason == BT_EXIT_FPU) {
+            code = site->resume;
+            break;
+        case BT_EXIT_GROUP:
+            cpu->rip = site->rip;
+            code = serve_group(bt, site);
+            if (!code)
+                return BT_EXIT_INTERP;
+            break;
+        case BT_EXIT_FPU:
             cpu->rip = r->rip;
             if (!fpu_usable(cpu))
                 return BT_EXIT_INTERP;
-            reason = enter(bt, r, (uint32_t)r->detail, true);
-        } else {
+            code = (uint32_t)r->detail;
+            fpu = true;
+            break;
+        default:
             cpu->rip = r->rip;
             return reason;
         }
@@ -130,24 +159,39 @@ static void link_jump(struct bt *bt, uint32_t at, const struct bt_block *to)
         bt_patch_jump(bt, at, to->rip < from->rip + from->bytes ? to->head : to->body);
 }
 
-static uint32_t find_code(struct bt *bt, struct bt_region *r)
+static uint32_t find_code(struct bt *bt)
 {
     uint64_t rip = bt->x->v->cpu.rip, code;
     unsigned kind = bt_kind_now(bt);
     struct bt_block *b;
     uint64_t flushes = bt->flushes;
 
-    if (!bt->link && bt_find_jump(r, kind, rip, &code))
+    if (!bt->link && bt_find_jump(bt, kind, rip, &code))
         return (uint32_t)(code - (uint64_t)(uintptr_t)bt->code);
     bt->lookups++;
-    b = bt_find_block(bt, rip);
+    b = bt_find_block(bt, rip, false);
     if (!b)
         return 0;
-    bt_add_jump(r, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head));
+    bt_add_jump(bt, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head),
+                interp_tlb_at(bt->x, rip)->global);
     if (bt->link && flushes == bt->flushes)
         link_jump(bt, bt->link, b);
     bt->link = 0;
     return b->head;
+}
+
+/* Translated code finds its region through GS, which nothing else uses in this process. What is in
+ * the register belongs to the thread, hence the variable. */
+static bool set_gs(const struct bt_region *r)
+{
+    static __thread const struct bt_region *now;
+
+    if (now != r) {
+        if (syscall(SYS_arch_prctl, ARCH_SET_GS, r))
+            return false;
+        now = r;
+    }
+    return true;
 }
 
 /* Executes 64-bit code until the interpreter's loop has something to look at. */
@@ -162,19 +206,23 @@ static void run_translated(struct interp *x)
         fallback(bt);
         return;
     }
+    if (!set_gs(bt->region)) {
+        fallback(bt);
+        return;
+    }
     if (tsd != bt->tsd) {
         bt->tsd = tsd;
         bt_cache_flush(bt);
     }
     while (!x->stale && !atomic_load_explicit(&v->attention, memory_order_relaxed)) {
-        struct bt_region *r = bt_region_now(bt);
         enum bt_reason reason;
         uint32_t code;
 
+        bt_switch_space(bt);
         bt_read_log(bt);
-        code = r ? find_code(bt, r) : 0;
-        reason = code ? run_code(bt, r, code) : BT_EXIT_INTERP;
-        bt->link = reason == BT_EXIT_LINK ? (uint32_t)r->detail : 0;
+        code = find_code(bt);
+        reason = code ? run_code(bt, bt->region, code) : BT_EXIT_INTERP;
+        bt->link = reason == BT_EXIT_LINK ? (uint32_t)bt->region->detail : 0;
         if (reason == BT_EXIT_INTERP)
             fallback(bt);
     }
@@ -187,8 +235,7 @@ static bool host_can(void)
 {
     unsigned eax, ebx = 0, ecx, edx;
 
-    return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) &&
-           __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & (1u << 8)); /* BMI2 */
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & (1u << 8)); /* BMI2 */
 }
 
 static void vcpu_fini(struct hv_vcpu *v)
@@ -197,9 +244,7 @@ static void vcpu_fini(struct hv_vcpu *v)
     struct bt *bt = x ? bt_of(x) : NULL;
 
     if (bt) {
-        for (unsigned i = 0; i < INTERP_PCIDS; i++)
-            if (bt->regions[i])
-                munmap(bt->regions[i], sizeof(*bt->regions[i]));
+        bt_space_fini(bt);
         bt_translate_fini(bt);
         bt_cache_fini(bt);
         free(bt);
@@ -226,7 +271,10 @@ static int vcpu_init(struct hv_vcpu *v)
     }
     bt->x = x;
     bt->log_seen = v->domain->mem.code->log_head;
-    err = bt_cache_init(bt);
+    v->domain->mem.code->fenced = x->fenced = true;
+    err = bt_space_init(bt);
+    if (!err)
+        err = bt_cache_init(bt);
     if (!err)
         err = bt_translate_init(bt);
     if (err) {
@@ -234,7 +282,7 @@ static int vcpu_init(struct hv_vcpu *v)
         return err;
     }
     x->translator = run_translated;
-    x->page_flushed = bt_page_flushed;
+    x->page_flushed = bt_pages_flushed;
     return 0;
 }
 
@@ -262,7 +310,10 @@ static void print_stats(struct hv_vcpu *v, int fd)
         {"block_lookups", bt->lookups},
         {"interpreted", bt->fallbacks},
         {"tlb_fills", bt->tlb_fills},
-        {"address_spaces_flushed", bt->region_flushes},
+        {"exits_group", bt->exits[BT_EXIT_GROUP]},
+        {"ungrouped", bt->ungrouped},
+        {"address_space_switches", bt->switches},
+        {"tlb_flushes_of_all", bt->space_flushes},
         {"blocks_invalidated", bt->invalidated},
         {"code_cache_flushes", bt->flushes},
     };

@@ -7,20 +7,26 @@
  *
  * While translated code runs: guest registers are in the host registers of the same number, RSP
  * included, but R14 and R15, which are in the region (below) and whose host registers are scratch.
- * Arithmetic flags are in EFLAGS. GS has the address of the region. x87 and SSE state is in the
+ * Arithmetic flags are in EFLAGS. GS has the address of the region. x87 and vector state is in the
  * host's units if region->fpu says so: loaded at the first block that needs it, saved on leaving.
  * Nothing is ever pushed, so the vCPU's thread must have no signal handler run meanwhile.
  *
- * A region belongs to one address space (a PCID slot of the interpreter's TLB): translated code's
- * slots, the software TLB by kind of access rights, and the jump cache from linear address to
- * translated code. Another CR3 is another GS base. Tags are negated, and an empty entry has a tag
- * that no address of its index matches.
+ * A vCPU has one region: translated code's slots, the software TLB by kind of access rights, and
+ * the jump cache from linear address to translated code. GS is set once for the thread, since where
+ * user code may not do that itself it is a slow system call. At a switch of address spaces the TLB
+ * entries that are not global are put aside and those of the other one put back; jumps of user code
+ * are told apart by a salt in their tags. Tags are negated, and an empty entry has a tag that no
+ * address of its index matches.
  *
  * A block is found by guest physical address, linear address and kind. A direct jump within the
  * page is patched to go to the next block; all others look into the jump cache. Stores to pages
  * with cached code never hit the TLB, so the interpreter makes them and finds stale code through
  * hv/x86/codemap.h, whose log of stale pages each vCPU reads before it enters translated code: the
  * first bytes of a stale block become a jump out.
+ *
+ * Accesses of a block with the same base and index registers form a group (group.c): one look into
+ * the TLB for all of them, at a place where it may destroy the flags. If that fails, the block goes
+ * on in a variant of itself without groups, which is exact about who faults.
  *
  * Arithmetic flags that are overwritten before they are read may have any value when an access
  * faults: the look into the TLB is cheaper when it may use them. All else is exact.
@@ -41,21 +47,22 @@
 
 #define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
 
-#define BT_BLOCK_INSNS 40u
-#define BT_BLOCK_BYTES 16384u /* of translated code at most */
+#define BT_BLOCK_INSNS 64u
+#define BT_BLOCK_BYTES 32768u /* of translated code at most */
 #define BT_HASH        16384u
-#define BT_MAX_BLOCKS  131072u
-#define BT_CODE_BYTES  (32u << 20)
 #define BT_LOGGED      1024u /* filled entries that are remembered for a cheap flush */
+#define BT_SAVED       512u  /* entries that are put aside for an address space */
+#define BT_GROUPS      24u   /* groups of accesses in a block */
 
 struct bt_tlb {
-    uint64_t read[BT_TLB_ENTRIES];  /* -page */
-    uint64_t write[BT_TLB_ENTRIES]; /* -page */
-    uint64_t host[BT_TLB_ENTRIES];  /* host address of the page */
+    uint64_t read[BT_TLB_ENTRIES];   /* -page */
+    uint64_t write[BT_TLB_ENTRIES];  /* -page */
+    uint64_t host[BT_TLB_ENTRIES];   /* host address of the page */
+    uint64_t addend[BT_TLB_ENTRIES]; /* host address - linear address */
 };
 
 struct bt_jumps {
-    uint64_t rip[BT_JUMPS]; /* negated */
+    uint64_t rip[BT_JUMPS]; /* salt - rip */
     uint64_t code[BT_JUMPS];
 };
 
@@ -68,14 +75,14 @@ struct bt_region {
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
     uint64_t fpu; /* guest state is in the host's units */
-    uint64_t tlb_mask, jump_mask, page_mask, page16_mask, sign_mask;
+    uint64_t tlb_mask, jump_mask, page_mask, sign_mask;
+    uint64_t align_mask[7];     /* page_mask with that many low bits */
+    uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
+    uint64_t unsalt;            /* the user's, negated */
+    uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
 
     /* Below: not for translated code but the TLB and the jump cache. */
-    uint64_t serial; /* of the address space's TLB contents: 0 never */
-    unsigned nr_filled, nr_jumps;
-    uint16_t filled[BT_LOGGED], jumped[BT_LOGGED]; /* index << 2 | kind */
-    uint64_t jump_pages[64];                       /* Bloom filter: pages in the jump cache */
     struct bt_tlb tlb[BT_KINDS];
     struct bt_jumps jumps[BT_KINDS];
 };
@@ -85,18 +92,22 @@ enum bt_reason {
     BT_EXIT_INTERP, /* the interpreter executes the instruction at RIP */
     BT_EXIT_LINK,   /* as LOOKUP; detail is the offset of the jump to patch */
     BT_EXIT_MISS,   /* detail is a struct bt_site */
+    BT_EXIT_GROUP,  /* the same, of a group */
     BT_EXIT_FPU,    /* detail is the code to go on at with the state loaded */
     BT_REASONS,
 };
 
-/* A memory access of translated code. On a miss the code gives the index in scratch15 and the
+/* A look into the TLB of translated code. On a miss the code gives the index in scratch15 and the
  * difference from the tag in scratch14. */
 struct bt_site {
     uint64_t rip;
-    uint32_t resume; /* offset of the code that tries again */
-    uint8_t bytes;
-    bool write, aligned;
+    uint32_t resume;  /* offset of the code that tries again */
+    uint32_t crosses; /* group: distance of the jump for one that is in two pages, 0 without */
+    uint16_t bytes;
+    bool write;
+    uint8_t align; /* the address is a multiple of this */
     uint8_t kind;
+    uint64_t constant; /* the address, if it is always the same; else 0 */
 };
 
 struct bt_block {
@@ -107,6 +118,7 @@ struct bt_block {
     uint32_t head, body, stale; /* code offsets: with look at attention, without, way out */
     uint16_t bytes;             /* of the guest's code */
     uint8_t kind;
+    bool ungrouped; /* the variant without groups of accesses */
     bool dead;
 };
 
@@ -115,18 +127,40 @@ struct bt_block {
 struct bt_writable {
     uint64_t gfn;
     bool alone; /* there is no other */
-    uint8_t region, kind;
+    uint8_t kind;
     uint16_t index;
 };
 
 #define BT_WRITABLE 4096u
 
+/* What is put aside of an address space that is not current. */
+struct bt_space {
+    uint64_t serial; /* of its TLB contents, 0 for none */
+    unsigned nr_saved;
+    struct {
+        uint64_t page, addend;
+        uint8_t kind;
+        bool read, write;
+    } saved[BT_SAVED];
+};
+
 struct bt {
     struct interp *x;
+    struct bt_region *region;
     struct bt_writable writable[BT_WRITABLE];
-    struct bt_region *regions[INTERP_PCIDS];
+
+    /* Of the entries in the region that are not global. */
+    uint64_t serial; /* of the address space they belong to */
+    uint64_t all_flushes_seen;
+    unsigned nr_filled, nr_jumps;
+    uint16_t filled[BT_LOGGED], jumped[BT_LOGGED];  /* index << 2 | kind */
+    uint64_t global[BT_KINDS][BT_TLB_ENTRIES / 64]; /* which entries are global */
+    uint64_t salts;                                 /* ever given out */
+    struct bt_space spaces[INTERP_PCIDS];
+
     int code_fd;
     uint8_t *code, *code_rw; /* two mappings of the cache */
+    uint32_t code_bytes;
     uint32_t code_used, code_start;
     uint32_t exit_code;         /* offset of the way out */
     uint32_t leave[BT_REASONS]; /* of the ways to it */
@@ -137,37 +171,47 @@ struct bt {
     bool tsd;                           /* RDTSC is for the kernel */
 
     struct bt_block *blocks;
-    uint32_t nr_blocks;
+    uint32_t nr_blocks, max_blocks;
     struct bt_block **hash, **pages;
     uint64_t log_seen;
     uint32_t link; /* jump to patch at the next lookup, 0 for none */
     uint64_t epoch_seen;
 
     uint64_t translated, translated_bytes, flushes, invalidated, tlb_fills;
-    uint64_t exits[BT_REASONS], lookups, region_flushes, fallbacks;
+    uint64_t exits[BT_REASONS], lookups, switches, space_flushes, fallbacks, ungrouped;
 };
 
 #define BT_SLOT(field) ((uint32_t)offsetof(struct bt_region, field))
 
-/* ---- memory.c */
-/* The region for the interpreter's current address space, emptied if its contents are old; NULL
- * without memory. */
-struct bt_region *bt_region_now(struct bt *bt);
+/* ---- space.c: the TLB and address spaces */
+int bt_space_init(struct bt *bt) HV_MUST_CHECK;
+void bt_space_fini(struct bt *bt);
+/* Makes the region that of the interpreter's current address space. */
+void bt_switch_space(struct bt *bt);
 enum interp_tlb_kind bt_kind_now(const struct bt *bt);
 /* Fills the TLB after a miss; raises page faults at @site's instruction. False if the interpreter
  * has to execute it. */
-bool bt_fill(struct bt *bt, struct bt_region *r, const struct bt_site *site);
-void bt_page_flushed(struct interp *x, uint64_t va);
-void bt_drop_writable(struct bt *bt, uint64_t gfn);
+bool bt_fill(struct bt *bt, const struct bt_site *site);
+/* Fills the TLB for a group, without faults. False if the block has to go on without it. */
+bool bt_fill_group(struct bt *bt, const struct bt_site *site);
+void bt_pages_flushed(struct interp *x, uint64_t va, uint64_t pages);
+
+/* ---- protect.c: stores to pages with code */
+/* Whether translated code may store through this entry without a look at the code map. */
+bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index);
 /* The page is about to be translated: no vCPU may store to it unseen. Ours, before it is marked in
  * the code map; the others, after it. */
 void bt_protect_own(struct bt *bt, uint64_t gfn);
 void bt_protect_others(struct bt *bt, uint64_t gfn);
 /* Takes notice of stale code and of others' requests. */
 void bt_read_log(struct bt *bt);
-void bt_add_jump(struct bt_region *r, unsigned kind, uint64_t rip, uint64_t code);
-bool bt_find_jump(const struct bt_region *r, unsigned kind, uint64_t rip, uint64_t *code);
+
+/* ---- jumps.c: the jump cache */
+void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool global);
+bool bt_find_jump(const struct bt *bt, unsigned kind, uint64_t rip, uint64_t *code);
 void bt_drop_jump(struct bt *bt, const struct bt_block *b); /* in all address spaces */
+void bt_drop_jumps_of_page(struct bt *bt, uint64_t page);
+void bt_drop_local_jumps(struct bt *bt); /* of the kernel, that are not global */
 void bt_clear_jumps(struct bt *bt);
 
 /* ---- cache.c */
@@ -176,9 +220,10 @@ void bt_cache_fini(struct bt *bt);
 void bt_cache_flush(struct bt *bt);
 /* The block at linear address @rip, translated if it is not there; raises fetch faults. NULL: the
  * interpreter has to execute what is there. */
-struct bt_block *bt_find_block(struct bt *bt, uint64_t rip);
+struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped);
 /* The block if it has been translated already. */
-struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind);
+struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind,
+                                 bool ungrouped);
 /* Makes the stale blocks of a page unreachable. */
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
 void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);

@@ -15,13 +15,13 @@ static int map_code(struct bt *bt)
     void *rw, *rx;
 
     bt->code_fd = memfd_create("domus-code", MFD_CLOEXEC);
-    if (bt->code_fd < 0 || ftruncate(bt->code_fd, BT_CODE_BYTES) < 0)
+    if (bt->code_fd < 0 || ftruncate(bt->code_fd, bt->code_bytes) < 0)
         return -errno;
-    rw = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, bt->code_fd, 0);
+    rw = mmap(NULL, bt->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bt->code_fd, 0);
     if (rw == MAP_FAILED)
         return -errno;
     bt->code_rw = rw;
-    rx = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, bt->code_fd, 0);
+    rx = mmap(NULL, bt->code_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, bt->code_fd, 0);
     if (rx == MAP_FAILED)
         return -errno;
     bt->code = rx;
@@ -33,7 +33,9 @@ int bt_cache_init(struct bt *bt)
     int err;
 
     bt->code_fd = -1;
-    bt->blocks = mmap(NULL, BT_MAX_BLOCKS * sizeof(struct bt_block), PROT_READ | PROT_WRITE,
+    bt->code_bytes = 32u << 20;
+    bt->max_blocks = 131072u;
+    bt->blocks = mmap(NULL, bt->max_blocks * sizeof(struct bt_block), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (bt->blocks == MAP_FAILED) {
         bt->blocks = NULL;
@@ -54,13 +56,13 @@ int bt_cache_init(struct bt *bt)
 void bt_cache_fini(struct bt *bt)
 {
     if (bt->code)
-        munmap(bt->code, BT_CODE_BYTES);
+        munmap(bt->code, bt->code_bytes);
     if (bt->code_rw)
-        munmap(bt->code_rw, BT_CODE_BYTES);
+        munmap(bt->code_rw, bt->code_bytes);
     if (bt->code_fd >= 0)
         close(bt->code_fd);
     if (bt->blocks)
-        munmap(bt->blocks, BT_MAX_BLOCKS * sizeof(struct bt_block));
+        munmap(bt->blocks, bt->max_blocks * sizeof(struct bt_block));
     free(bt->hash);
     free(bt->pages);
 }
@@ -90,10 +92,12 @@ static struct bt_block **page_list(struct bt *bt, uint64_t gfn)
     return &bt->pages[gfn & (BT_HASH - 1)];
 }
 
-struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind)
+struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind,
+                                 bool ungrouped)
 {
     for (struct bt_block *b = *bucket_of(bt, gpa, rip); b; b = b->hash_next)
-        if (b->gpa == gpa && b->rip == rip && b->kind == kind && !b->dead)
+        if (b->gpa == gpa && b->rip == rip && b->kind == kind && b->ungrouped == ungrouped &&
+            !b->dead)
             return b;
     return NULL;
 }
@@ -152,17 +156,19 @@ void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
     bt->link = 0;
 }
 
-static struct bt_block *new_block(struct bt *bt, uint64_t gpa, uint64_t rip, const uint8_t *bytes)
+static struct bt_block *new_block(struct bt *bt, uint64_t gpa, uint64_t rip, const uint8_t *bytes,
+                                  bool ungrouped)
 {
     struct hv_codemap *map = bt->x->v->domain->mem.code;
     uint64_t gfn = gpa >> HV_PAGE_SHIFT;
     struct bt_block *b, **list;
 
-    if (bt->nr_blocks == BT_MAX_BLOCKS || bt->code_used + BT_BLOCK_BYTES > BT_CODE_BYTES)
+    if (bt->nr_blocks == bt->max_blocks || bt->code_used + BT_BLOCK_BYTES > bt->code_bytes)
         bt_cache_flush(bt);
     bt_protect_own(bt, gfn);
     b = &bt->blocks[bt->nr_blocks];
-    *b = (struct bt_block){.gpa = gpa, .rip = rip, .kind = (uint8_t)bt_kind_now(bt)};
+    *b = (struct bt_block){
+        .gpa = gpa, .rip = rip, .kind = (uint8_t)bt_kind_now(bt), .ungrouped = ungrouped};
     b->generation_now = &map->generation[gfn];
     b->generation = __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST);
     bt_translate(bt, b, bytes, HV_PAGE_SIZE - (unsigned)(gpa & HV_PAGE_MASK));
@@ -177,7 +183,7 @@ static struct bt_block *new_block(struct bt *bt, uint64_t gpa, uint64_t rip, con
     return b;
 }
 
-struct bt_block *bt_find_block(struct bt *bt, uint64_t rip)
+struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped)
 {
     const uint8_t *bytes;
     hv_gpa gpa = interp_fetch(bt->x, rip, &bytes);
@@ -185,7 +191,7 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip)
 
     if (!bytes)
         return NULL;
-    b = bt_cached_block(bt, gpa.v, rip, bt_kind_now(bt));
+    b = bt_cached_block(bt, gpa.v, rip, bt_kind_now(bt), ungrouped);
     if (b && is_current(b))
         return b;
     if (b) { /* the log will tell; be done with it */
@@ -193,5 +199,5 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip)
                     offsetof(struct bt_block, page_next));
         drop_block(bt, b);
     }
-    return new_block(bt, gpa.v, rip, bytes);
+    return new_block(bt, gpa.v, rip, bytes, ungrouped);
 }

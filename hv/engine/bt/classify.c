@@ -1,7 +1,7 @@
 /* The table of instructions. What is not in it is the interpreter's. */
 #include "config.h"
 
-#include "hv/engine/bt/classify.h"
+#include "hv/engine/bt/translate.h"
 
 #include "hv/x86/native-priv.h"
 
@@ -250,9 +250,8 @@ static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
         return BT_FALLBACK;
     if (stub->info.has_memory != (in->mem != NULL))
         return BT_FALLBACK;
-    in->aligned = stub->info.aligned;
-    if (in->aligned && in->mem->size != 128)
-        return BT_FALLBACK;
+    if (stub->info.aligned)
+        in->align = (uint8_t)(in->mem->size / 8);
     in->vector = true;
     return BT_NATIVE;
 }
@@ -286,7 +285,7 @@ static enum bt_class class_of(struct bt *bt, struct bt_insn *in)
     if (special_register(in) || is_bit_string(in))
         return BT_FALLBACK;
     if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && in->mem)
-        in->aligned = true;
+        in->align = 16;
     return class;
 }
 
@@ -320,10 +319,74 @@ static bool is_known_form(const struct bt_insn *in)
     }
 }
 
-void bt_classify(struct bt *bt, struct bt_insn *in)
+/* ---- memory accesses */
+
+static void add_stack_ref(struct bt_insn *in, unsigned base, int64_t disp, bool write)
 {
+    in->refs[in->nr_refs++] = (struct bt_ref){
+        .base = (uint8_t)base, .index = 16, .align = 1, .bytes = 8, .disp = disp, .write = write};
+}
+
+static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
+{
+    const ZydisDecodedOperand *o = in->mem;
+    struct bt_ref *ref = &in->refs[in->nr_refs++];
+
+    *ref = (struct bt_ref){
+        .base = (uint8_t)bt_gpr_of(o->mem.base),
+        .index = (uint8_t)bt_gpr_of(o->mem.index),
+        .scale = o->mem.scale ? (uint8_t)__builtin_ctz(o->mem.scale) : 0,
+        .segment = o->mem.segment == ZYDIS_REGISTER_FS   ? HV_FS
+                   : o->mem.segment == ZYDIS_REGISTER_GS ? HV_GS
+                                                         : 0,
+        .write = in->writes,
+        .align = in->align,
+        .bytes = o->size / 8,
+        .disp = o->mem.disp.value,
+    };
+    if (o->mem.base == ZYDIS_REGISTER_RIP) {
+        ref->va = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
+        ref->absolute = true;
+    } else if (ref->base == 16 && ref->index == 16) {
+        ref->va = (uint64_t)o->mem.disp.value;
+        ref->absolute = true;
+    }
+    if (ref->absolute && ref->segment && (int64_t)ref->va == (int32_t)ref->va) {
+        ref->absolute = false;
+        ref->disp = (int64_t)ref->va;
+    }
+}
+
+static void find_refs(struct bt_translation *t, struct bt_insn *in)
+{
+    in->nr_refs = 0;
+    if (in->mem)
+        add_operand_ref(t, in);
+    switch (in->class) {
+    case BT_PUSH:
+    case BT_PUSHF:
+    case BT_CALL:
+        add_stack_ref(in, HV_RSP, -8, true);
+        break;
+    case BT_POP:
+    case BT_RET:
+        add_stack_ref(in, HV_RSP, 0, false);
+        break;
+    case BT_LEAVE:
+        add_stack_ref(in, HV_RBP, 0, false);
+        break;
+    default:
+        break;
+    }
+}
+
+void bt_classify(struct bt_translation *t, struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+
     in->mem = NULL;
-    in->writes = in->aligned = in->vector = false;
+    in->writes = in->vector = false;
+    in->align = 1;
     in->class = class_of(bt, in);
     if (in->class == BT_RDTSC && bt->tsd)
         in->class = BT_FALLBACK;
@@ -332,4 +395,5 @@ void bt_classify(struct bt *bt, struct bt_insn *in)
         in->class = BT_FALLBACK;
     if (!is_known_form(in))
         in->class = BT_FALLBACK;
+    find_refs(t, in);
 }

@@ -24,19 +24,38 @@ enum bt_class {
     BT_SWAPGS,
 };
 
+/* A memory access: the explicit operand or one to the stack. */
+struct bt_ref {
+    uint8_t base, index; /* registers of the guest, 16 for none */
+    uint8_t scale;       /* as a shift */
+    uint8_t segment;     /* HV_FS, HV_GS or 0: the others have no base */
+    bool absolute;       /* at @va, segment aside */
+    bool write;          /* too */
+    uint8_t align;       /* #GP unless the address is a multiple of this */
+    uint8_t group;       /* of the block, or BT_NO_GROUP */
+    uint16_t bytes;
+    int64_t disp;
+    uint64_t va;
+};
+
 struct bt_insn {
     ZydisDecodedInstruction zi;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     const ZydisDecodedOperand *mem; /* the explicit memory operand that is accessed, or NULL */
-    uint16_t at;                    /* offset in the block */
+    struct bt_ref refs[2];          /* that of @mem first */
+    unsigned nr_refs;
+    uint16_t at; /* offset in the block */
     enum bt_class class;
-    bool writes, aligned; /* the memory operand */
-    bool vector;          /* needs x87 or SSE state */
-    bool flags_dead;      /* nobody looks at the flags that are there before it */
+    bool writes;         /* the memory operand */
+    uint8_t align;       /* of the memory operand */
+    bool vector;         /* needs x87 or vector state */
+    bool flags_dead;     /* nobody looks at the flags that are there before it */
+    uint32_t live_after; /* the flags that somebody looks at behind it */
 };
 
 /* Fills in what follows from zi and ops. */
-void bt_classify(struct bt *bt, struct bt_insn *in);
+struct bt_translation;
+void bt_classify(struct bt_translation *t, struct bt_insn *in);
 
 /* Host register number of a general register, or 16. */
 static inline unsigned bt_gpr_of(ZydisRegister reg)

@@ -7,7 +7,7 @@
 
 void bt_emit_bytes(struct bt *bt, const void *bytes, unsigned count)
 {
-    hv_assert(count <= BT_CODE_BYTES - bt->code_used);
+    hv_assert(count <= bt->code_bytes - bt->code_used);
     memcpy(bt_at(bt), bytes, count);
     bt->code_used += count;
 }
@@ -44,6 +44,12 @@ static void emit_slot(struct bt *bt, unsigned reg, uint32_t slot)
     bt_emit32(bt, slot);
 }
 
+void bt_emit_alu_slot(struct bt *bt, enum bt_alu op, unsigned reg, uint32_t slot)
+{
+    BT_EMIT(bt, 0x65, rex_w(reg, 0, 0), (uint8_t)op);
+    emit_slot(bt, reg, slot);
+}
+
 void bt_emit_load_slot(struct bt *bt, unsigned reg, uint32_t slot)
 {
     BT_EMIT(bt, 0x65, rex_w(reg, 0, 0), 0x8b);
@@ -56,11 +62,40 @@ void bt_emit_store_slot(struct bt *bt, unsigned reg, uint32_t slot)
     emit_slot(bt, reg, slot);
 }
 
-void bt_emit_load_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table)
+/* opcode reg, gs:[index * 8 + table] */
+static void emit_table(struct bt *bt, uint8_t opcode, unsigned reg, unsigned index, uint32_t table)
 {
-    BT_EMIT(bt, 0x65, rex_w(reg, index, 0), 0x8b, modrm(0, reg, 4),
+    BT_EMIT(bt, 0x65, rex_w(reg, index, 0), opcode, modrm(0, reg, 4),
             (uint8_t)(3 << 6 | (index & 7) << 3 | 5));
     bt_emit32(bt, table);
+}
+
+void bt_emit_load_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table)
+{
+    emit_table(bt, 0x8b, reg, index, table);
+}
+
+void bt_emit_alu_table(struct bt *bt, enum bt_alu op, unsigned reg, unsigned index, uint32_t table)
+{
+    emit_table(bt, (uint8_t)op, reg, index, table);
+}
+
+void bt_emit_jmp_table(struct bt *bt, unsigned index, uint32_t table)
+{
+    emit_table(bt, 0xff, 4, index, table);
+}
+
+void bt_emit_cmp_imm(struct bt *bt, unsigned reg, int32_t value)
+{
+    BT_EMIT(bt, rex_w(0, 0, reg), 0x81, modrm(3, 7, reg));
+    bt_emit32(bt, (uint32_t)value);
+}
+
+void bt_emit_cmp_slot_imm(struct bt *bt, bool wide, uint32_t slot, int32_t value)
+{
+    BT_EMIT(bt, 0x65, wide ? 0x48 : 0x40, 0x81);
+    emit_slot(bt, 7, slot);
+    bt_emit32(bt, (uint32_t)value);
 }
 
 void bt_emit_pext(struct bt *bt, unsigned to, unsigned from, uint32_t slot)
@@ -123,6 +158,43 @@ void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, uns
         bt_emit8(bt, (uint8_t)disp);
     else
         bt_emit32(bt, (uint32_t)disp);
+}
+
+uint8_t bt_rex(unsigned w, unsigned reg, const struct bt_place *p)
+{
+    unsigned base = p->base == 16 ? 0 : p->base;
+
+    return (uint8_t)(0x40 | w << 3 | (reg >> 3) << 2 | (p->index >> 3 & 1) << 1 | (base >> 3));
+}
+
+void bt_emit_modrm(struct bt *bt, unsigned reg, const struct bt_place *p)
+{
+    bool none = p->base == 16, sib = none || p->index != 4 || (p->base & 7) == 4;
+    unsigned mod = none                                      ? 0
+                   : p->disp == 0 && (p->base & 7) != HV_RBP ? 0
+                   : p->disp == (int8_t)p->disp              ? 1
+                                                             : 2;
+    unsigned base = none ? 5 : p->base;
+
+    bt_emit8(bt, modrm(mod, reg, sib ? 4 : base));
+    if (sib)
+        bt_emit8(bt, (uint8_t)((p->index & 7) << 3 | (base & 7)));
+    if (mod == 1)
+        bt_emit8(bt, (uint8_t)p->disp);
+    else if (mod == 2 || none)
+        bt_emit32(bt, (uint32_t)p->disp);
+}
+
+void bt_emit_load_place(struct bt *bt, unsigned reg, const struct bt_place *p)
+{
+    BT_EMIT(bt, bt_rex(1, reg, p), 0x8b);
+    bt_emit_modrm(bt, reg, p);
+}
+
+void bt_emit_store_place(struct bt *bt, unsigned reg, const struct bt_place *p)
+{
+    BT_EMIT(bt, bt_rex(1, reg, p), 0x89);
+    bt_emit_modrm(bt, reg, p);
 }
 
 void bt_emit_jmp(struct bt *bt, uint32_t target)

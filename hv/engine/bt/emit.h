@@ -34,6 +34,29 @@ void bt_emit_store(struct bt *bt, unsigned reg, unsigned base,
 /* lea reg, [base + index * (1 << scale) + disp]; 16 for no base, 4 for no index */
 void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
                  int32_t disp);
+/* A memory operand of the host. */
+struct bt_place {
+    uint8_t base;  /* 16: none */
+    uint8_t index; /* not scaled; 4: none */
+    int32_t disp;
+};
+
+/* REX of an instruction with register @reg and memory operand @p; @w is its W bit. */
+uint8_t bt_rex(unsigned w, unsigned reg, const struct bt_place *p);
+/* ModRM, SIB and displacement. */
+void bt_emit_modrm(struct bt *bt, unsigned reg, const struct bt_place *p);
+void bt_emit_load_place(struct bt *bt, unsigned reg, const struct bt_place *p);  /* mov reg, [p] */
+void bt_emit_store_place(struct bt *bt, unsigned reg, const struct bt_place *p); /* mov [p], reg */
+/* op reg, gs:[slot] with a 64-bit operand: BT_ADD or BT_CMP. */
+enum bt_alu { BT_ADD = 0x03, BT_CMP = 0x3b };
+void bt_emit_alu_slot(struct bt *bt, enum bt_alu op, unsigned reg, uint32_t slot);
+/* op reg, gs:[index * 8 + table] */
+void bt_emit_alu_table(struct bt *bt, enum bt_alu op, unsigned reg, unsigned index, uint32_t table);
+void bt_emit_cmp_imm(struct bt *bt, unsigned reg, int32_t value); /* cmp reg, value */
+void bt_emit_cmp_slot_imm(struct bt *bt, bool wide, uint32_t slot,
+                          int32_t value); /* cmp gs:[slot], value */
+void bt_emit_jmp_table(struct bt *bt, unsigned index,
+                       uint32_t table);                /* jmp gs:[index * 8 + table] */
 void bt_emit_jmp(struct bt *bt, uint32_t target);      /* jmp target */
 uint32_t bt_emit_jmp_open(struct bt *bt);              /* jmp ?: where its distance is */
 uint32_t bt_emit_jcc_open(struct bt *bt, unsigned cc); /* jcc ?: where its distance is */

@@ -29,13 +29,12 @@ static void emit_pop_all(struct bt *bt)
     }
 }
 
-/* void enter(region, code) */
+/* void enter(region, code); GS is the region already */
 static void *emit_enter(struct bt *bt, bool fpu)
 {
     void *entry = bt->code + bt->code_used;
 
     emit_push_all(bt);
-    BT_EMIT(bt, 0xf3, 0x48, 0x0f, 0xae, 0xdf); /* wrgsbase rdi */
     bt_emit_store_slot(bt, HV_RSP, BT_SLOT(host_rsp));
     bt_emit_store_slot(bt, HV_RSI, BT_SLOT(code));
     bt_emit_load_slot(bt, BT_R14, BT_SLOT(cpu));
@@ -89,7 +88,7 @@ static void emit_ways_out(struct bt *bt)
 {
     for (unsigned reason = 0; reason < BT_REASONS; reason++) {
         bt->leave[reason] = bt->code_used;
-        if (reason == BT_EXIT_MISS) { /* R14 is the site instead */
+        if (reason == BT_EXIT_MISS || reason == BT_EXIT_GROUP) { /* R14 is the site instead */
             bt_emit_store_slot(bt, BT_R15, BT_SLOT(scratch15));
             bt_emit_store_slot(bt, BT_R14, BT_SLOT(detail));
         } else {

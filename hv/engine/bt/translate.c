@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "hv/engine/interp/mem.h"
-#include "hv/x86/linear.h"
 
 #define MARK_BYTES 128 /* code is marked in the code map by so much at a time */
 
@@ -31,28 +30,32 @@ void bt_translate_fini(struct bt *bt)
 
 /* ---- decoding */
 
-static bool ends_block(const struct bt_insn *in)
+/* What follows is not reached, or only by a jump. */
+static bool ends_block(const struct bt_translation *t, const struct bt_insn *in)
 {
     switch (in->class) {
     case BT_FALLBACK:
     case BT_CALL:
     case BT_RET:
     case BT_JMP:
-    case BT_JCC:
     case BT_JRCXZ:
         return true;
+    case BT_JCC: /* behind a loop the block ends */
+        return bt_target_of(t, in) <= bt_rip_of(t, in);
     default:
         return false;
     }
 }
 
-static void mark(struct bt_translation *t, unsigned at, unsigned room, unsigned *marked)
+void bt_mark_code(struct bt_translation *t, unsigned bytes)
 {
-    while (*marked < room && at + ZYDIS_MAX_INSTRUCTION_LENGTH > *marked) {
-        unsigned more = room - *marked < MARK_BYTES ? room - *marked : MARK_BYTES;
+    unsigned room = HV_PAGE_SIZE - (unsigned)(t->block->gpa & HV_PAGE_MASK);
 
-        hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(t->block->gpa + *marked), more);
-        *marked += more;
+    while (t->marked < room && bytes > t->marked) {
+        unsigned more = room - t->marked < MARK_BYTES ? room - t->marked : MARK_BYTES;
+
+        hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(t->block->gpa + t->marked), more);
+        t->marked += more;
     }
 }
 
@@ -63,6 +66,7 @@ static bool decode_one(struct bt_translation *t, struct bt_insn *in, const uint8
     unsigned n =
         room - at < ZYDIS_MAX_INSTRUCTION_LENGTH ? room - at : ZYDIS_MAX_INSTRUCTION_LENGTH;
 
+    bt_mark_code(t, at + ZYDIS_MAX_INSTRUCTION_LENGTH);
     memcpy(t->bytes + at, bytes + at, n);
     in->at = (uint16_t)at;
     return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, t->bytes + at, n, &in->zi, in->ops));
@@ -84,16 +88,15 @@ static void leave_sti_to_next(struct bt_translation *t)
 /* Ends at the first instruction that is not for us; t->open says whether there is none. */
 static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room)
 {
-    unsigned at = 0, marked = 0;
+    unsigned at = 0;
 
     t->nr_insns = 0;
     t->open = true;
     while (t->nr_insns < BT_BLOCK_INSNS && at < room) {
         struct bt_insn *in = &t->insns[t->nr_insns];
 
-        mark(t, at, room, &marked);
         if (decode_one(t, in, bytes, at, room))
-            bt_classify(t->bt, in);
+            bt_classify(t, in);
         else
             in->class = BT_FALLBACK;
         if (in->class == BT_FALLBACK) {
@@ -103,55 +106,13 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
         t->nr_insns++;
         at += in->zi.length;
         t->block->bytes = (uint16_t)at;
-        if (ends_block(in))
+        if (ends_block(t, in)) {
+            t->open = false;
             return;
+        }
     }
     t->next_rip = t->block->rip + at;
     leave_sti_to_next(t);
-}
-
-/* ---- flags */
-
-/* Whether a count of zero leaves the flags alone, and may occur. */
-static bool may_keep_flags(const struct bt_insn *in)
-{
-    switch (in->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_ROL:
-    case ZYDIS_MNEMONIC_ROR:
-    case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR:
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static uint32_t written_flags(const struct bt_insn *in)
-{
-    const ZydisAccessedFlags *f = in->zi.cpu_flags;
-
-    return !f || may_keep_flags(in) ? 0 : f->modified | f->set_0 | f->set_1 | f->undefined;
-}
-
-static void find_dead_flags(struct bt_translation *t)
-{
-    uint32_t live = INTERP_ARITH;
-
-    for (unsigned i = t->nr_insns; i-- > 0;) {
-        struct bt_insn *in = &t->insns[i];
-
-        if (in->class == BT_DIV || in->class == BT_IDIV) /* may leave for the interpreter */
-            live = INTERP_ARITH;
-        live &= ~written_flags(in);
-        if (in->zi.cpu_flags)
-            live |= in->zi.cpu_flags->tested & INTERP_ARITH;
-        in->flags_dead = !live;
-    }
 }
 
 /* ---- emission */
@@ -164,12 +125,31 @@ static bool uses_vector(const struct bt_translation *t)
     return false;
 }
 
+static bool starts_with_dead_flags(const struct bt_translation *t)
+{
+    return t->nr_insns ? t->insns[0].flags_dead : !t->live_out;
+}
+
+static void add_leave_stub(struct bt_translation *t, uint32_t from)
+{
+    struct bt_stub *s = bt_add_stub(t, from);
+
+    s->kind = BT_STUB_LEAVE;
+    s->reason = BT_EXIT_LOOKUP;
+    s->rip = t->block->rip;
+}
+
 static void emit_look_at_attention(struct bt_translation *t)
 {
     struct bt *bt = t->bt;
     uint32_t none;
 
     bt_emit_load_slot(bt, BT_R15, BT_SLOT(attention));
+    if (starts_with_dead_flags(t)) {
+        BT_EMIT(bt, 0x41, 0x83, 0x3f, 0x00); /* cmp dword [r15], 0 */
+        add_leave_stub(t, bt_emit_jcc_open(bt, 5));
+        return;
+    }
     bt_emit_mov(bt, BT_R14, HV_RCX);
     BT_EMIT(bt, 0x41, 0x8b, 0x0f); /* mov ecx, [r15] */
     none = bt_emit_jrcxz_open(bt);
@@ -183,21 +163,75 @@ static void emit_look_at_attention(struct bt_translation *t)
 static void emit_need_fpu(struct bt_translation *t)
 {
     struct bt *bt = t->bt;
-    uint32_t need, have, at;
+    struct bt_stub *s;
+    uint32_t need, have, from;
+    bool dead = starts_with_dead_flags(t);
 
-    bt_emit_mov(bt, BT_R14, HV_RCX);
-    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(fpu));
-    need = bt_emit_jrcxz_open(bt);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
-    have = bt_emit_jmp_open(bt);
-    bt_close8(bt, need);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
-    BT_EMIT(bt, 0x41, 0xbf); /* mov r15d, offset of what follows */
-    at = bt->code_used;
-    bt_emit32(bt, 0);
-    bt_emit_leave(t, BT_EXIT_FPU, t->block->rip);
-    bt_close(bt, have);
-    memcpy(bt->code_rw + at, &bt->code_used, 4);
+    if (dead) {
+        bt_emit_cmp_slot_imm(bt, false, BT_SLOT(fpu), 0);
+        from = bt_emit_jcc_open(bt, 4); /* jz */
+    } else {
+        bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+        bt_emit_load_slot(bt, HV_RCX, BT_SLOT(fpu));
+        need = bt_emit_jrcxz_open(bt);
+        have = bt_emit_jmp_open(bt);
+        bt_close8(bt, need);
+        from = bt_emit_jmp_open(bt);
+        bt_close(bt, have);
+        bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    }
+    s = bt_add_stub(t, from);
+    s->kind = BT_STUB_FPU;
+    s->rcx_saved = !dead;
+    s->rip = t->block->rip;
+    s->back = bt->code_used;
+}
+
+static void emit_nothing(struct bt_translation *t, const struct bt_insn *in)
+{
+    (void)t;
+    (void)in;
+}
+
+static bt_emitter *const emitters[] = {
+    [BT_NATIVE] = bt_emit_native,    [BT_NOTHING] = emit_nothing,  [BT_PUSH] = bt_emit_push,
+    [BT_POP] = bt_emit_pop,          [BT_CALL] = bt_emit_call,     [BT_RET] = bt_emit_ret,
+    [BT_JMP] = bt_emit_jmp_insn,     [BT_JCC] = bt_emit_jcc,       [BT_JRCXZ] = bt_emit_jrcxz,
+    [BT_LEAVE] = bt_emit_leave_insn, [BT_DIV] = bt_emit_division,  [BT_IDIV] = bt_emit_division,
+    [BT_RDTSC] = bt_emit_rdtsc,      [BT_PUSHF] = bt_emit_pushf,   [BT_CLI] = bt_emit_cli,
+    [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs,
+};
+
+/* Whether the emitter keeps account of what is in R15. */
+static bool knows_r15(enum bt_class class)
+{
+    return class == BT_NATIVE || class == BT_NOTHING || class == BT_PUSH || class == BT_POP ||
+           class == BT_JCC;
+}
+
+static void emit_insns(struct bt_translation *t)
+{
+    t->r15_group = BT_NO_GROUP;
+    for (unsigned i = 0; i < t->nr_insns; i++) {
+        const struct bt_insn *in = &t->insns[i];
+
+        bt_emit_group_checks(t, i);
+        emitters[in->class](t, in);
+        if (!knows_r15(in->class))
+            t->r15_group = BT_NO_GROUP;
+    }
+}
+
+static void emit_end(struct bt_translation *t)
+{
+    const struct bt_insn *last = t->nr_insns ? &t->insns[t->nr_insns - 1] : NULL;
+
+    if (last && ends_block(t, last))
+        return;
+    if (last && t->open)
+        bt_emit_goto(t, last, t->next_rip);
+    else
+        bt_emit_leave(t, BT_EXIT_INTERP, t->next_rip);
 }
 
 void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned room)
@@ -208,21 +242,18 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsig
     t->block = b;
     t->kind = b->kind;
     t->nr_stubs = 0;
+    t->marked = 0;
+    t->page = bytes - (b->gpa & HV_PAGE_MASK);
     decode(t, bytes, room);
-    find_dead_flags(t);
+    bt_find_dead_flags(t);
+    bt_find_groups(t);
     b->head = bt->code_used;
     emit_look_at_attention(t);
     b->body = bt->code_used;
     if (uses_vector(t))
         emit_need_fpu(t);
-    for (unsigned i = 0; i < t->nr_insns; i++)
-        bt_emit_special(t, &t->insns[i]);
-    if (!t->nr_insns || !ends_block(&t->insns[t->nr_insns - 1])) {
-        if (t->open)
-            bt_emit_goto(t, t->next_rip - 1, t->next_rip);
-        else
-            bt_emit_leave(t, BT_EXIT_INTERP, t->next_rip);
-    }
+    emit_insns(t);
+    emit_end(t);
     bt_emit_stubs(t);
     b->stale = bt->code_used;
     bt_emit_leave(t, BT_EXIT_LOOKUP, b->rip);

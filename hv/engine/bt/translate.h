@@ -6,39 +6,102 @@
 
 /* Something that is emitted behind the block's code: jumped to from @from. */
 struct bt_stub {
-    enum { BT_STUB_LEAVE, BT_STUB_MISS, BT_STUB_CROSS } kind;
+    enum { BT_STUB_LEAVE, BT_STUB_MISS, BT_STUB_GROUP, BT_STUB_CROSS, BT_STUB_FPU } kind;
     enum bt_reason reason; /* LEAVE */
-    bool jrcxz_saved;      /* MISS: RCX is in its slot */
+    bool rcx_saved;        /* MISS, GROUP: RCX is in its slot */
+    bool flags_dead;       /* CROSS */
     uint32_t from;         /* the distance of the jump to it */
+    uint32_t back;         /* FPU: offset of the code to go on at */
     uint64_t rip;
-    struct bt_site site; /* MISS */
+    struct bt_site site; /* MISS, GROUP */
 };
 
-#define BT_MAX_STUBS (4 * BT_BLOCK_INSNS + 8)
+#define BT_MAX_STUBS (5 * BT_BLOCK_INSNS + 8)
+#define BT_NO_GROUP  0xff
+
+/* The values of registers before an instruction: registers with the same root differ by their
+ * offsets. */
+struct bt_values {
+    uint32_t root[17]; /* 16 is no register */
+    int64_t offset[17];
+};
+
+/* Accesses whose addresses differ by constants. */
+struct bt_group {
+    uint32_t base_root, index_root; /* the key: what their addresses have in common */
+    uint8_t scale, segment, gs_version;
+    uint8_t base, index; /* the registers, as the first member has them */
+    uint8_t align;
+    bool write;
+    bool neutral;   /* the look into the TLB has to keep the flags */
+    bool wanted;    /* it is worth while */
+    unsigned exits; /* conditional jumps before its first member */
+    unsigned members, first;
+    unsigned at;    /* the instruction before which it is looked up */
+    int64_t lo, hi; /* the bytes accessed: distance from the roots */
+    int64_t align_offset;
+};
 
 struct bt_translation {
     struct bt *bt;
     struct bt_block *block;
-    unsigned kind, nr_insns, nr_stubs;
-    bool open;         /* the last instruction does not end the block */
-    uint64_t next_rip; /* behind the last instruction */
+    unsigned kind, nr_insns, nr_stubs, nr_groups;
+    bool open;           /* the last instruction does not end the block */
+    bool has_fpu;        /* from the block's start on */
+    uint64_t next_rip;   /* behind the last instruction */
+    const uint8_t *page; /* the guest's page that the block is in */
+    unsigned marked;     /* its bytes from the block's start on that are marked as code */
+    unsigned r15_group;  /* whose addend is in R15 */
+    uint32_t live_out;   /* arithmetic flags that matter after the block */
     uint8_t
         bytes[BT_BLOCK_INSNS * ZYDIS_MAX_INSTRUCTION_LENGTH]; /* a copy: the guest's may change */
     struct bt_insn insns[BT_BLOCK_INSNS];
+    struct bt_values values[BT_BLOCK_INSNS];
+    struct bt_group groups[BT_GROUPS];
     struct bt_stub stubs[BT_MAX_STUBS];
     ZydisDecoder decoder;
 };
 
-/* ---- operand.c */
-/* R14 becomes the host address of @bytes at the guest's linear address of @mem; R15 is destroyed,
- * flags are kept unless they are dead. Leaves for the interpreter or the TLB's filler if not. */
-void bt_emit_access(struct bt_translation *t, const struct bt_insn *in,
-                    const ZydisDecodedOperand *mem, unsigned bytes, bool write);
-/* The same for [base + disp]. */
-void bt_emit_access_base(struct bt_translation *t, const struct bt_insn *in, unsigned base,
-                         int32_t disp, unsigned bytes, bool write);
+/* ---- flags.c */
+/* Fills in flags_dead of the instructions. */
+void bt_find_dead_flags(struct bt_translation *t);
+
+/* ---- group.c */
+void bt_find_groups(struct bt_translation *t);
+
+/* ---- access.c */
+/* Emits the looks into the TLB that belong before the instruction. */
+void bt_emit_group_checks(struct bt_translation *t, unsigned insn);
+/* Makes the memory of @ref accessible: gives its place on the host, for code that follows at once.
+ * R14 and R15 may be part of it; else they are free, whose old contents are lost. Flags are kept
+ * unless they are dead. Leaves for the interpreter or the TLB's filler if not. */
+struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *in,
+                               const struct bt_ref *ref);
+/* The same, with R15 free. */
+struct bt_place bt_emit_access_free15(struct bt_translation *t, const struct bt_insn *in,
+                                      const struct bt_ref *ref);
+/* Loads the guest's R14 or R15 into a host register. */
+void bt_emit_load_guest(struct bt_translation *t, unsigned guest, unsigned host);
+void bt_emit_store_guest(struct bt_translation *t, unsigned guest, unsigned host);
+
+/* ---- reencode.c */
 /* The instruction itself, with registers and memory operand in their places. */
 void bt_emit_native(struct bt_translation *t, const struct bt_insn *in);
+
+/* ---- jump.c: jumps and the ways out of a block */
+/* Goes on at @rip, a constant; @from is the instruction that jumps. */
+void bt_emit_goto(struct bt_translation *t, const struct bt_insn *in, uint64_t rip);
+/* Leaves for @reason with RIP @rip. */
+void bt_emit_leave(struct bt_translation *t, enum bt_reason reason, uint64_t rip);
+void bt_emit_stubs(struct bt_translation *t);
+typedef void bt_emitter(struct bt_translation *t, const struct bt_insn *in);
+bt_emitter bt_emit_call, bt_emit_ret, bt_emit_jmp_insn, bt_emit_jcc, bt_emit_jrcxz;
+
+/* ---- stack.c, divide.c, system.c */
+bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
+bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
+/* mov qword [@p], @value; R15 or R14, whichever @p does not have, is destroyed. */
+void bt_emit_store_constant(struct bt *bt, const struct bt_place *p, uint64_t value);
 
 static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt_insn *in)
 {
@@ -50,12 +113,26 @@ static inline uint64_t bt_next_rip(const struct bt_translation *t, const struct 
     return bt_rip_of(t, in) + in->zi.length;
 }
 
-struct bt_stub *bt_add_stub(struct bt_translation *t, uint32_t from);
+static inline bool bt_same_page(const struct bt_translation *t, uint64_t rip)
+{
+    return rip >> HV_PAGE_SHIFT == t->block->rip >> HV_PAGE_SHIFT;
+}
 
-/* ---- special.c: instructions with an expansion of their own */
-void bt_emit_special(struct bt_translation *t, const struct bt_insn *in);
-/* Goes on at @rip, a constant; @from is the instruction that jumps. */
-void bt_emit_goto(struct bt_translation *t, uint64_t from, uint64_t rip);
-/* Leaves for @reason with RIP @rip. */
-void bt_emit_leave(struct bt_translation *t, enum bt_reason reason, uint64_t rip);
-void bt_emit_stubs(struct bt_translation *t);
+static inline uint64_t bt_target_of(const struct bt_translation *t, const struct bt_insn *in)
+{
+    return bt_next_rip(t, in) + (uint64_t)in->ops[0].imm.value.s;
+}
+
+static inline bool bt_is_direct(const struct bt_insn *in)
+{
+    return in->ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+}
+
+static inline uint32_t bt_guest_slot(unsigned guest)
+{
+    return guest == 14 ? BT_SLOT(r14) : BT_SLOT(r15);
+}
+
+struct bt_stub *bt_add_stub(struct bt_translation *t, uint32_t from);
+/* Marks the block's page as code, @bytes from the block's start on. */
+void bt_mark_code(struct bt_translation *t, unsigned bytes);

@@ -115,6 +115,7 @@ enum interp_mode {
 struct interp_tlb_entry {
     uint64_t read, write, exec;
     uint64_t addend; /* host address = linear address + addend */
+    bool global;     /* of all address spaces; these tags know only the current one */
 };
 
 /* Rights differ, so each kind of access has its table. */
@@ -143,6 +144,7 @@ struct interp {
     uint64_t asid;
     uint8_t *mem_base;
     const uint64_t *code_lines;
+    bool fenced; /* hv/x86/codemap.h */
 
     /* The block that runs: RIP of its first instruction. */
     uint64_t block_rip;
@@ -166,7 +168,10 @@ struct interp {
     size_t arena_used;
 
     struct interp_tlb_entry tables[INTERP_TLB_KINDS][INTERP_TLB_ENTRIES];
-    uint64_t large_pages[4]; /* Bloom filter of 2 MiB regions that have entries from large pages */
+    /* Bloom filters of 2 MiB regions that have entries from large pages: of the lower half of the
+     * linear addresses and of the upper one. */
+    uint64_t large_pages[2][4];
+    bool giant_pages[2]; /* there are entries from pages above 2 MiB */
     struct {
         uint16_t pcid;
         uint16_t asid; /* 0: free */
@@ -174,6 +179,7 @@ struct interp {
     } pcids[INTERP_PCIDS];
     unsigned next_pcid_slot, pcid_slot;
     uint64_t last_serial;
+    uint64_t all_flushes; /* times that every address space was forgotten, global pages included */
     uint16_t next_asid;
     uint64_t cr0, cr3, cr4, efer; /* as the TLB knows them */
 
@@ -186,7 +192,7 @@ struct interp {
     /* A translator on top of this engine (bt/): executes 64-bit code from cpu until something is
      * for this engine's loop; is told of INVLPG. NULL without. */
     void (*translator)(struct interp *x);
-    void (*page_flushed)(struct interp *x, uint64_t va);
+    void (*page_flushed)(struct interp *x, uint64_t va, uint64_t pages); /* from @va on */
     void *translator_state;
 
     struct hv_native *native;
@@ -220,6 +226,8 @@ void interp_refresh(struct interp *x);
  * memory, and gives its host address, NULL for a device. */
 uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsigned flags,
                      hv_gpa *gpa);
+/* A walk for a read that raises nothing: false if there is no memory to read. */
+bool interp_try_walk(struct interp *x, uint64_t va);
 /* Translates an instruction fetch at linear address @va: host address in *@host, NULL outside of
  * RAM. */
 hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host);

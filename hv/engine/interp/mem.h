@@ -158,6 +158,8 @@ INTERP_INLINE void interp_stored(struct interp *x, struct interp_op *op, const v
 {
     uint64_t gpa = (uint64_t)((const uint8_t *)host - x->mem_base);
 
+    if (x->fenced)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (INTERP_UNLIKELY(__atomic_load_n(&x->code_lines[gpa >> HV_PAGE_SHIFT], __ATOMIC_RELAXED)))
         interp_code_written(x, op, gpa, bytes);
 }

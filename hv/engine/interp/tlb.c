@@ -8,7 +8,8 @@
 
 #include "hv/x86/linear.h"
 
-#define ASID_LAST 0xfff /* tags have 12 bits for it */
+#define ASID_LAST  0xfff /* tags have 12 bits for it */
+#define LARGE_PAGE (2ull << 20)
 
 /* ---- flushing */
 
@@ -16,11 +17,13 @@ void interp_tlb_init(struct interp *x)
 {
     memset(x->tables, 0, sizeof(x->tables));
     memset(x->large_pages, 0, sizeof(x->large_pages));
+    memset(x->giant_pages, 0, sizeof(x->giant_pages));
     memset(x->pcids, 0, sizeof(x->pcids));
     x->next_pcid_slot = 0;
     x->next_asid = 1;
     x->asid = 0;
     x->jump_epoch++;
+    x->all_flushes++;
 }
 
 static void take_new_asid(struct interp *x, unsigned slot)
@@ -64,7 +67,9 @@ void interp_tlb_flush_all(struct interp *x)
 {
     memset(x->pcids, 0, sizeof(x->pcids));
     memset(x->large_pages, 0, sizeof(x->large_pages));
+    memset(x->giant_pages, 0, sizeof(x->giant_pages));
     x->jump_epoch++;
+    x->all_flushes++;
     interp_tlb_switch(x, false);
 }
 
@@ -83,35 +88,40 @@ void interp_tlb_flush_pcid(struct interp *x, unsigned pcid)
 
 static bool large_page_bit(struct interp *x, uint64_t va, bool set)
 {
-    uint64_t region = va >> 21;
+    uint64_t region = va >> 21, *filter = x->large_pages[va >> 63];
     unsigned bit = (unsigned)(region ^ (region >> 8) ^ (region >> 16)) & 255;
-    bool was = x->large_pages[bit >> 6] & (1ull << (bit & 63));
+    bool was = filter[bit >> 6] & (1ull << (bit & 63));
 
     if (set)
-        x->large_pages[bit >> 6] |= 1ull << (bit & 63);
+        filter[bit >> 6] |= 1ull << (bit & 63);
     return was;
 }
 
-static void flush_entry(struct interp_tlb_entry *e)
+static void flush_entries(struct interp *x, uint64_t va, uint64_t pages)
 {
-    e->read = e->write = e->exec = 0;
+    for (unsigned kind = 0; kind < INTERP_TLB_KINDS; kind++)
+        for (uint64_t i = 0; i < pages; i++) {
+            struct interp_tlb_entry *e =
+                &x->tables[kind][((va >> HV_PAGE_SHIFT) + i) & (INTERP_TLB_ENTRIES - 1)];
+
+            e->read = e->write = e->exec = 0;
+        }
+    if (x->page_flushed)
+        x->page_flushed(x, va, pages);
 }
 
 /* One entry may be of a large page whose other parts have entries too: all of its 2 MiB go, in all
- * address spaces (1 GiB pages are entered as 2 MiB ones, and a guest that splits one flushes
- * everything). */
+ * address spaces; everything, if there are larger pages. */
 void interp_tlb_flush_page(struct interp *x, uint64_t va)
 {
     x->jump_epoch++;
     x->stale = true;
-    if (large_page_bit(x, va, false)) {
+    if (x->giant_pages[va >> 63])
         interp_tlb_flush_all(x);
-        return;
-    }
-    for (unsigned kind = 0; kind < INTERP_TLB_KINDS; kind++)
-        flush_entry(&x->tables[kind][(va >> HV_PAGE_SHIFT) & (INTERP_TLB_ENTRIES - 1)]);
-    if (x->page_flushed)
-        x->page_flushed(x, va);
+    else if (large_page_bit(x, va, false))
+        flush_entries(x, va & ~(LARGE_PAGE - 1), LARGE_PAGE / HV_PAGE_SIZE);
+    else
+        flush_entries(x, va, 1);
 }
 
 /* ---- mode */
@@ -199,8 +209,11 @@ static void fill(struct interp *x, uint64_t va, const struct hv_translation *t)
     e->write = data && writable && host_of(x, t->gpa, true) ? tag : 0;
     e->exec = executable ? tag : 0;
     e->addend = (uint64_t)(x->mem_base + t->gpa.v) - va;
+    e->global = t->global;
     if (t->page_bytes > HV_PAGE_SIZE)
         large_page_bit(x, va, true);
+    if (t->page_bytes > LARGE_PAGE)
+        x->giant_pages[va >> 63] = true;
 }
 
 uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsigned flags,
@@ -223,6 +236,19 @@ uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsign
     if (host_of(x, t.gpa, false) && x->tlb != x->tables[INTERP_TLB_NONE])
         fill(x, va, &t);
     return host;
+}
+
+bool interp_try_walk(struct interp *x, uint64_t va)
+{
+    struct hv_translation t;
+    struct hv_fault fault;
+    unsigned flags = hv_cpu_cpl(&x->v->cpu) == 3 ? HV_ACCESS_USER : 0;
+
+    x->tlb_misses++;
+    if (hv_x86_translate(x->v, hv_gva_of(va), flags, &t, &fault) || !host_of(x, t.gpa, false))
+        return false;
+    fill(x, va, &t);
+    return true;
 }
 
 hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host)

@@ -1,0 +1,306 @@
+/* Memory operands through the software TLB. */
+#include "config.h"
+
+#include "hv/engine/bt/translate.h"
+
+struct bt_stub *bt_add_stub(struct bt_translation *t, uint32_t from)
+{
+    struct bt_stub *s = &t->stubs[t->nr_stubs];
+
+    hv_assert(t->nr_stubs < BT_MAX_STUBS);
+    t->nr_stubs++;
+    *s = (struct bt_stub){.from = from};
+    return s;
+}
+
+void bt_emit_load_guest(struct bt_translation *t, unsigned guest, unsigned host)
+{
+    if (host == BT_R15)
+        t->r15_group = BT_NO_GROUP;
+    bt_emit_load_slot(t->bt, host, bt_guest_slot(guest));
+}
+
+void bt_emit_store_guest(struct bt_translation *t, unsigned guest, unsigned host)
+{
+    bt_emit_store_slot(t->bt, host, bt_guest_slot(guest));
+}
+
+static bool in_slot(unsigned reg)
+{
+    return reg == 14 || reg == 15;
+}
+
+/* ---- where things are in the region */
+
+static uint32_t table_of(const struct bt_site *site, size_t field)
+{
+    return (uint32_t)(BT_SLOT(tlb) + site->kind * sizeof(struct bt_tlb) + field);
+}
+
+static uint32_t tags_of(const struct bt_site *site)
+{
+    return table_of(site,
+                    site->write ? offsetof(struct bt_tlb, write) : offsetof(struct bt_tlb, read));
+}
+
+static uint32_t hosts_of(const struct bt_site *site)
+{
+    return table_of(site, offsetof(struct bt_tlb, host));
+}
+
+static uint32_t addends_of(const struct bt_site *site)
+{
+    return table_of(site, offsetof(struct bt_tlb, addend));
+}
+
+static uint32_t segment_slot(unsigned segment)
+{
+    return segment == HV_FS ? BT_SLOT(fs_base) : BT_SLOT(gs_base);
+}
+
+static uint32_t group_slot(unsigned group)
+{
+    return (uint32_t)(BT_SLOT(addend) + 8 * group);
+}
+
+/* ---- addresses */
+
+/* R14 = [base + index * scale + disp] of the guest, without segment. R15 is used only if both are
+ * in slots. */
+static void emit_offset(struct bt_translation *t, unsigned base, unsigned index, unsigned scale,
+                        int64_t disp)
+{
+    unsigned b = base, i = index;
+
+    hv_assert(disp == (int32_t)disp);
+    if (in_slot(base)) {
+        bt_emit_load_guest(t, base, BT_R14);
+        b = BT_R14;
+    }
+    if (in_slot(index)) {
+        i = index == base ? b : in_slot(base) ? BT_R15 : BT_R14;
+        if (index != base)
+            bt_emit_load_guest(t, index, i);
+    }
+    if (i == 16 && disp == 0 && b != 16) {
+        if (b != BT_R14)
+            bt_emit_mov(t->bt, BT_R14, b);
+        return;
+    }
+    bt_emit_lea(t->bt, BT_R14, b, i == 16 ? 4 : i, scale, (int32_t)disp);
+}
+
+/* R14 = linear address of @ref. */
+static void emit_address(struct bt_translation *t, const struct bt_ref *ref)
+{
+    if (ref->absolute)
+        bt_emit_mov_imm(t->bt, BT_R14, ref->va);
+    else
+        emit_offset(t, ref->base, ref->index, ref->scale, ref->disp);
+    if (ref->segment) {
+        bt_emit_load_slot(t->bt, BT_R15, segment_slot(ref->segment));
+        bt_emit_lea(t->bt, BT_R14, BT_R14, BT_R15, 0, 0);
+    }
+}
+
+/* ---- the TLB */
+
+static void add_miss(struct bt_translation *t, uint32_t from, const struct bt_site *site,
+                     bool group, bool rcx_saved)
+{
+    struct bt_stub *s = bt_add_stub(t, from);
+
+    s->kind = group ? BT_STUB_GROUP : BT_STUB_MISS;
+    s->rcx_saved = rcx_saved;
+    s->site = *site;
+    s->rip = site->rip;
+}
+
+/* R14: linear address; becomes the offset in the page if the tag fits, R15 the index. */
+static void emit_lookup_destroying(struct bt_translation *t, const struct bt_site *site, bool group)
+{
+    struct bt *bt = t->bt;
+
+    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(tlb_mask));
+    bt_emit_alu_table(bt, BT_ADD, BT_R14, BT_R15, tags_of(site));
+    if (site->align > 1) {
+        BT_EMIT(bt, 0x41, 0xf6, 0xc6, (uint8_t)(site->align - 1)); /* test r14b, align - 1 */
+        add_miss(t, bt_emit_jcc_open(bt, 5), site, group, false);  /* jnz */
+    }
+    bt_emit_cmp_imm(bt, BT_R14, HV_PAGE_SIZE - site->bytes);
+    add_miss(t, bt_emit_jcc_open(bt, 7), site, group, false); /* ja */
+}
+
+/* The same with instructions that leave flags alone: RCX is parked in its slot for JRCXZ. */
+static void emit_lookup_neutral(struct bt_translation *t, const struct bt_site *site, bool group)
+{
+    struct bt *bt = t->bt;
+    uint32_t hit;
+
+    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(tlb_mask));
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_load_table(bt, HV_RCX, BT_R15, tags_of(site));
+    bt_emit_lea(bt, BT_R14, BT_R14, HV_RCX, 0, 0);
+    if (site->align == site->bytes) { /* aligned, so in one page */
+        bt_emit_pext(bt, HV_RCX, BT_R14,
+                     (uint32_t)(BT_SLOT(align_mask) + 8u * (unsigned)__builtin_ctz(site->align)));
+    } else {
+        if (site->align > 1) { /* both conditions at once: shift the one out of the other's way */
+            bt_emit_pext(
+                bt, HV_RCX, BT_R14,
+                (uint32_t)(BT_SLOT(align_mask) + 8u * (unsigned)__builtin_ctz(site->align)));
+            hit = bt_emit_jrcxz_open(bt);
+            add_miss(t, bt_emit_jmp_open(bt), site, group, true);
+            bt_close8(bt, hit);
+        }
+        bt_emit_lea(bt, HV_RCX, BT_R14, 4, 0, site->bytes - 1);
+        bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(page_mask));
+    }
+    hit = bt_emit_jrcxz_open(bt);
+    add_miss(t, bt_emit_jmp_open(bt), site, group, true);
+    bt_close8(bt, hit);
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+}
+
+/* ---- groups */
+
+/* R15 = what is to be added to the members' addresses, but for the segment that they name. */
+static void emit_group_addend(struct bt_translation *t, const struct bt_group *g,
+                              const struct bt_site *site, unsigned number)
+{
+    struct bt *bt = t->bt;
+
+    bt_emit_load_table(bt, BT_R15, BT_R15, addends_of(site));
+    if (g->segment) {
+        bt_emit_load_slot(bt, BT_R14, segment_slot(g->segment));
+        bt_emit_lea(bt, BT_R15, BT_R15, BT_R14, 0, 0);
+    }
+    bt_emit_store_slot(bt, BT_R15, group_slot(number));
+    t->r15_group = number;
+}
+
+static void emit_group_check(struct bt_translation *t, unsigned number)
+{
+    const struct bt_group *g = &t->groups[number];
+    const struct bt_values *v = &t->values[g->at];
+    int64_t disp = g->lo - v->offset[g->base] - v->offset[g->index] * (1 << g->scale);
+    const struct bt_site site = {
+        .rip = bt_rip_of(t, &t->insns[g->at]),
+        .resume = t->bt->code_used,
+        .bytes = (uint16_t)(g->hi - g->lo),
+        .write = g->write,
+        .align = g->align,
+        .kind = (uint8_t)t->kind,
+    };
+
+    t->r15_group = BT_NO_GROUP;
+    emit_offset(t, g->base, g->index, g->scale, disp);
+    if (g->segment) {
+        bt_emit_load_slot(t->bt, BT_R15, segment_slot(g->segment));
+        bt_emit_lea(t->bt, BT_R14, BT_R14, BT_R15, 0, 0);
+    }
+    if (g->neutral)
+        emit_lookup_neutral(t, &site, true);
+    else
+        emit_lookup_destroying(t, &site, true);
+    emit_group_addend(t, g, &site, number);
+}
+
+void bt_emit_group_checks(struct bt_translation *t, unsigned insn)
+{
+    for (unsigned i = 0; i < t->nr_groups; i++)
+        if (t->groups[i].wanted && t->groups[i].at == insn)
+            emit_group_check(t, i);
+}
+
+static struct bt_place place_of_member(struct bt_translation *t, const struct bt_ref *ref)
+{
+    if (t->r15_group != ref->group) {
+        bt_emit_load_slot(t->bt, BT_R15, group_slot(ref->group));
+        t->r15_group = ref->group;
+    }
+    if (ref->index != 16) {
+        emit_offset(t, ref->base, ref->index, ref->scale, ref->disp);
+        return (struct bt_place){.base = BT_R14, .index = BT_R15};
+    }
+    if (ref->base == 16)
+        return (struct bt_place){.base = BT_R15, .index = 4, .disp = (int32_t)ref->disp};
+    if (in_slot(ref->base)) {
+        bt_emit_load_guest(t, ref->base, BT_R14);
+        return (struct bt_place){.base = BT_R14, .index = BT_R15, .disp = (int32_t)ref->disp};
+    }
+    return (struct bt_place){.base = ref->base, .index = BT_R15, .disp = (int32_t)ref->disp};
+}
+
+/* ---- single accesses */
+
+/* A constant address: so is its place in the TLB. */
+static struct bt_place emit_constant_access(struct bt_translation *t, const struct bt_ref *ref,
+                                            struct bt_site *site)
+{
+    struct bt *bt = t->bt;
+    uint32_t index = (uint32_t)(ref->va >> HV_PAGE_SHIFT) & (BT_TLB_ENTRIES - 1);
+    uint64_t page = ref->va & ~(uint64_t)HV_PAGE_MASK;
+
+    site->constant = ref->va;
+    t->r15_group = BT_NO_GROUP;
+    if (-page == (uint64_t)(int32_t)-page) {
+        bt_emit_cmp_slot_imm(bt, true, tags_of(site) + 8 * index, (int32_t)-page);
+    } else {
+        bt_emit_mov_imm(bt, BT_R14, -page);
+        bt_emit_alu_slot(bt, BT_CMP, BT_R14, tags_of(site) + 8 * index);
+    }
+    add_miss(t, bt_emit_jcc_open(bt, 5), site, false, false); /* jnz */
+    bt_emit_load_slot(bt, BT_R15, hosts_of(site) + 8 * index);
+    return (struct bt_place){.base = BT_R15, .index = 4, .disp = (int32_t)(ref->va & HV_PAGE_MASK)};
+}
+
+static bool is_good_constant(const struct bt_ref *ref)
+{
+    return ref->absolute && !ref->segment && ref->va &&
+           (ref->va & HV_PAGE_MASK) + ref->bytes <= HV_PAGE_SIZE && !(ref->va & (ref->align - 1u));
+}
+
+struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *in,
+                               const struct bt_ref *ref)
+{
+    struct bt_site site = {
+        .rip = bt_rip_of(t, in),
+        .resume = t->bt->code_used,
+        .bytes = ref->bytes,
+        .write = ref->write,
+        .align = ref->align,
+        .kind = (uint8_t)t->kind,
+    };
+
+    if (ref->group != BT_NO_GROUP)
+        return place_of_member(t, ref);
+    if (in->flags_dead && is_good_constant(ref))
+        return emit_constant_access(t, ref, &site);
+    t->r15_group = BT_NO_GROUP;
+    emit_address(t, ref);
+    if (in->flags_dead)
+        emit_lookup_destroying(t, &site, false);
+    else
+        emit_lookup_neutral(t, &site, false);
+    if (ref->index == 16 && ref->base < 14 && !ref->segment && !ref->absolute) {
+        bt_emit_load_table(t->bt, BT_R15, BT_R15, addends_of(&site));
+        return (struct bt_place){.base = ref->base, .index = BT_R15, .disp = (int32_t)ref->disp};
+    }
+    bt_emit_load_table(t->bt, BT_R15, BT_R15, hosts_of(&site));
+    return (struct bt_place){.base = BT_R14, .index = BT_R15};
+}
+
+struct bt_place bt_emit_access_free15(struct bt_translation *t, const struct bt_insn *in,
+                                      const struct bt_ref *ref)
+{
+    struct bt_place p = bt_emit_access(t, in, ref);
+    unsigned base = p.base;
+
+    if (p.base == BT_R15 || p.index == BT_R15) {
+        bt_emit_lea(t->bt, BT_R14, base, p.index == BT_R15 ? BT_R15 : 4, 0, p.disp);
+        p = (struct bt_place){.base = BT_R14, .index = 4};
+    }
+    t->r15_group = BT_NO_GROUP;
+    return p;
+}

@@ -1,0 +1,267 @@
+/* Accesses whose addresses differ by constants, found by following the values of registers through
+ * the block. The first member's look into the TLB serves for all of them, and it may be moved up to
+ * where flags are dead. */
+#include "config.h"
+
+#include "hv/engine/bt/translate.h"
+
+#include <string.h>
+
+#define MAX_SPAN 1024 /* the wider a group the more often it is in two pages */
+
+/* ---- values */
+
+static void follow_write(struct bt_values *v, unsigned reg, uint32_t *next_root)
+{
+    v->root[reg] = (*next_root)++;
+    v->offset[reg] = 0;
+}
+
+/* The constant that the instruction adds to its first operand, a 64-bit register. */
+static bool added_constant(const struct bt_insn *in, int64_t *constant)
+{
+    const ZydisDecodedOperand *to = &in->ops[0], *by = &in->ops[1];
+
+    if (in->zi.operand_width != 64 || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
+        return false;
+    switch (in->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_INC:
+        *constant = 1;
+        return true;
+    case ZYDIS_MNEMONIC_DEC:
+        *constant = -1;
+        return true;
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_SUB:
+        if (by->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            return false;
+        *constant = in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ? by->imm.value.s : -by->imm.value.s;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* MOV between registers, and LEA without index, copy a value. */
+static bool copied_value(const struct bt_insn *in, unsigned *from, int64_t *constant)
+{
+    const ZydisDecodedOperand *o = &in->ops[1];
+
+    if (in->zi.operand_width != 64 || in->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+        return false;
+    if (in->zi.mnemonic == ZYDIS_MNEMONIC_MOV && o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+        *from = bt_gpr_of(o->reg.value);
+        *constant = 0;
+        return *from < 16;
+    }
+    if (in->zi.mnemonic == ZYDIS_MNEMONIC_LEA && o->mem.index == ZYDIS_REGISTER_NONE) {
+        *from = bt_gpr_of(o->mem.base);
+        *constant = o->mem.disp.value;
+        return *from < 16;
+    }
+    return false;
+}
+
+static int64_t moved_stack(const struct bt_insn *in)
+{
+    switch (in->class) {
+    case BT_PUSH:
+    case BT_PUSHF:
+    case BT_CALL:
+        return -8;
+    case BT_POP:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* @v: before the instruction; becomes the values after it. */
+static void follow(struct bt_values *v, const struct bt_insn *in, uint32_t *next_root)
+{
+    int64_t constant = 0, stack = moved_stack(in);
+    unsigned reg = bt_gpr_of(in->ops[0].reg.value), from;
+
+    if (in->class == BT_NATIVE && added_constant(in, &constant)) {
+        v->offset[reg] += constant;
+        return;
+    }
+    if (in->class == BT_NATIVE && copied_value(in, &from, &constant)) {
+        v->root[reg] = v->root[from];
+        v->offset[reg] = v->offset[from] + constant;
+        return;
+    }
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+        unsigned written = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? bt_gpr_of(o->reg.value) : 16;
+
+        if (written < 16 && (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+            !(stack && written == HV_RSP && o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN))
+            follow_write(v, written, next_root);
+    }
+    v->offset[HV_RSP] += stack;
+}
+
+static void find_values(struct bt_translation *t)
+{
+    uint32_t next_root = 17;
+    struct bt_values v = {0};
+
+    for (unsigned i = 0; i < 17; i++)
+        v.root[i] = i;
+    for (unsigned i = 0; i < t->nr_insns; i++) {
+        t->values[i] = v;
+        follow(&v, &t->insns[i], &next_root);
+    }
+}
+
+/* ---- groups */
+
+static int64_t distance(const struct bt_values *v, const struct bt_ref *ref)
+{
+    return ref->disp + v->offset[ref->base] + v->offset[ref->index] * (1 << ref->scale);
+}
+
+static bool aligns(const struct bt_group *g, const struct bt_ref *ref, int64_t lo)
+{
+    if (ref->align == 1 || g->align == 1)
+        return true;
+    return ref->align == g->align && (lo - g->align_offset) % g->align == 0;
+}
+
+static bool fits(const struct bt_group *g, const struct bt_values *v, const struct bt_ref *ref,
+                 unsigned exits, unsigned gs_version)
+{
+    int64_t lo = distance(v, ref), hi = lo + ref->bytes;
+
+    return g->base_root == v->root[ref->base] && g->index_root == v->root[ref->index] &&
+           g->scale == ref->scale && g->segment == ref->segment &&
+           (!ref->segment || g->gs_version == gs_version) &&
+           (lo < g->lo ? lo : g->lo) + MAX_SPAN >= (hi > g->hi ? hi : g->hi) &&
+           aligns(g, ref, lo) && (g->write || !ref->write || g->exits == exits);
+}
+
+static void join(struct bt_group *g, const struct bt_values *v, const struct bt_ref *ref)
+{
+    int64_t lo = distance(v, ref);
+
+    if (lo < g->lo)
+        g->lo = lo;
+    if (lo + ref->bytes > g->hi)
+        g->hi = lo + ref->bytes;
+    if (ref->align > 1) {
+        g->align = ref->align;
+        g->align_offset = lo;
+    }
+    g->write |= ref->write;
+    g->members++;
+}
+
+/* R14 and R15 are loaded from their slots, and there is one register for that. */
+static bool can_be_member(const struct bt_ref *ref)
+{
+    return !ref->absolute && !(ref->base >= 14 && ref->base < 16 && ref->index >= 14 &&
+                               ref->index < 16 && ref->base != ref->index);
+}
+
+static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref, unsigned exits,
+                    unsigned gs_version)
+{
+    const struct bt_values *v = &t->values[insn];
+    struct bt_group *g;
+
+    ref->group = BT_NO_GROUP;
+    if (!can_be_member(ref))
+        return;
+    for (unsigned i = 0; i < t->nr_groups; i++)
+        if (fits(&t->groups[i], v, ref, exits, gs_version)) {
+            ref->group = (uint8_t)i;
+            join(&t->groups[i], v, ref);
+            return;
+        }
+    if (t->nr_groups == BT_GROUPS)
+        return;
+    ref->group = (uint8_t)t->nr_groups;
+    g = &t->groups[t->nr_groups++];
+    *g = (struct bt_group){
+        .base_root = v->root[ref->base],
+        .index_root = v->root[ref->index],
+        .scale = ref->scale,
+        .segment = ref->segment,
+        .gs_version = (uint8_t)gs_version,
+        .base = ref->base,
+        .index = ref->index,
+        .align = 1,
+        .exits = exits,
+        .first = insn,
+        .lo = distance(v, ref),
+        .hi = distance(v, ref) + ref->bytes,
+    };
+    join(g, v, ref);
+}
+
+/* Whether the first member's registers have the same roots before @insn. */
+static bool same_roots(const struct bt_translation *t, const struct bt_group *g, unsigned insn)
+{
+    const struct bt_values *v = &t->values[insn];
+
+    return v->root[g->base] == g->base_root && v->root[g->index] == g->index_root;
+}
+
+static bool changes_segment(const struct bt_insn *in)
+{
+    return in->class == BT_SWAPGS;
+}
+
+/* Where the group is looked up: as late as possible, but with dead flags. */
+static void place_group(struct bt_translation *t, struct bt_group *g)
+{
+    int64_t lo = g->lo - (g->lo - g->align_offset) % g->align;
+
+    g->lo = lo > g->lo ? lo - g->align : lo;
+    g->at = g->first;
+    g->wanted = true;
+    if (t->insns[g->first].flags_dead) {
+        g->wanted = g->members > 1;
+        return;
+    }
+    for (unsigned i = g->first; i-- > 0 && same_roots(t, g, i);) {
+        if (g->segment && changes_segment(&t->insns[i]))
+            break;
+        if (t->insns[i].flags_dead) {
+            g->at = i;
+            return;
+        }
+    }
+    g->neutral = true;
+    g->wanted = g->members > 1;
+}
+
+void bt_find_groups(struct bt_translation *t)
+{
+    unsigned exits = 0, gs_version = 0;
+
+    t->nr_groups = 0;
+    find_values(t);
+    for (unsigned i = 0; i < t->nr_insns; i++) {
+        struct bt_insn *in = &t->insns[i];
+
+        for (unsigned k = 0; k < in->nr_refs; k++) {
+            if (t->block->ungrouped)
+                in->refs[k].group = BT_NO_GROUP;
+            else
+                add_ref(t, i, &in->refs[k], exits, gs_version);
+        }
+        exits += in->class == BT_JCC;
+        gs_version += changes_segment(in);
+    }
+    for (unsigned i = 0; i < t->nr_groups; i++)
+        place_group(t, &t->groups[i]);
+    for (unsigned i = 0; i < t->nr_insns; i++)
+        for (unsigned k = 0; k < t->insns[i].nr_refs; k++) {
+            struct bt_ref *ref = &t->insns[i].refs[k];
+
+            if (ref->group != BT_NO_GROUP && !t->groups[ref->group].wanted)
+                ref->group = BT_NO_GROUP;
+        }
+}

@@ -1,0 +1,136 @@
+/* Stores of translated code to pages that hold translated code: they must not hit the TLB. */
+#include "config.h"
+
+#include "hv/engine/bt/bt.h"
+
+static uint64_t my_bit(const struct bt *bt)
+{
+    return 1ull << (bt->x->v->id & 63);
+}
+
+static uint64_t host_of(const struct bt *bt, uint64_t gfn)
+{
+    return (uint64_t)(uintptr_t)bt->x->mem_base + (gfn << HV_PAGE_SHIFT);
+}
+
+/* Notes an entry that is about to be writable; @first: the page has had none since they were last
+ * dropped. */
+static void note_writable(struct bt *bt, const struct bt_writable *now, bool first)
+{
+    struct bt_writable *w = &bt->writable[now->gfn & (BT_WRITABLE - 1)];
+    bool same = w->gfn == now->gfn && w->alone && w->kind == now->kind && w->index == now->index;
+
+    *w = *now;
+    w->alone = first || same;
+}
+
+bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    const struct bt_writable now = {.gfn = gfn, .kind = (uint8_t)kind, .index = (uint16_t)index};
+    bool first = !(__atomic_load_n(&map->writers[gfn], __ATOMIC_RELAXED) & my_bit(bt));
+
+    if (__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED))
+        return false;
+    note_writable(bt, &now, first);
+    if (first)
+        __atomic_fetch_or(&map->writers[gfn], my_bit(bt), __ATOMIC_SEQ_CST);
+    return !__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST);
+}
+
+static void drop_entry(struct bt_tlb *tlb, unsigned i, uint64_t host)
+{
+    if (tlb->host[i] == host) /* any tag that its index does not match */
+        tlb->write[i] = -((uint64_t)(i ^ 1) << HV_PAGE_SHIFT);
+}
+
+static void drop_everywhere(struct bt *bt, uint64_t host)
+{
+    for (unsigned kind = 0; kind < BT_KINDS; kind++)
+        for (unsigned i = 0; i < BT_TLB_ENTRIES; i++)
+            drop_entry(&bt->region->tlb[kind], i, host);
+}
+
+/* Entries that are put aside are looked at anew when they come back. */
+static void drop_writable(struct bt *bt, uint64_t gfn)
+{
+    const struct bt_writable *w = &bt->writable[gfn & (BT_WRITABLE - 1)];
+
+    if (w->gfn == gfn && w->alone)
+        drop_entry(&bt->region->tlb[w->kind], w->index, host_of(bt, gfn));
+    else
+        drop_everywhere(bt, host_of(bt, gfn));
+    __atomic_fetch_and(&bt->x->v->domain->mem.code->writers[gfn], ~my_bit(bt), __ATOMIC_SEQ_CST);
+}
+
+void bt_protect_own(struct bt *bt, uint64_t gfn)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+
+    if (!(__atomic_load_n(&map->writers[gfn], __ATOMIC_SEQ_CST) & my_bit(bt)))
+        return;
+    drop_writable(bt, gfn);
+    if (__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST))
+        hv_codemap_retire(map, gfn); /* another vCPU has its request to us still under way */
+}
+
+void bt_protect_others(struct bt *bt, uint64_t gfn)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+
+    if (__atomic_load_n(&map->writers[gfn], __ATOMIC_SEQ_CST) & ~my_bit(bt)) {
+        hv_codemap_add_log(map, gfn, HV_CODEMAP_PROTECT);
+        bt_poke_others(bt);
+    }
+}
+
+static void serve(struct bt *bt, uint64_t entry)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    uint64_t gfn = entry & 0xfffffff;
+
+    if (!(entry & HV_CODEMAP_PROTECT)) {
+        bt_drop_stale_page(bt, gfn);
+    } else if (__atomic_load_n(&map->writers[gfn], __ATOMIC_SEQ_CST) & my_bit(bt)) {
+        drop_writable(bt, gfn);
+        hv_codemap_retire(map, gfn); /* what has been stored meanwhile nobody saw */
+        bt_poke_others(bt);
+    }
+}
+
+/* Requests have been lost: nobody knows which code is current. */
+static void lost_requests(struct bt *bt, struct hv_codemap *map)
+{
+    bt->all_flushes_seen = bt->x->all_flushes - 1; /* the TLB goes */
+    bt_switch_space(bt);
+    bt->log_seen = __atomic_load_n(&map->log_head, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&map->flush_epoch, 1, __ATOMIC_SEQ_CST);
+    bt_poke_others(bt);
+}
+
+void bt_read_log(struct bt *bt)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    uint64_t epoch;
+
+    while (bt->log_seen != __atomic_load_n(&map->log_head, __ATOMIC_SEQ_CST)) {
+        uint64_t entry =
+            __atomic_load_n(&map->log[bt->log_seen % HV_CODEMAP_LOG], __ATOMIC_ACQUIRE);
+        int32_t age = (int32_t)((uint32_t)(entry >> 32) - (uint32_t)bt->log_seen);
+
+        if (age > 0 ||
+            __atomic_load_n(&map->log_head, __ATOMIC_SEQ_CST) - bt->log_seen > HV_CODEMAP_LOG) {
+            lost_requests(bt, map);
+            break;
+        }
+        if (age < 0) /* not written yet */
+            break;
+        bt->log_seen++;
+        serve(bt, entry);
+    }
+    epoch = __atomic_load_n(&map->flush_epoch, __ATOMIC_SEQ_CST);
+    if (epoch != bt->epoch_seen) {
+        bt->epoch_seen = epoch;
+        bt_cache_flush(bt);
+    }
+}

@@ -1,0 +1,169 @@
+/* Instructions that are emitted again, with other registers and the host's address where it has to
+ * be. */
+#include "config.h"
+
+#include "hv/engine/bt/translate.h"
+
+#define FIELD_REG  1u /* ModRM.reg */
+#define FIELD_VVVV 2u /* VEX.vvvv */
+
+/* The fields of the encoding that have the guest's register @reg, R14 or R15. */
+static unsigned fields_with(const struct bt_insn *in, unsigned reg)
+{
+    unsigned fields = 0;
+
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || bt_gpr_of(o->reg.value) != reg)
+            continue;
+        fields |= o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD ? FIELD_VVVV : FIELD_REG;
+    }
+    return fields;
+}
+
+static bool accesses_guest(const struct bt_insn *in, unsigned reg, ZydisOperandActions actions)
+{
+    for (unsigned i = 0; i < in->zi.operand_count; i++)
+        if (in->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            bt_gpr_of(in->ops[i].reg.value) == reg && (in->ops[i].actions & actions))
+            return true;
+    return false;
+}
+
+static bool writes_guest(const struct bt_insn *in, unsigned reg)
+{
+    return accesses_guest(in, reg, ZYDIS_OPERAND_ACTION_MASK_WRITE);
+}
+
+static const uint8_t *bytes_of(const struct bt_translation *t, const struct bt_insn *in)
+{
+    return t->bytes + in->at;
+}
+
+static void emit_immediates(struct bt_translation *t, const struct bt_insn *in)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (in->zi.raw.imm[i].size)
+            bt_emit_bytes(t->bt, bytes_of(t, in) + in->zi.raw.imm[i].offset,
+                          in->zi.raw.imm[i].size / 8u);
+}
+
+/* The encoding with the memory operand at @p, and @scratch in @fields. */
+static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
+                        const struct bt_place *p, unsigned fields, unsigned scratch)
+{
+    const ZydisDecodedInstruction *zi = &in->zi;
+    struct bt *bt = t->bt;
+    bool rex = zi->attributes & ZYDIS_ATTRIB_HAS_REX;
+    unsigned w = rex ? zi->raw.rex.W : 0, r = rex ? zi->raw.rex.R : 0;
+    unsigned reg = fields & FIELD_REG ? scratch : (unsigned)zi->raw.modrm.reg | r << 3;
+
+    for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
+        uint8_t prefix = zi->raw.prefixes[i].value;
+
+        if (prefix == 0x66 || prefix == 0xf2 || prefix == 0xf3 || prefix == 0xf0)
+            bt_emit8(bt, prefix);
+    }
+    bt_emit8(bt, bt_rex(w, reg, p));
+    if (zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+        bt_emit8(bt, 0x0f);
+    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F38)
+        bt_emit8(bt, 0x38);
+    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
+        bt_emit8(bt, 0x3a);
+    bt_emit8(bt, zi->opcode);
+    bt_emit_modrm(bt, reg, p);
+    emit_immediates(t, in);
+}
+
+static void emit_vex(struct bt_translation *t, const struct bt_insn *in, const struct bt_place *p,
+                     unsigned fields, unsigned scratch)
+{
+    const uint8_t *vex = bytes_of(t, in) + in->zi.raw.vex.offset;
+    bool three = in->zi.raw.vex.size == 3;
+    uint8_t map = three ? vex[1] & 0x1f : 1, b2 = three ? vex[2] : vex[1] & 0x7f;
+    unsigned reg =
+        fields & FIELD_REG ? scratch : in->zi.raw.modrm.reg | (unsigned)(~vex[1] >> 7 & 1) << 3;
+    uint8_t rex = bt_rex(0, reg, p);
+
+    if (fields & FIELD_VVVV)
+        b2 = (uint8_t)((b2 & ~0x78) | (~scratch & 15) << 3);
+    BT_EMIT(t->bt, 0xc4, (uint8_t)((~rex & 7) << 5 | map), b2, in->zi.opcode);
+    bt_emit_modrm(t->bt, reg, p);
+    emit_immediates(t, in);
+}
+
+static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
+{
+    unsigned guest = fields_with(in, 14) ? 14 : 15, scratch = BT_R14;
+    unsigned fields = fields_with(in, guest);
+    struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
+
+    if (fields && p.base == BT_R14) {
+        if (p.index == BT_R15)
+            bt_emit_lea(t->bt, BT_R14, BT_R14, BT_R15, 0, p.disp);
+        p = (struct bt_place){.base = BT_R14, .index = 4, .disp = p.index == BT_R15 ? 0 : p.disp};
+        scratch = BT_R15;
+    }
+    if (fields && accesses_guest(in, guest, ~(ZydisOperandActions)0))
+        bt_emit_load_guest(t, guest, scratch);
+    if (in->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+        emit_vex(t, in, &p, fields, scratch);
+    else
+        emit_legacy(t, in, &p, fields, scratch);
+    if (fields && writes_guest(in, guest))
+        bt_emit_store_guest(t, guest, scratch);
+}
+
+/* Without memory R14 and R15 are the guest's for the time of the instruction. */
+static void emit_registers_only(struct bt_translation *t, const struct bt_insn *in)
+{
+    unsigned used = 0;
+
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+
+        if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && bt_gpr_of(o->reg.value) < 16) {
+            used |= 1u << bt_gpr_of(o->reg.value);
+        } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) { /* LEA */
+            used |= bt_gpr_of(o->mem.base) < 16 ? 1u << bt_gpr_of(o->mem.base) : 0;
+            used |= bt_gpr_of(o->mem.index) < 16 ? 1u << bt_gpr_of(o->mem.index) : 0;
+        }
+    }
+    for (unsigned reg = 14; reg < 16; reg++)
+        if (used & 1u << reg)
+            bt_emit_load_guest(t, reg, reg);
+    bt_emit_bytes(t->bt, bytes_of(t, in), in->zi.length);
+    for (unsigned reg = 14; reg < 16; reg++)
+        if (writes_guest(in, reg))
+            bt_emit_store_guest(t, reg, reg);
+}
+
+/* LEA of an address near RIP, a constant here. */
+static bool emit_lea_rip(struct bt_translation *t, const struct bt_insn *in)
+{
+    const ZydisDecodedOperand *o = &in->ops[1];
+    unsigned reg = bt_gpr_of(in->ops[0].reg.value);
+    uint64_t value;
+
+    if (in->zi.mnemonic != ZYDIS_MNEMONIC_LEA || o->mem.base != ZYDIS_REGISTER_RIP)
+        return false;
+    value = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
+    if (in->zi.operand_width == 32)
+        value &= 0xffffffff;
+    if (reg == 15)
+        t->r15_group = BT_NO_GROUP;
+    bt_emit_mov_imm(t->bt, reg, value);
+    if (reg >= 14)
+        bt_emit_store_guest(t, reg, reg);
+    return true;
+}
+
+void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
+{
+    if (in->mem)
+        emit_with_memory(t, in);
+    else if (!emit_lea_rip(t, in))
+        emit_registers_only(t, in);
+}

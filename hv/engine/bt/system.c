@@ -1,0 +1,87 @@
+/* Flags, time, and what the kernel does often. */
+#include "config.h"
+
+#include "hv/engine/bt/translate.h"
+
+/* The host's counter and an offset, with flags left alone. */
+void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+
+    (void)in;
+    BT_EMIT(bt, 0x0f, 0x31);                         /* rdtsc */
+    BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 0x20); /* rorx rdx, rdx, 32 */
+    bt_emit_load_slot(bt, BT_R14, BT_SLOT(tsc_offset));
+    bt_emit_lea(bt, HV_RAX, HV_RAX, HV_RDX, 0, 0);
+    bt_emit_lea(bt, HV_RAX, HV_RAX, BT_R14, 0, 0);
+    BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 0x20); /* rorx rdx, rax, 32 */
+    BT_EMIT(bt, 0x89, 0xd2, 0x89, 0xc0);             /* mov edx, edx; mov eax, eax */
+}
+
+/* The host's own PUSHFQ on the host's stack, without what is not the guest's, and the rest. */
+void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+
+    struct bt_place p = bt_emit_access_free15(t, in, &in->refs[0]);
+
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_mov(bt, BT_R15, HV_RSP);
+    bt_emit_load_slot(bt, HV_RSP, BT_SLOT(host_rsp));
+    BT_EMIT(bt, 0x9c, 0x59); /* pushfq; pop rcx */
+    bt_emit_mov(bt, HV_RSP, BT_R15);
+    bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(arith_mask));
+    BT_EMIT(bt, 0x65, 0xc4, 0xe2, 0xf3, 0xf5, 0x0c, 0x25); /* pdep rcx, rcx, gs:[arith_mask] */
+    bt_emit32(bt, BT_SLOT(arith_mask));
+    bt_emit_load_slot(bt, BT_R15, BT_SLOT(rflags));
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
+    bt_emit_load_slot(bt, BT_R15, BT_SLOT(if_flag));
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
+    bt_emit_store_place(bt, HV_RCX, &p);
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_lea(bt, HV_RSP, HV_RSP, 4, 0, -8);
+}
+
+static void emit_set_if(struct bt *bt, uint32_t value)
+{
+    BT_EMIT(bt, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[if_flag], value */
+    bt_emit32(bt, BT_SLOT(if_flag));
+    bt_emit32(bt, value);
+}
+
+void bt_emit_cli(struct bt_translation *t, const struct bt_insn *in)
+{
+    (void)in;
+    emit_set_if(t->bt, 0);
+}
+
+/* The shadow needs no more: attention is next looked at behind the next instruction or later. */
+void bt_emit_sti(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+    uint32_t none;
+
+    bt_emit_mov(bt, BT_R14, HV_RCX);
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(irq_window));
+    none = bt_emit_jrcxz_open(bt);
+    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_leave(t, BT_EXIT_INTERP, bt_rip_of(t, in));
+    bt_close8(bt, none);
+    bt_emit_mov(bt, HV_RCX, BT_R14);
+    emit_set_if(bt, HV_EFLAGS_IF);
+}
+
+void bt_emit_swapgs(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+
+    (void)in;
+    bt_emit_load_slot(bt, BT_R14, BT_SLOT(gs_base));
+    bt_emit_load_slot(bt, BT_R15, BT_SLOT(cpu));
+    BT_EMIT(bt, 0x4d, 0x87, 0xb7); /* xchg [r15 + kernel_gs_base], r14 */
+    bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, kernel_gs_base));
+    bt_emit_store(bt, BT_R14, BT_R15,
+                  (int32_t)(offsetof(struct hv_cpu, seg) + HV_GS * sizeof(struct hv_segment) +
+                            offsetof(struct hv_segment, base)));
+    bt_emit_store_slot(bt, BT_R14, BT_SLOT(gs_base));
+}
