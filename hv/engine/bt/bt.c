@@ -17,13 +17,33 @@
 #include "hv/machine/vcpu.h"
 #include "hv/x86/xstate.h"
 
+/* Attention has been asked for. */
+static void kick(struct hv_vcpu *v)
+{
+    const struct interp *x = v->engine_state;
+    const struct bt *bt = x ? x->translator_state : NULL;
+
+    if (bt && bt->region)
+        __atomic_store_n(&bt->region->kick, 1, __ATOMIC_SEQ_CST);
+}
+
 void bt_poke_others(struct bt *bt)
 {
     struct hv_domain *d = bt->x->v->domain;
 
     for (unsigned i = 0; i < d->nr_vcpus; i++)
-        if (d->vcpus[i] != bt->x->v)
+        if (d->vcpus[i] != bt->x->v) {
             atomic_fetch_or(&d->vcpus[i]->attention, HV_ATTN_EVENT);
+            kick(d->vcpus[i]);
+        }
+}
+
+/* The kick is taken back before the look at what it was for. */
+static bool has_attention(struct bt *bt)
+{
+    if (__atomic_load_n(&bt->region->kick, __ATOMIC_RELAXED))
+        __atomic_exchange_n(&bt->region->kick, 0, __ATOMIC_SEQ_CST);
+    return atomic_load_explicit(&bt->x->v->attention, memory_order_relaxed);
 }
 
 /* ---- into translated code and back */
@@ -154,9 +174,17 @@ static void link_jump(struct bt *bt, uint32_t at, const struct bt_block *to)
 {
     const struct bt_block *from = block_at(bt, at);
 
-    if (!from->dead && from->gpa >> HV_PAGE_SHIFT == to->gpa >> HV_PAGE_SHIFT &&
+    if (!from->dead && to->gfn2 == BT_NO_GFN &&
+        from->gpa >> HV_PAGE_SHIFT == to->gpa >> HV_PAGE_SHIFT &&
         from->generation == to->generation && from->kind == to->kind)
         bt_patch_jump(bt, at, to->rip < from->rip + from->bytes ? to->head : to->body);
+}
+
+/* Whether all address spaces have the block's code. */
+static bool is_global(struct bt *bt, const struct bt_block *b)
+{
+    return interp_tlb_at(bt->x, b->rip)->global &&
+           (b->gfn2 == BT_NO_GFN || interp_tlb_at(bt->x, b->rip + HV_PAGE_SIZE)->global);
 }
 
 static uint32_t find_code(struct bt *bt)
@@ -172,8 +200,7 @@ static uint32_t find_code(struct bt *bt)
     b = bt_find_block(bt, rip, false);
     if (!b)
         return 0;
-    bt_add_jump(bt, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head),
-                interp_tlb_at(bt->x, rip)->global);
+    bt_add_jump(bt, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head), is_global(bt, b));
     if (bt->link && flushes == bt->flushes)
         link_jump(bt, bt->link, b);
     bt->link = 0;
@@ -214,7 +241,7 @@ static void run_translated(struct interp *x)
         bt->tsd = tsd;
         bt_cache_flush(bt);
     }
-    while (!x->stale && !atomic_load_explicit(&v->attention, memory_order_relaxed)) {
+    while (!x->stale && !has_attention(bt)) {
         enum bt_reason reason;
         uint32_t code;
 
@@ -330,5 +357,6 @@ const struct hv_engine_ops hv_engine_bt = {
     .run = interp_run,
     .inject = interp_inject,
     .flush = flush,
+    .kick = kick,
     .print_stats = print_stats,
 };

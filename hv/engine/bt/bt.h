@@ -18,11 +18,13 @@
  * are told apart by a salt in their tags. Tags are negated, and an empty entry has a tag that no
  * address of its index matches.
  *
- * A block is found by guest physical address, linear address and kind. A direct jump within the
- * page is patched to go to the next block; all others look into the jump cache. Stores to pages
- * with cached code never hit the TLB, so the interpreter makes them and finds stale code through
- * hv/x86/codemap.h, whose log of stale pages each vCPU reads before it enters translated code: the
- * first bytes of a stale block become a jump out.
+ * A block is found by guest physical address, linear address and kind. An instruction that is in
+ * two pages is a block of its own, which is only found through the jump cache, for that is what
+ * answers for the second page's mapping. A direct jump within the page is patched to go to the next
+ * block; all others look into the jump cache. Stores to pages with cached code never hit the TLB,
+ * so the interpreter makes them and finds stale code through hv/x86/codemap.h, whose log of stale
+ * pages each vCPU reads before it enters translated code: the first bytes of a stale block become a
+ * jump out.
  *
  * Accesses of a block with the same base and index registers form a group (group.c): one look into
  * the TLB for all of them, at a place where it may destroy the flags. If that fails, the block goes
@@ -40,10 +42,11 @@
 #define BT_TLB_BITS    12
 #define BT_TLB_ENTRIES (1u << BT_TLB_BITS)
 #define BT_JUMP_BITS   13
+#define BT_JUMP_SHIFT  3 /* functions are aligned, but places to return to are not */
 #define BT_JUMPS       (1u << BT_JUMP_BITS)
 /* Bits of an address that are its index. */
 #define BT_TLB_MASK    ((uint64_t)(BT_TLB_ENTRIES - 1) << HV_PAGE_SHIFT)
-#define BT_JUMP_MASK   ((uint64_t)BT_JUMPS - 1)
+#define BT_JUMP_MASK   ((uint64_t)(BT_JUMPS - 1) << BT_JUMP_SHIFT)
 
 #define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
 
@@ -51,8 +54,9 @@
 #define BT_BLOCK_BYTES 32768u /* of translated code at most */
 #define BT_HASH        16384u
 #define BT_LOGGED      1024u /* filled entries that are remembered for a cheap flush */
-#define BT_SAVED       512u  /* entries that are put aside for an address space */
-#define BT_GROUPS      24u   /* groups of accesses in a block */
+#define BT_NO_GFN      (~0ull)
+#define BT_SAVED       512u /* entries that are put aside for an address space */
+#define BT_GROUPS      24u  /* groups of accesses in a block */
 
 struct bt_tlb {
     uint64_t read[BT_TLB_ENTRIES];   /* -page */
@@ -68,7 +72,7 @@ struct bt_jumps {
 
 struct bt_region {
     uint64_t r14, r15, rip, rcx, target, code, scratch14, scratch15;
-    uint64_t host_rsp, cpu, attention, fs_base, gs_base, tsc_offset;
+    uint64_t host_rsp, cpu, fs_base, gs_base, tsc_offset;
     uint64_t ax_flags, reason, detail;
     uint64_t rflags;     /* but for the arithmetic flags and IF */
     uint64_t if_flag;    /* IF, at its place */
@@ -81,6 +85,7 @@ struct bt_region {
     uint64_t unsalt;            /* the user's, negated */
     uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
+    uint32_t kick; /* atomic: loops leave translated code, for attention is wanted */
 
     /* Below: not for translated code but the TLB and the jump cache. */
     struct bt_tlb tlb[BT_KINDS];
@@ -111,10 +116,11 @@ struct bt_site {
 };
 
 struct bt_block {
-    struct bt_block *hash_next, *page_next;
-    const uint32_t *generation_now;
+    struct bt_block *hash_next, *page_next, *page2_next;
+    const uint32_t *generation_now, *generation2_now;
     uint64_t gpa, rip;
-    uint32_t generation;
+    uint64_t gfn2; /* of the page where its one instruction goes on, or BT_NO_GFN */
+    uint32_t generation, generation2;
     uint32_t head, body, stale; /* code offsets: with look at attention, without, way out */
     uint16_t bytes;             /* of the guest's code */
     uint8_t kind;
@@ -156,6 +162,7 @@ struct bt {
     uint16_t filled[BT_LOGGED], jumped[BT_LOGGED];  /* index << 2 | kind */
     uint64_t global[BT_KINDS][BT_TLB_ENTRIES / 64]; /* which entries are global */
     uint64_t salts;                                 /* ever given out */
+    uint64_t jump_pages[64]; /* Bloom filter: pages that were in the jump cache */
     struct bt_space spaces[INTERP_PCIDS];
 
     int code_fd;
@@ -172,7 +179,7 @@ struct bt {
 
     struct bt_block *blocks;
     uint32_t nr_blocks, max_blocks;
-    struct bt_block **hash, **pages;
+    struct bt_block **hash, **pages, **pages2;
     uint64_t log_seen;
     uint32_t link; /* jump to patch at the next lookup, 0 for none */
     uint64_t epoch_seen;
@@ -234,8 +241,15 @@ void bt_emit_entry(struct bt *bt);
 /* ---- translate.c */
 int bt_translate_init(struct bt *bt) HV_MUST_CHECK;
 void bt_translate_fini(struct bt *bt);
-/* Translates from @bytes, up to the page's end at most. */
-void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned room);
+/* Translates from @bytes, up to the page's end at most; or one instruction that goes on at
+ * @bytes2, in the next page. */
+void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const uint8_t *bytes2);
+/* Whether the instruction at linear address @rip may be in two pages, and whether it is. */
+static inline bool bt_may_cross(uint64_t rip)
+{
+    return (rip & HV_PAGE_MASK) > HV_PAGE_SIZE - ZYDIS_MAX_INSTRUCTION_LENGTH;
+}
+bool bt_crosses(struct bt *bt, const uint8_t *bytes, uint64_t rip);
 
 /* ---- bt.c */
 /* Makes the other vCPUs leave translated code soon, if they run it. */

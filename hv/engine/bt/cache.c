@@ -43,7 +43,8 @@ int bt_cache_init(struct bt *bt)
     }
     bt->hash = calloc(BT_HASH, sizeof(struct bt_block *));
     bt->pages = calloc(BT_HASH, sizeof(struct bt_block *));
-    if (!bt->hash || !bt->pages)
+    bt->pages2 = calloc(BT_HASH, sizeof(struct bt_block *));
+    if (!bt->hash || !bt->pages || !bt->pages2)
         return -ENOMEM;
     err = map_code(bt);
     if (err)
@@ -65,12 +66,14 @@ void bt_cache_fini(struct bt *bt)
         munmap(bt->blocks, bt->max_blocks * sizeof(struct bt_block));
     free(bt->hash);
     free(bt->pages);
+    free(bt->pages2);
 }
 
 void bt_cache_flush(struct bt *bt)
 {
     memset(bt->hash, 0, BT_HASH * sizeof(struct bt_block *));
     memset(bt->pages, 0, BT_HASH * sizeof(struct bt_block *));
+    memset(bt->pages2, 0, BT_HASH * sizeof(struct bt_block *));
     bt->nr_blocks = 0;
     bt->code_used = bt->code_start;
     bt->link = 0;
@@ -87,9 +90,9 @@ static struct bt_block **bucket_of(struct bt *bt, uint64_t gpa, uint64_t rip)
     return &bt->hash[h >> 50 & (BT_HASH - 1)];
 }
 
-static struct bt_block **page_list(struct bt *bt, uint64_t gfn)
+static unsigned page_bucket(uint64_t gfn)
 {
-    return &bt->pages[gfn & (BT_HASH - 1)];
+    return gfn & (BT_HASH - 1);
 }
 
 struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind,
@@ -129,7 +132,8 @@ static void unlink_from(struct bt_block **p, struct bt_block *b, size_t next)
 
 static bool is_current(const struct bt_block *b)
 {
-    return b->generation == __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST);
+    return b->generation == __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST) &&
+           b->generation2 == __atomic_load_n(b->generation2_now, __ATOMIC_SEQ_CST);
 }
 
 static void drop_block(struct bt *bt, struct bt_block *b)
@@ -137,67 +141,114 @@ static void drop_block(struct bt *bt, struct bt_block *b)
     kill_block(bt, b);
     bt_drop_jump(bt, b);
     unlink_from(bucket_of(bt, b->gpa, b->rip), b, offsetof(struct bt_block, hash_next));
+    unlink_from(&bt->pages[page_bucket(b->gpa >> HV_PAGE_SHIFT)], b,
+                offsetof(struct bt_block, page_next));
+    if (b->gfn2 != BT_NO_GFN)
+        unlink_from(&bt->pages2[page_bucket(b->gfn2)], b, offsetof(struct bt_block, page2_next));
 }
 
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
 {
-    struct bt_block **p = page_list(bt, gfn);
+    struct bt_block *b, *next;
 
-    while (*p) {
-        struct bt_block *b = *p;
-
-        if (b->gpa >> HV_PAGE_SHIFT != gfn || is_current(b)) {
-            p = &b->page_next;
-            continue;
-        }
-        *p = b->page_next;
-        drop_block(bt, b);
+    for (b = bt->pages[page_bucket(gfn)]; b; b = next) {
+        next = b->page_next;
+        if (b->gpa >> HV_PAGE_SHIFT == gfn && !is_current(b))
+            drop_block(bt, b);
+    }
+    for (b = bt->pages2[page_bucket(gfn)]; b; b = next) {
+        next = b->page2_next;
+        if (b->gfn2 == gfn && !is_current(b))
+            drop_block(bt, b);
     }
     bt->link = 0;
 }
 
-static struct bt_block *new_block(struct bt *bt, uint64_t gpa, uint64_t rip, const uint8_t *bytes,
+/* ---- new blocks */
+
+static void add_to_lists(struct bt *bt, struct bt_block *b)
+{
+    struct bt_block **list = bucket_of(bt, b->gpa, b->rip);
+
+    b->hash_next = *list;
+    *list = b;
+    list = &bt->pages[page_bucket(b->gpa >> HV_PAGE_SHIFT)];
+    b->page_next = *list;
+    *list = b;
+    if (b->gfn2 == BT_NO_GFN)
+        return;
+    list = &bt->pages2[page_bucket(b->gfn2)];
+    b->page2_next = *list;
+    *list = b;
+}
+
+static const uint32_t *generation_at(struct bt *bt, uint64_t gfn)
+{
+    return &bt->x->v->domain->mem.code->generation[gfn];
+}
+
+/* Where the code is. */
+struct place {
+    uint64_t gpa;
+    const uint8_t *bytes;
+    hv_gpa gpa2; /* of the next page, if the instruction goes on there */
+    const uint8_t *bytes2;
+};
+
+static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_t rip,
                                   bool ungrouped)
 {
-    struct hv_codemap *map = bt->x->v->domain->mem.code;
-    uint64_t gfn = gpa >> HV_PAGE_SHIFT;
-    struct bt_block *b, **list;
+    uint64_t gfn = at->gpa >> HV_PAGE_SHIFT;
+    struct bt_block *b;
 
     if (bt->nr_blocks == bt->max_blocks || bt->code_used + BT_BLOCK_BYTES > bt->code_bytes)
         bt_cache_flush(bt);
-    bt_protect_own(bt, gfn);
     b = &bt->blocks[bt->nr_blocks];
-    *b = (struct bt_block){
-        .gpa = gpa, .rip = rip, .kind = (uint8_t)bt_kind_now(bt), .ungrouped = ungrouped};
-    b->generation_now = &map->generation[gfn];
+    *b = (struct bt_block){.gpa = at->gpa,
+                           .rip = rip,
+                           .gfn2 = at->bytes2 ? at->gpa2.v >> HV_PAGE_SHIFT : BT_NO_GFN,
+                           .kind = (uint8_t)bt_kind_now(bt),
+                           .ungrouped = ungrouped};
+    bt_protect_own(bt, gfn);
+    b->generation_now = b->generation2_now = generation_at(bt, gfn);
+    if (at->bytes2) {
+        bt_protect_own(bt, b->gfn2);
+        b->generation2_now = generation_at(bt, b->gfn2);
+    }
     b->generation = __atomic_load_n(b->generation_now, __ATOMIC_SEQ_CST);
-    bt_translate(bt, b, bytes, HV_PAGE_SIZE - (unsigned)(gpa & HV_PAGE_MASK));
+    b->generation2 = __atomic_load_n(b->generation2_now, __ATOMIC_SEQ_CST);
+    bt_translate(bt, b, at->bytes, at->bytes2);
     bt_protect_others(bt, gfn);
+    if (at->bytes2)
+        bt_protect_others(bt, b->gfn2);
     bt->nr_blocks++;
-    list = bucket_of(bt, gpa, rip);
-    b->hash_next = *list;
-    *list = b;
-    list = page_list(bt, gfn);
-    b->page_next = *list;
-    *list = b;
+    add_to_lists(bt, b);
     return b;
+}
+
+/* The block that is there is of no use if its second page is another one now. */
+static bool is_usable(const struct bt_block *b, const struct place *at)
+{
+    return is_current(b) && (b->gfn2 == BT_NO_GFN || b->gfn2 == at->gpa2.v >> HV_PAGE_SHIFT);
 }
 
 struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped)
 {
-    const uint8_t *bytes;
-    hv_gpa gpa = interp_fetch(bt->x, rip, &bytes);
+    struct place at = {0};
     struct bt_block *b;
 
-    if (!bytes)
+    at.gpa = interp_fetch(bt->x, rip, &at.bytes).v;
+    if (!at.bytes)
         return NULL;
-    b = bt_cached_block(bt, gpa.v, rip, bt_kind_now(bt), ungrouped);
-    if (b && is_current(b))
-        return b;
-    if (b) { /* the log will tell; be done with it */
-        unlink_from(page_list(bt, b->gpa >> HV_PAGE_SHIFT), b,
-                    offsetof(struct bt_block, page_next));
-        drop_block(bt, b);
+    if (bt_may_cross(rip) && bt_crosses(bt, at.bytes, rip)) {
+        at.gpa2 = interp_fetch(bt->x, (rip | HV_PAGE_MASK) + 1, &at.bytes2);
+        if (!at.bytes2)
+            return NULL;
     }
-    return new_block(bt, gpa.v, rip, bytes, ungrouped);
+    b = bt_cached_block(bt, at.gpa, rip, bt_kind_now(bt), ungrouped);
+    if (b && is_usable(b, &at))
+        return b;
+    if (b)
+        drop_block(bt, b);
+    return new_block(bt, &at, rip, ungrouped);
 }

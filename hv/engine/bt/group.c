@@ -213,6 +213,15 @@ static bool changes_segment(const struct bt_insn *in)
     return in->class == BT_SWAPGS;
 }
 
+/* Whether the group's look may not be moved up above @insn: behind a conditional jump there may be
+ * a pointer which that found to be good. */
+static bool is_barrier(const struct bt_translation *t, const struct bt_group *g, unsigned insn)
+{
+    const struct bt_insn *in = &t->insns[insn];
+
+    return in->class == BT_JCC || (g->segment && changes_segment(in));
+}
+
 /* Where the group is looked up: as late as possible, but with dead flags. */
 static void place_group(struct bt_translation *t, struct bt_group *g)
 {
@@ -226,7 +235,7 @@ static void place_group(struct bt_translation *t, struct bt_group *g)
         return;
     }
     for (unsigned i = g->first; i-- > 0 && same_roots(t, g, i);) {
-        if (g->segment && changes_segment(&t->insns[i]))
+        if (is_barrier(t, g, i))
             break;
         if (t->insns[i].flags_dead) {
             g->at = i;

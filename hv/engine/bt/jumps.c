@@ -7,12 +7,12 @@
 
 static unsigned index_of(uint64_t rip)
 {
-    return (unsigned)(rip & BT_JUMP_MASK);
+    return (unsigned)(rip >> BT_JUMP_SHIFT) & (BT_JUMPS - 1);
 }
 
 static void empty_jump(struct bt *bt, unsigned kind, unsigned index)
 {
-    bt->region->jumps[kind].rip[index] = -(uint64_t)(index ^ 1);
+    bt->region->jumps[kind].rip[index] = -((uint64_t)(index ^ 1) << BT_JUMP_SHIFT);
 }
 
 void bt_clear_jumps(struct bt *bt)
@@ -21,6 +21,18 @@ void bt_clear_jumps(struct bt *bt)
         for (unsigned i = 0; i < BT_JUMPS; i++)
             empty_jump(bt, kind, i);
     bt->nr_jumps = 0;
+    memset(bt->jump_pages, 0, sizeof(bt->jump_pages));
+}
+
+/* The filter's bit for a page. */
+static bool page_bit(struct bt *bt, uint64_t page, bool set)
+{
+    uint64_t *word = &bt->jump_pages[(page >> 6) & 63], bit = 1ull << (page & 63);
+    bool was = *word & bit;
+
+    if (set)
+        *word |= bit;
+    return was;
 }
 
 static bool is_local(unsigned kind, bool global)
@@ -35,6 +47,7 @@ void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool
 
     jumps->code[i] = code;
     jumps->rip[i] = bt->region->salt[kind] - rip;
+    page_bit(bt, rip >> HV_PAGE_SHIFT, true);
     if (!is_local(kind, global))
         return;
     if (bt->nr_jumps < BT_LOGGED)
@@ -64,18 +77,27 @@ void bt_drop_jump(struct bt *bt, const struct bt_block *b)
 }
 
 /* The entries of a page are neighbours. */
-void bt_drop_jumps_of_page(struct bt *bt, uint64_t page)
+static void drop_jumps_in(struct bt *bt, uint64_t page)
 {
     unsigned first = index_of(page << HV_PAGE_SHIFT);
     uint64_t mask = ~0ull >> 16;
 
+    if (!page_bit(bt, page, false))
+        return;
     for (unsigned kind = 0; kind < BT_KINDS; kind++) {
         uint64_t *tags = bt->region->jumps[kind].rip;
 
-        for (unsigned i = first; i < first + HV_PAGE_SIZE; i++)
+        for (unsigned i = first; i < first + (HV_PAGE_SIZE >> BT_JUMP_SHIFT); i++)
             if (((-tags[i] & mask) >> HV_PAGE_SHIFT) == (page & (mask >> HV_PAGE_SHIFT)))
                 empty_jump(bt, kind, i);
     }
+}
+
+/* The last instruction of the page before may reach into this one. */
+void bt_drop_jumps_of_page(struct bt *bt, uint64_t page)
+{
+    drop_jumps_in(bt, page);
+    drop_jumps_in(bt, page - 1);
 }
 
 bool bt_find_jump(const struct bt *bt, unsigned kind, uint64_t rip, uint64_t *code)

@@ -285,7 +285,6 @@ int bt_space_init(struct bt *bt)
         return -ENOMEM;
     bt->region = r;
     r->cpu = (uint64_t)(uintptr_t)&bt->x->v->cpu;
-    r->attention = (uint64_t)(uintptr_t)&bt->x->v->attention;
     r->tlb_mask = BT_TLB_MASK;
     r->jump_mask = BT_JUMP_MASK;
     r->page_mask = ~(uint64_t)HV_PAGE_MASK;

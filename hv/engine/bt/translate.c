@@ -85,6 +85,42 @@ static void leave_sti_to_next(struct bt_translation *t)
     t->next_rip = bt_rip_of(t, last);
 }
 
+bool bt_crosses(struct bt *bt, const uint8_t *bytes, uint64_t rip)
+{
+    unsigned room = HV_PAGE_SIZE - (unsigned)(rip & HV_PAGE_MASK);
+    ZydisDecodedInstruction zi;
+
+    return ZydisDecoderDecodeInstruction(&bt->translation->decoder, NULL, bytes, room, &zi) ==
+           ZYDIS_STATUS_NO_MORE_DATA;
+}
+
+/* The one instruction of a block that is in two pages. */
+static void decode_crossing(struct bt_translation *t, const uint8_t *bytes, const uint8_t *bytes2,
+                            unsigned room)
+{
+    struct bt_insn *in = &t->insns[0];
+
+    bt_mark_code(t, room);
+    hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(t->block->gfn2 << HV_PAGE_SHIFT),
+                    ZYDIS_MAX_INSTRUCTION_LENGTH);
+    memcpy(t->bytes, bytes, room);
+    memcpy(t->bytes + room, bytes2, ZYDIS_MAX_INSTRUCTION_LENGTH - room);
+    t->nr_insns = 0;
+    t->open = false;
+    t->next_rip = t->block->rip;
+    in->at = 0;
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, t->bytes, ZYDIS_MAX_INSTRUCTION_LENGTH,
+                                             &in->zi, in->ops)))
+        return;
+    bt_classify(t, in);
+    if (in->class == BT_FALLBACK || in->class == BT_STI)
+        return;
+    t->nr_insns = 1;
+    t->open = !ends_block(t, in);
+    t->next_rip = bt_next_rip(t, in);
+    t->block->bytes = (uint16_t)room;
+}
+
 /* Ends at the first instruction that is not for us; t->open says whether there is none. */
 static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room)
 {
@@ -97,6 +133,8 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
 
         if (decode_one(t, in, bytes, at, room))
             bt_classify(t, in);
+        else if (at && bt_may_cross(t->block->rip + at))
+            break; /* to be looked up */
         else
             in->class = BT_FALLBACK;
         if (in->class == BT_FALLBACK) {
@@ -144,14 +182,14 @@ static void emit_look_at_attention(struct bt_translation *t)
     struct bt *bt = t->bt;
     uint32_t none;
 
-    bt_emit_load_slot(bt, BT_R15, BT_SLOT(attention));
     if (starts_with_dead_flags(t)) {
-        BT_EMIT(bt, 0x41, 0x83, 0x3f, 0x00); /* cmp dword [r15], 0 */
+        bt_emit_cmp_slot_imm(bt, false, BT_SLOT(kick), 0);
         add_leave_stub(t, bt_emit_jcc_open(bt, 5));
         return;
     }
     bt_emit_mov(bt, BT_R14, HV_RCX);
-    BT_EMIT(bt, 0x41, 0x8b, 0x0f); /* mov ecx, [r15] */
+    BT_EMIT(bt, 0x65, 0x8b, 0x0c, 0x25); /* mov ecx, gs:[kick] */
+    bt_emit32(bt, BT_SLOT(kick));
     none = bt_emit_jrcxz_open(bt);
     bt_emit_mov(bt, HV_RCX, BT_R14);
     bt_emit_leave(t, BT_EXIT_LOOKUP, t->block->rip);
@@ -234,8 +272,9 @@ static void emit_end(struct bt_translation *t)
         bt_emit_leave(t, BT_EXIT_INTERP, t->next_rip);
 }
 
-void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned room)
+void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const uint8_t *bytes2)
 {
+    unsigned room = HV_PAGE_SIZE - (unsigned)(b->gpa & HV_PAGE_MASK);
     struct bt_translation *t = bt->translation;
     uint32_t start = bt->code_used;
 
@@ -244,7 +283,10 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsig
     t->nr_stubs = 0;
     t->marked = 0;
     t->page = bytes - (b->gpa & HV_PAGE_MASK);
-    decode(t, bytes, room);
+    if (bytes2)
+        decode_crossing(t, bytes, bytes2, room);
+    else
+        decode(t, bytes, room);
     bt_find_dead_flags(t);
     bt_find_groups(t);
     b->head = bt->code_used;

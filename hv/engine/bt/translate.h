@@ -113,9 +113,11 @@ static inline uint64_t bt_next_rip(const struct bt_translation *t, const struct 
     return bt_rip_of(t, in) + in->zi.length;
 }
 
+/* Whether code at @rip can be jumped to directly: it is in the block's page, whose mapping the
+ * block itself vouches for. */
 static inline bool bt_same_page(const struct bt_translation *t, uint64_t rip)
 {
-    return rip >> HV_PAGE_SHIFT == t->block->rip >> HV_PAGE_SHIFT;
+    return rip >> HV_PAGE_SHIFT == t->block->rip >> HV_PAGE_SHIFT && !bt_may_cross(rip);
 }
 
 static inline uint64_t bt_target_of(const struct bt_translation *t, const struct bt_insn *in)
