@@ -1,6 +1,7 @@
 /* x87 and SSE instructions that only move control registers between the image and memory: in C,
  * since a stub would have to load the whole x87 unit for them (and LDMXCSR would fault on reserved
- * bits). Source: Intel SDM volume 1, 8.1.10 and figures 8-9 to 8-12; volume 2.
+ * bits). Also VZEROALL and VZEROUPPER, which name no register. Source: Intel SDM volume 1, 8.1.10
+ * and figures 8-9 to 8-12; volume 2.
  */
 #include "config.h"
 
@@ -123,6 +124,24 @@ static int do_nothing(const struct hv_native_insn *insn, struct hv_cpu *cpu, voi
     (void)memory;
     (void)fault;
     return 0;
+}
+
+/* Outside 64-bit mode registers 8 to 15 are left alone. */
+static int do_vzeroupper(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
+                         struct hv_fault *fault)
+{
+    (void)insn;
+    (void)memory;
+    (void)fault;
+    memset(cpu->xsave + HV_XS_YMM_HIGH(0), 0, hv_cpu_64bit(cpu) ? 256 : 128);
+    return 0;
+}
+
+static int do_vzeroall(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
+                       struct hv_fault *fault)
+{
+    memset(cpu->xsave + HV_FX_XMM(0), 0, hv_cpu_64bit(cpu) ? 256 : 128);
+    return do_vzeroupper(insn, cpu, memory, fault);
 }
 
 /* The two-bit tag of a register in use: 0 valid, 1 zero, 2 special (infinity, NaN, denormal,
@@ -270,7 +289,9 @@ static const struct {
     {ZYDIS_MNEMONIC_FENI8087_NOP, do_nothing},  {ZYDIS_MNEMONIC_FDISI8087_NOP, do_nothing},
     {ZYDIS_MNEMONIC_FSETPM287_NOP, do_nothing}, {ZYDIS_MNEMONIC_FNSTENV, do_fnstenv},
     {ZYDIS_MNEMONIC_FLDENV, do_fldenv},         {ZYDIS_MNEMONIC_FNSAVE, do_fnsave},
-    {ZYDIS_MNEMONIC_FRSTOR, do_frstor},
+    {ZYDIS_MNEMONIC_FRSTOR, do_frstor},         {ZYDIS_MNEMONIC_VLDMXCSR, do_ldmxcsr},
+    {ZYDIS_MNEMONIC_VSTMXCSR, do_stmxcsr},      {ZYDIS_MNEMONIC_VZEROUPPER, do_vzeroupper},
+    {ZYDIS_MNEMONIC_VZEROALL, do_vzeroall},
 };
 
 native_helper_fn *native_find_helper(ZydisMnemonic mnemonic)

@@ -8,30 +8,79 @@
 #include <errno.h>
 
 /* Which extensions are of this kind, and the CPUID bit with which the host says that it has them.
- */
+ * Missing on purpose: AVX-512 (EVEX is not translated), FMA4 and XOP (CPUID never offers them),
+ * gathers (their faults are for the interpreter). */
 static const struct {
     ZydisISAExt ext;
-    uint8_t leaf;
-    enum { IN_EBX, IN_ECX, IN_EDX } where;
+    uint8_t leaf, subleaf;
+    enum { IN_EAX, IN_EBX, IN_ECX, IN_EDX } where;
     uint8_t bit;
 } extensions[] = {
-    {ZYDIS_ISA_EXT_X87, 1, IN_EDX, 0},   {ZYDIS_ISA_EXT_MMX, 1, IN_EDX, 23},
-    {ZYDIS_ISA_EXT_SSE, 1, IN_EDX, 25},  {ZYDIS_ISA_EXT_SSE2, 1, IN_EDX, 26},
-    {ZYDIS_ISA_EXT_SSE3, 1, IN_ECX, 0},  {ZYDIS_ISA_EXT_PCLMULQDQ, 1, IN_ECX, 1},
-    {ZYDIS_ISA_EXT_SSSE3, 1, IN_ECX, 9}, {ZYDIS_ISA_EXT_SSE4, 1, IN_ECX, 20},
-    {ZYDIS_ISA_EXT_AES, 1, IN_ECX, 25},  {ZYDIS_ISA_EXT_SHA, 7, IN_EBX, 29},
+    {ZYDIS_ISA_EXT_X87, 1, 0, IN_EDX, 0},         {ZYDIS_ISA_EXT_MMX, 1, 0, IN_EDX, 23},
+    {ZYDIS_ISA_EXT_SSE, 1, 0, IN_EDX, 25},        {ZYDIS_ISA_EXT_SSE2, 1, 0, IN_EDX, 26},
+    {ZYDIS_ISA_EXT_SSE3, 1, 0, IN_ECX, 0},        {ZYDIS_ISA_EXT_PCLMULQDQ, 1, 0, IN_ECX, 1},
+    {ZYDIS_ISA_EXT_SSSE3, 1, 0, IN_ECX, 9},       {ZYDIS_ISA_EXT_SSE4, 1, 0, IN_ECX, 20},
+    {ZYDIS_ISA_EXT_AES, 1, 0, IN_ECX, 25},        {ZYDIS_ISA_EXT_SHA, 7, 0, IN_EBX, 29},
+    {ZYDIS_ISA_EXT_AVX, 1, 0, IN_ECX, 28},        {ZYDIS_ISA_EXT_AVX2, 7, 0, IN_EBX, 5},
+    {ZYDIS_ISA_EXT_FMA, 1, 0, IN_ECX, 12},        {ZYDIS_ISA_EXT_F16C, 1, 0, IN_ECX, 29},
+    {ZYDIS_ISA_EXT_AVXAES, 1, 0, IN_ECX, 25},     {ZYDIS_ISA_EXT_VAES, 7, 0, IN_ECX, 9},
+    {ZYDIS_ISA_EXT_VPCLMULQDQ, 7, 0, IN_ECX, 10}, {ZYDIS_ISA_EXT_GFNI, 7, 0, IN_ECX, 8},
+    {ZYDIS_ISA_EXT_AVX_VNNI, 7, 1, IN_EAX, 4},
 };
 
-static bool host_has(ZydisISAExt ext)
+_Static_assert(HV_ARRAY_LEN(extensions) < 31, "one bit each, and one for VEX");
+
+#define HOST_HAS_VEX (1u << 31)
+
+uint32_t native_host_extensions(void)
 {
-    unsigned eax, regs[3];
+    uint32_t set = hv_xstate_supported() & HV_XSTATE_AVX ? HOST_HAS_VEX : 0;
+    unsigned regs[4];
 
     for (size_t i = 0; i < HV_ARRAY_LEN(extensions); i++)
+        if (__get_cpuid_count(extensions[i].leaf, extensions[i].subleaf, &regs[IN_EAX],
+                              &regs[IN_EBX], &regs[IN_ECX], &regs[IN_EDX]) &&
+            (regs[extensions[i].where] >> extensions[i].bit & 1))
+            set |= 1u << i;
+    return set;
+}
+
+static bool has_extension(uint32_t set, ZydisISAExt ext)
+{
+    for (size_t i = 0; i < HV_ARRAY_LEN(extensions); i++)
         if (extensions[i].ext == ext)
-            return __get_cpuid_count(extensions[i].leaf, 0, &eax, &regs[IN_EBX], &regs[IN_ECX],
-                                     &regs[IN_EDX]) &&
-                   (regs[extensions[i].where] >> extensions[i].bit & 1);
+            return set >> i & 1;
     return false;
+}
+
+static bool is_vex(const ZydisDecodedInstruction *zi)
+{
+    return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+}
+
+static bool host_has(uint32_t set, const ZydisDecodedInstruction *zi)
+{
+    if (is_vex(zi) ? !(set & HOST_HAS_VEX) : zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return false;
+    /* Of 128 bits it is filed under AVX. */
+    if (zi->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ && !has_extension(set, ZYDIS_ISA_EXT_PCLMULQDQ))
+        return false;
+    return has_extension(set, zi->meta.isa_ext);
+}
+
+/* Those that access, and fault on, no more of memory than a mask tells: the interpreter's. */
+static bool is_masked(ZydisMnemonic mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* 16-byte operands of SSE instructions that need not be aligned. */
@@ -65,16 +114,33 @@ static bool uses_mxcsr(const ZydisDecodedInstruction *zi)
     case ZYDIS_MNEMONIC_CVTTPD2PI:
         return true;
     default:
-        return zi->meta.exception_class == ZYDIS_EXCEPTION_CLASS_SSE2 ||
-               zi->meta.exception_class == ZYDIS_EXCEPTION_CLASS_SSE3;
+        break;
     }
+    switch (zi->meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE3:
+    case ZYDIS_EXCEPTION_CLASS_AVX2:
+    case ZYDIS_EXCEPTION_CLASS_AVX3:
+    case ZYDIS_EXCEPTION_CLASS_AVX11:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_scalar(const ZydisDecodedInstruction *zi)
+{
+    return zi->meta.exception_class == ZYDIS_EXCEPTION_CLASS_SSE3 ||
+           zi->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX3;
 }
 
 /* Results that are tiny underflow even when they are exact, if that exception is unmasked. Others
  * cannot be tiny, or only hand on what was. */
-static bool can_underflow(ZydisMnemonic mnemonic)
+static bool can_underflow(const ZydisDecodedInstruction *zi)
 {
-    switch (mnemonic) {
+    if (zi->meta.isa_ext == ZYDIS_ISA_EXT_FMA)
+        return true;
+    switch (zi->mnemonic) {
     case ZYDIS_MNEMONIC_ADDPS:
     case ZYDIS_MNEMONIC_ADDPD:
     case ZYDIS_MNEMONIC_ADDSS:
@@ -101,6 +167,33 @@ static bool can_underflow(ZydisMnemonic mnemonic)
     case ZYDIS_MNEMONIC_DPPD:
     case ZYDIS_MNEMONIC_CVTSD2SS:
     case ZYDIS_MNEMONIC_CVTPD2PS:
+    case ZYDIS_MNEMONIC_VADDPS:
+    case ZYDIS_MNEMONIC_VADDPD:
+    case ZYDIS_MNEMONIC_VADDSS:
+    case ZYDIS_MNEMONIC_VADDSD:
+    case ZYDIS_MNEMONIC_VSUBPS:
+    case ZYDIS_MNEMONIC_VSUBPD:
+    case ZYDIS_MNEMONIC_VSUBSS:
+    case ZYDIS_MNEMONIC_VSUBSD:
+    case ZYDIS_MNEMONIC_VMULPS:
+    case ZYDIS_MNEMONIC_VMULPD:
+    case ZYDIS_MNEMONIC_VMULSS:
+    case ZYDIS_MNEMONIC_VMULSD:
+    case ZYDIS_MNEMONIC_VDIVPS:
+    case ZYDIS_MNEMONIC_VDIVPD:
+    case ZYDIS_MNEMONIC_VDIVSS:
+    case ZYDIS_MNEMONIC_VDIVSD:
+    case ZYDIS_MNEMONIC_VADDSUBPS:
+    case ZYDIS_MNEMONIC_VADDSUBPD:
+    case ZYDIS_MNEMONIC_VHADDPS:
+    case ZYDIS_MNEMONIC_VHADDPD:
+    case ZYDIS_MNEMONIC_VHSUBPS:
+    case ZYDIS_MNEMONIC_VHSUBPD:
+    case ZYDIS_MNEMONIC_VDPPS:
+    case ZYDIS_MNEMONIC_VDPPD:
+    case ZYDIS_MNEMONIC_VCVTSD2SS:
+    case ZYDIS_MNEMONIC_VCVTPD2PS:
+    case ZYDIS_MNEMONIC_VCVTPS2PH:
         return true;
     default:
         return false;
@@ -156,12 +249,15 @@ static int describe_gpr(struct hv_native_insn *insn, const ZydisDecodedOperand *
     return 0;
 }
 
-static void describe_xmm(struct hv_native_insn *insn, const ZydisDecodedOperand *op)
+static void describe_xmm(struct hv_native_insn *insn, const ZydisDecodedOperand *op, bool wide)
 {
-    uint16_t bit = (uint16_t)(1u << (op->reg.value - ZYDIS_REGISTER_XMM0));
+    ZydisRegister first = wide ? ZYDIS_REGISTER_YMM0 : ZYDIS_REGISTER_XMM0;
+    uint16_t bit = (uint16_t)(1u << (op->reg.value - first));
 
     insn->info.sse = true;
     insn->xmm |= bit;
+    if (wide)
+        insn->ymm |= bit;
     if (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
         insn->xmm_written |= bit;
 }
@@ -170,7 +266,8 @@ static int describe_register(struct hv_native_insn *insn, const ZydisDecodedOper
 {
     switch (ZydisRegisterGetClass(op->reg.value)) {
     case ZYDIS_REGCLASS_XMM:
-        describe_xmm(insn, op);
+    case ZYDIS_REGCLASS_YMM:
+        describe_xmm(insn, op, ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_YMM);
         return 0;
     case ZYDIS_REGCLASS_MMX:
         insn->info.mmx = true;
@@ -283,53 +380,128 @@ static void encode_opcode(struct native_key *key, const ZydisDecodedInstruction 
     put(key, zi->opcode);
 }
 
+/* Whether VEX.W is the size of a general register, or of what stands for it in memory: outside
+ * 64-bit mode it is ignored, and the stub runs in 64-bit mode. */
+static bool w_is_gpr_size(ZydisMnemonic mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The three-byte prefix, whose fields Zydis gives as they are: R, X, B and vvvv inverted. Outside
+ * 64-bit mode there are but eight registers, and the fields' top bits mean nothing. */
+static void encode_vex_prefix(struct native_key *key, const ZydisDecodedInstruction *zi, bool r,
+                              bool b)
+{
+    bool is_64 = zi->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
+    bool w = zi->raw.vex.W && (is_64 || !w_is_gpr_size(zi->mnemonic));
+    unsigned vvvv = zi->raw.vex.vvvv | (is_64 ? 0 : 8);
+
+    put(key, 0xc4);
+    put(key, (uint8_t)(!r << 7 | 0x40 | !b << 5 | zi->raw.vex.m_mmmm));
+    put(key, (uint8_t)(w << 7 | vvvv << 3 | zi->raw.vex.L << 2 | zi->raw.vex.pp));
+    put(key, zi->opcode);
+}
+
+static uint8_t immediate(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *operands)
+{
+    uint8_t value = (uint8_t)zi->raw.imm[0].value.u;
+
+    for (unsigned i = 0; i < zi->operand_count; i++)
+        if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_IS4 &&
+            zi->machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+            value &= 0x7f;
+    return value;
+}
+
 /* The same instruction with its memory operand at [rsi], general registers in RAX and RCX, and
  * vector registers as they were. */
 static void encode(struct native_key *key, const ZydisDecodedInstruction *zi,
                    const ZydisDecodedOperand *operands)
 {
+    bool is_64 = zi->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
+    bool extends_reg = is_vex(zi) ? is_64 && !zi->raw.vex.R : zi->raw.rex.R;
+    bool extends_rm = is_vex(zi) ? is_64 && !zi->raw.vex.B : zi->raw.rex.B;
     bool gpr_reg = in_gpr(zi, operands, ZYDIS_OPERAND_ENCODING_MODRM_REG);
     bool gpr_rm = in_gpr(zi, operands, ZYDIS_OPERAND_ENCODING_MODRM_RM);
     bool has_modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
     bool memory = has_modrm && zi->raw.modrm.mod != 3;
     unsigned reg = gpr_reg ? HV_RAX : zi->raw.modrm.reg;
     unsigned rm = memory ? HV_RSI : gpr_rm ? HV_RCX : zi->raw.modrm.rm;
-    bool r = !gpr_reg && zi->raw.rex.R;
-    bool b = !memory && !gpr_rm && zi->raw.rex.B;
+    bool r = !gpr_reg && extends_reg;
+    bool b = !memory && !gpr_rm && extends_rm;
 
-    encode_prefixes(key, zi, operands);
-    if (zi->raw.rex.W || r || b)
-        put(key, (uint8_t)(0x40 | (zi->raw.rex.W != 0) << 3 | r << 2 | b));
-    encode_opcode(key, zi);
+    if (is_vex(zi)) {
+        encode_vex_prefix(key, zi, r, b);
+    } else {
+        encode_prefixes(key, zi, operands);
+        if (zi->raw.rex.W || r || b)
+            put(key, (uint8_t)(0x40 | (zi->raw.rex.W != 0) << 3 | r << 2 | b));
+        encode_opcode(key, zi);
+    }
     if (has_modrm)
         put(key, (uint8_t)((memory ? 0 : 0xc0) | reg << 3 | rm));
     if (zi->raw.imm[0].size)
-        put(key, (uint8_t)zi->raw.imm[0].value.u);
+        put(key, immediate(zi, operands));
+}
+
+static uint8_t float_bytes(ZydisElementType type)
+{
+    switch (type) {
+    case ZYDIS_ELEMENT_TYPE_FLOAT16:
+        return 2;
+    case ZYDIS_ELEMENT_TYPE_FLOAT32:
+        return 4;
+    default:
+        return 8;
+    }
 }
 
 static void describe_tiny(struct hv_native_insn *insn, const ZydisDecodedInstruction *zi,
                           const ZydisDecodedOperand *operands)
 {
-    if (!can_underflow(zi->mnemonic))
+    if (!can_underflow(zi))
         return;
-    insn->tiny_element = operands[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT32 ? 4 : 8;
-    insn->tiny_count = (uint8_t)(operands[0].size / 8 / insn->tiny_element);
+    insn->tiny_element = float_bytes(operands[0].element_type);
+    insn->tiny_count = is_scalar(zi) ? 1 : (uint8_t)(operands[0].size / 8 / insn->tiny_element);
+}
+
+/* Moves of full size that want their operand aligned. */
+static bool is_aligned(const struct hv_native_insn *insn, const ZydisDecodedInstruction *zi)
+{
+    if (insn->info.avx)
+        return insn->info.has_memory && zi->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX1;
+    return insn->info.sse && insn->info.memory_bytes == 16 && !may_be_unaligned(zi->mnemonic);
 }
 
 /* Fences, prefetches, MOVNTI and POPCNT are in these extensions too, but touch none of their state.
  */
 static bool is_ours(const struct hv_native_insn *insn, const ZydisDecodedInstruction *zi)
 {
-    return insn->info.x87 || insn->info.mmx || insn->info.sse ||
+    return insn->info.x87 || insn->info.mmx || insn->info.sse || is_vex(zi) ||
            zi->mnemonic == ZYDIS_MNEMONIC_CRC32;
 }
 
-int native_describe(struct hv_native_insn *insn, const ZydisDecodedInstruction *zi,
+int native_describe(struct hv_native_insn *insn, uint32_t host, const ZydisDecodedInstruction *zi,
                     const ZydisDecodedOperand *operands)
 {
     int ret;
 
-    if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || !host_has(zi->meta.isa_ext))
+    if (!host_has(host, zi) || is_masked(zi->mnemonic))
         return -ENOTSUP;
     insn->info.x87 = zi->meta.isa_ext == ZYDIS_ISA_EXT_X87;
     insn->info.mmx = zi->mnemonic == ZYDIS_MNEMONIC_EMMS;
@@ -339,8 +511,11 @@ int native_describe(struct hv_native_insn *insn, const ZydisDecodedInstruction *
     ret = describe_operands(insn, zi, operands);
     if (ret < 0 || !is_ours(insn, zi))
         return -ENOTSUP;
-    insn->info.aligned =
-        insn->info.sse && insn->info.memory_bytes == 16 && !may_be_unaligned(zi->mnemonic);
+    if (is_vex(zi)) {
+        insn->info.avx = true;
+        insn->info.sse = false;
+    }
+    insn->info.aligned = is_aligned(insn, zi);
     insn->waits = native_uses_x87_unit(insn) && !is_nonwaiting(zi->mnemonic);
     insn->helper = native_find_helper(zi->mnemonic);
     insn->key.mnemonic_low = (uint8_t)zi->mnemonic;

@@ -84,6 +84,51 @@ static size_t xmm_offset(unsigned i)
     return offsetof(struct hv_cpu, xsave) + HV_FX_XMM(i);
 }
 
+/* Both halves: VEX-encoded, so that the host does not pay for mixing. R is inverted, vvvv too. */
+static void emit_ymm(struct emitter *e, uint8_t opcode_low, uint8_t opcode_high, unsigned vvvv,
+                     unsigned i, bool high)
+{
+    uint8_t r = (uint8_t)(i < 8 ? 0x80 : 0), modrm = (uint8_t)(0x80 | (i & 7) << 3 | HV_RDI);
+    uint32_t low = (uint32_t)xmm_offset(i);
+    uint32_t up = (uint32_t)(offsetof(struct hv_cpu, xsave) + HV_XS_YMM_HIGH(i));
+
+    EMIT(e, 0xc5, r | 0x78, opcode_low, modrm, (uint8_t)low, (uint8_t)(low >> 8),
+         (uint8_t)(low >> 16), (uint8_t)(low >> 24));
+    if (high)
+        EMIT(e, 0xc4, r | 0x63, (uint8_t)((vvvv ^ 15) << 3 | 5), opcode_high, modrm, (uint8_t)up,
+             (uint8_t)(up >> 8), (uint8_t)(up >> 16), (uint8_t)(up >> 24), 1);
+}
+
+static void emit_load_ymm(struct emitter *e, const struct hv_native_insn *insn)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (insn->xmm & (1u << i)) /* vmovaps xmmI, low; vinsertf128 ymmI, ymmI, high, 1 */
+            emit_ymm(e, 0x28, 0x18, i, i, insn->ymm & (1u << i));
+}
+
+/* What writes 16 bytes has made the upper half zero. */
+static void emit_store_ymm(struct emitter *e, const struct hv_native_insn *insn)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (insn->xmm_written & (1u << i)) /* vmovaps low, xmmI; vextractf128 high, ymmI, 1 */
+            emit_ymm(e, 0x29, 0x19, 0, i, true);
+    EMIT(e, 0xc5, 0xf8, 0x77); /* vzeroupper */
+}
+
+static void emit_load_xmm(struct emitter *e, const struct hv_native_insn *insn)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (insn->xmm & (1u << i))
+            emit_cpu(e, OP_MOVAPS_LOAD, i, xmm_offset(i)); /* movaps xmmI, cpu->xsave.xmmI */
+}
+
+static void emit_store_xmm(struct emitter *e, const struct hv_native_insn *insn)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (insn->xmm_written & (1u << i))
+            emit_cpu(e, OP_MOVAPS_STORE, i, xmm_offset(i)); /* movaps cpu->xsave.xmmI, xmmI */
+}
+
 static void emit_load_state(struct emitter *e, const struct hv_native_insn *insn)
 {
     bool x87 = native_uses_x87_unit(insn);
@@ -97,18 +142,20 @@ static void emit_load_state(struct emitter *e, const struct hv_native_insn *insn
         emit_cpu(e, OP_FXRSTOR64, 0, offsetof(struct hv_cpu, xsave)); /* fxrstor64 cpu->xsave */
     if (insn->mxcsr)
         emit_run(e, OP_LDMXCSR, offsetof(struct native_run, mxcsr)); /* ldmxcsr run->mxcsr */
-    for (unsigned i = 0; i < 16 && !x87; i++)
-        if (insn->xmm & (1u << i))
-            emit_cpu(e, OP_MOVAPS_LOAD, i, xmm_offset(i)); /* movaps xmmI, cpu->xsave.xmmI */
+    if (insn->info.avx)
+        emit_load_ymm(e, insn);
+    else if (!x87)
+        emit_load_xmm(e, insn);
 }
 
 static void emit_store_state(struct emitter *e, const struct hv_native_insn *insn)
 {
     bool x87 = native_uses_x87_unit(insn);
 
-    for (unsigned i = 0; i < 16 && !x87; i++)
-        if (insn->xmm_written & (1u << i))
-            emit_cpu(e, OP_MOVAPS_STORE, i, xmm_offset(i)); /* movaps cpu->xsave.xmmI, xmmI */
+    if (insn->info.avx)
+        emit_store_ymm(e, insn);
+    else if (!x87)
+        emit_store_xmm(e, insn);
     if (insn->mxcsr)
         emit_run(e, OP_STMXCSR, offsetof(struct native_run, mxcsr)); /* stmxcsr run->mxcsr */
     if (x87) {

@@ -43,8 +43,9 @@ struct hv_native_insn {
     native_helper_fn *helper; /* in C, for what only touches control registers; else: */
     native_stub_fn *stub;
 
-    uint16_t xmm; /* set of XMM registers it names; loaded all, since many keep parts */
-    uint16_t xmm_written;
+    uint16_t xmm;         /* set of XMM registers it names; loaded all, since many keep parts */
+    uint16_t xmm_written; /* VEX: with the upper half */
+    uint16_t ymm;         /* those of xmm that are named by their full width */
     bool waits;           /* reports pending x87 exceptions */
     bool flags;           /* reads or writes arithmetic flags */
     bool mxcsr;           /* rounds or raises as MXCSR says */
@@ -59,9 +60,11 @@ static inline bool native_uses_x87_unit(const struct hv_native_insn *insn)
 }
 
 /* Re-encodes a decoded instruction into insn->key and fills in everything but stub and next.
- * -ENOTSUP. */
-int native_describe(struct hv_native_insn *insn, const ZydisDecodedInstruction *zi,
+ * @host: native_host_extensions(). -ENOTSUP. */
+int native_describe(struct hv_native_insn *insn, uint32_t host, const ZydisDecodedInstruction *zi,
                     const ZydisDecodedOperand *operands);
+/* Asks the host's CPUID, which is slow where the host is itself a virtual machine. */
+uint32_t native_host_extensions(void);
 
 /* Writes the stub of @insn to @code; gives its length, or 0 when @room bytes are too few. */
 size_t native_emit_stub(const struct hv_native_insn *insn, uint8_t *code, size_t room);

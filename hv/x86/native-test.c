@@ -5,6 +5,7 @@
 
 #include "hv/x86/native.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -277,13 +278,17 @@ static void test_not_ours(struct machine *m)
         uint8_t code[6], bytes;
     } rows[] = {
         {"add eax, ecx", {0x01, 0xc8}, 2},
-        {"vaddps xmm1, xmm2, xmm3", {0xc5, 0xe8, 0x58, 0xcb}, 4},
+        {"vgatherdps xmm1, [rax+xmm3], xmm2", {0xc4, 0xe2, 0x69, 0x92, 0x0c, 0x18}, 6},
+        {"vmaskmovps xmm1, xmm2, [rax]", {0xc4, 0xe2, 0x69, 0x2c, 0x08}, 5},
+        {"vaddps zmm1, zmm2, zmm3", {0x62, 0xf1, 0x6c, 0x48, 0x58, 0xcb}, 6},
+        {"vfmaddps xmm1, xmm2, xmm3, xmm4", {0xc4, 0xe3, 0xe9, 0x68, 0xcc, 0x30}, 6},
+        {"vpcmov xmm1, xmm2, xmm3, xmm4", {0x8f, 0xe8, 0x68, 0xa2, 0xcb, 0x40}, 6},
+        {"andn eax, ecx, edx", {0xc4, 0xe2, 0x70, 0xf2, 0xc2}, 5},
         {"fxsave [rax]", {0x0f, 0xae, 0x00}, 3},
         {"mfence", {0x0f, 0xae, 0xf0}, 3},
         {"prefetcht0 [rax]", {0x0f, 0x18, 0x08}, 3},
         {"movnti [rax], ecx", {0x0f, 0xc3, 0x08}, 3},
         {"popcnt eax, ecx", {0xf3, 0x0f, 0xb8, 0xc1}, 4},
-        {"gf2p8mulb xmm0, xmm1", {0x66, 0x0f, 0x38, 0xcf, 0xc1}, 5},
         {"pfadd mm0, mm1", {0x0f, 0x0f, 0xc1, 0x9e}, 4},
     };
     const struct hv_native_insn *insn;
@@ -291,6 +296,203 @@ static void test_not_ours(struct machine *m)
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
         TAP_OK(compile(m, rows[i].code, rows[i].bytes, &insn) == -ENOTSUP, "%s is not of this kind",
                rows[i].name);
+}
+
+/* ---- VEX */
+
+static void set_ymm(struct machine *m, unsigned i, const uint64_t value[4])
+{
+    set_xmm(m, i, value[0], value[1]);
+    hv_fx_put64(m->cpu->xsave, HV_XS_YMM_HIGH(i), value[2]);
+    hv_fx_put64(m->cpu->xsave, HV_XS_YMM_HIGH(i) + 8, value[3]);
+}
+
+static bool ymm_is(const struct machine *m, unsigned i, const uint64_t value[4])
+{
+    return xmm_is(m, i, value[0], value[1]) &&
+           hv_fx_get64(m->cpu->xsave, HV_XS_YMM_HIGH(i)) == value[2] &&
+           hv_fx_get64(m->cpu->xsave, HV_XS_YMM_HIGH(i) + 8) == value[3];
+}
+
+/* YMM9, YMM2 and YMM3 or memory give YMM9. The start value of YMM9 is 1.0f everywhere. */
+static const struct {
+    const char *name, *needs;
+    uint8_t code[12];
+    uint8_t bytes;
+    uint64_t ymm2[4], source[4], result[4];
+} vex_cases[] = {
+    {"vpaddq ymm9, ymm2, ymm3",
+     "avx2",
+     {0xc5, 0x6d, 0xd4, 0xcb},
+     4,
+     {1, 2, 3, 4},
+     {10, 20, 30, 40},
+     {11, 22, 33, 44}},
+    {"vpaddq xmm9, xmm2, xmm3 zeroes the upper half",
+     "avx",
+     {0xc5, 0x69, 0xd4, 0xcb},
+     4,
+     {1, 2, 3, 4},
+     {10, 20, 30, 40},
+     {11, 22, 0, 0}},
+    {"vpaddq ymm9, ymm2, [r13+rax*2+0x10], unaligned",
+     "avx2",
+     {0xc4, 0x41, 0x6d, 0xd4, 0x4c, 0x45, 0x10},
+     7,
+     {1, 2, 3, 4},
+     {10, 20, 30, 40},
+     {11, 22, 33, 44}},
+    {"vfmadd231ps ymm9, ymm2, ymm3: 1 + 2 * 3",
+     "fma",
+     {0xc4, 0x62, 0x6d, 0xb8, 0xcb},
+     5,
+     {0x4000000040000000, 0x4000000040000000, 0x4000000040000000, 0x4000000040000000},
+     {0x4040000040400000, 0x4040000040400000, 0x4040000040400000, 0x4040000040400000},
+     {0x40e0000040e00000, 0x40e0000040e00000, 0x40e0000040e00000, 0x40e0000040e00000}},
+    {"vblendvpd ymm9, ymm2, ymm3, ymm2",
+     "avx",
+     {0xc4, 0x63, 0x6d, 0x4b, 0xcb, 0x20},
+     6,
+     {1, 1ull << 63, 3, 1ull << 63},
+     {10, 20, 30, 40},
+     {1, 20, 3, 40}},
+    {"vpermq ymm9, ymm3, 0x1b",
+     "avx2",
+     {0xc4, 0x63, 0xfd, 0x00, 0xcb, 0x1b},
+     6,
+     {0},
+     {1, 2, 3, 4},
+     {4, 3, 2, 1}},
+    {"vcvtph2ps ymm9, xmm3",
+     "f16c",
+     {0xc4, 0x62, 0x7d, 0x13, 0xcb},
+     5,
+     {0},
+     {0x3c003c003c003c00, 0x4000400040004000, 0, 0},
+     {0x3f8000003f800000, 0x3f8000003f800000, 0x4000000040000000, 0x4000000040000000}},
+    {"vpclmulqdq ymm9, ymm2, ymm3, 0",
+     "vpclmulqdq",
+     {0xc4, 0x63, 0x6d, 0x44, 0xcb, 0x00},
+     6,
+     {3, 0, 5, 0},
+     {3, 0, 5, 0},
+     {5, 0, 0x11, 0}},
+    {"vgf2p8mulb ymm9, ymm2, ymm3",
+     "gfni",
+     {0xc4, 0x62, 0x6d, 0xcf, 0xcb},
+     5,
+     {2, 0, 0, 0x80},
+     {3, 0, 0, 2},
+     {6, 0, 0, 0x1b}},
+    {"vpdpwssd ymm9, ymm2, ymm3: adds 1 * 2 + 3 * 4",
+     "avxvnni",
+     {0xc4, 0x62, 0x6d, 0x52, 0xcb},
+     5,
+     {0x30001, 0, 0, 0},
+     {0x40002, 0, 0, 0},
+     {0x3f8000003f80000e, 0x3f8000003f800000, 0x3f8000003f800000, 0x3f8000003f800000}},
+};
+
+static bool host_has(const char *name)
+{
+    static const struct {
+        const char *name;
+        uint32_t leaf, subleaf;
+        uint8_t reg, bit;
+    } rows[] = {
+        {"avx", 1, 0, 2, 28},    {"avx2", 7, 0, 1, 5}, {"fma", 1, 0, 2, 12},
+        {"f16c", 1, 0, 2, 29},   {"gfni", 7, 0, 2, 8}, {"vpclmulqdq", 7, 0, 2, 10},
+        {"avxvnni", 7, 1, 0, 4},
+    };
+    uint32_t r[4];
+
+    if (!(hv_xstate_supported() & HV_XSTATE_AVX))
+        return false;
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
+        if (strcmp(name, rows[i].name) == 0)
+            return __get_cpuid_count(rows[i].leaf, rows[i].subleaf, &r[0], &r[1], &r[2], &r[3]) &&
+                   (r[rows[i].reg] >> rows[i].bit & 1);
+    return false;
+}
+
+static void test_vex(struct machine *m)
+{
+    static const uint64_t ones[4] = {0x3f8000003f800000, 0x3f8000003f800000, 0x3f8000003f800000,
+                                     0x3f8000003f800000};
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(vex_cases); i++) {
+        if (!host_has(vex_cases[i].needs)) {
+            TAP_OK(true, "%s # SKIP the host has no %s", vex_cases[i].name, vex_cases[i].needs);
+            continue;
+        }
+        reset(m);
+        set_ymm(m, 9, ones);
+        set_ymm(m, 2, vex_cases[i].ymm2);
+        set_ymm(m, 3, vex_cases[i].source);
+        memcpy(m->memory, vex_cases[i].source, 32);
+        TAP_OK(run_bytes(m, vex_cases[i].code, vex_cases[i].bytes) == 0 &&
+                   ymm_is(m, 9, vex_cases[i].result) && ymm_is(m, 2, vex_cases[i].ymm2),
+               "%s", vex_cases[i].name);
+    }
+}
+
+static void test_vex_state(struct machine *m)
+{
+    static const uint64_t value[4] = {1, 2, 3, 4}, legacy[4] = {1, 0, 3, 4}, low[4] = {1, 2, 0, 0};
+    const struct hv_native_insn *insn = NULL;
+
+    reset(m);
+    set_ymm(m, 1, value);
+    set_ymm(m, 9, value);
+    TAP_OK(RUN(m, 0xf3, 0x0f, 0x7e, 0xc9) == 0 && ymm_is(m, 1, legacy),
+           "movq xmm1, xmm1 without VEX keeps the upper half");
+    TAP_OK(RUN(m, 0xc5, 0xf8, 0x77) == 0 && ymm_is(m, 9, low), "vzeroupper");
+    set_ymm(m, 9, value);
+    m->cpu->seg[HV_CS].attr = HV_SEG_DB;
+    TAP_OK(RUN(m, 0xc5, 0xfc, 0x77) == 0 && ymm_is(m, 9, value) &&
+               ymm_is(m, 1, (const uint64_t[4]){0}),
+           "vzeroall outside 64-bit mode leaves YMM9");
+    TAP_OK(compile(m, (const uint8_t[]){0xc5, 0xfc, 0x28, 0x08}, 4, &insn) == 0 &&
+               hv_native_info(insn)->aligned && hv_native_info(insn)->avx &&
+               !hv_native_info(insn)->sse && hv_native_info(insn)->memory_bytes == 32 &&
+               hv_native_execute(insn, m->cpu, m->memory + 16, &m->fault) == -EFAULT &&
+               m->fault.vector == HV_VEC_GP,
+           "vmovaps ymm1, [rax] wants alignment to 32 bytes");
+    TAP_OK(compile(m, (const uint8_t[]){0xc5, 0xfc, 0x58, 0x08}, 4, &insn) == 0 &&
+               !hv_native_info(insn)->aligned,
+           "vaddps ymm1, ymm0, [rax] wants none");
+    hv_fx_put32(m->memory, 0, 0x9fc0);
+    TAP_OK(RUN(m, 0xc5, 0xf8, 0xae, 0x10) == 0 && mxcsr(m) == 0x9fc0, "vldmxcsr");
+}
+
+static void test_vex_exceptions(struct machine *m)
+{
+    static const uint64_t ones[4] = {0x3ff0000000000000, 0x3ff0000000000000, 0x3ff0000000000000,
+                                     0x3ff0000000000000},
+                          divisor[4] = {0x3ff0000000000000, 0x3ff0000000000000, 0x3ff0000000000000,
+                                        0},
+                          tiny[4] = {0, 0, 0, 1};
+
+    reset(m);
+    set_ymm(m, 1, ones);
+    set_ymm(m, 2, divisor);
+    hv_fx_put32(m->cpu->xsave, HV_FX_MXCSR, 0x1d80);
+    TAP_OK(RUN(m, 0xc5, 0xf5, 0x5e, 0xca) == -EFAULT && m->fault.vector == HV_VEC_XM &&
+               ymm_is(m, 1, ones) && mxcsr(m) == 0x1d84,
+           "vdivpd by zero in the last element, unmasked: #XM, YMM1 kept");
+    hv_fx_put32(m->cpu->xsave, HV_FX_MXCSR, 0x1f80 & ~HV_MXCSR_UM);
+    set_ymm(m, 1, tiny);
+    set_ymm(m, 2, (const uint64_t[4]){0});
+    TAP_OK(RUN(m, 0xc5, 0xf5, 0x58, 0xca) == -EFAULT && m->fault.vector == HV_VEC_XM &&
+               (mxcsr(m) & HV_MXCSR_UE) && ymm_is(m, 1, tiny),
+           "vaddpd, exact tiny result in the upper half: underflow when unmasked");
+    if (!host_has("f16c"))
+        return;
+    hv_fx_put32(m->cpu->xsave, HV_FX_MXCSR, 0x1f00);
+    set_ymm(m, 1, (const uint64_t[4]){0x7fa00000, 0, 0, 0});
+    memset(m->memory, 0x55, 16);
+    TAP_OK(RUN(m, 0xc4, 0xe3, 0x79, 0x1d, 0x08, 0x00) == -EFAULT && m->memory[0] == 0x55,
+           "vcvtps2ph [rax], xmm1 of a signalling NaN, unmasked: nothing is stored");
 }
 
 static void test_mxcsr(struct machine *m)
@@ -456,7 +658,7 @@ static void test_xsave(struct machine *m)
     TAP_OK(hv_xrstor(m->cpu, image, 3) == 0 && xmm_is(m, 3, 5, 6) &&
                hv_fx_get16(m->cpu->xsave, HV_FX_FCW) == HV_FCW_INIT,
            "xrstor: SSE loaded, x87 initialised");
-    hv_fx_put64(image, HV_XS_XSTATE_BV, 4);
+    hv_fx_put64(image, HV_XS_XSTATE_BV, 8);
     TAP_OK(hv_xrstor(m->cpu, image, 3) == -EINVAL, "XSTATE_BV bit outside XCR0: -EINVAL");
     hv_fx_put64(image, HV_XS_XSTATE_BV, 2);
     image[HV_XS_XCOMP_BV + 8] = 1;
@@ -526,6 +728,11 @@ int main(void)
     test_simd_exceptions(&m);
     test_alignment(&m);
     test_not_ours(&m);
+    test_vex(&m);
+    if (host_has("avx")) {
+        test_vex_state(&m);
+        test_vex_exceptions(&m);
+    }
     test_mxcsr(&m);
     test_x87(&m);
     test_x87_stores(&m);

@@ -1,4 +1,4 @@
-/* x87, MMX and SSE instructions by the host CPU itself.
+/* x87, MMX, SSE and AVX instructions by the host CPU itself.
  *
  * hv_native_compile turns a decoded instruction into a description with a key (native-describe.c):
  * its re-encoding, whose memory operand is [rsi] and whose general registers are RAX and RCX, and
@@ -38,6 +38,7 @@
 
 struct hv_native {
     pthread_mutex_t lock;
+    uint32_t host;              /* native_host_extensions(); immutable */
     struct hv_code_memory code; /* contents under lock until handed out, then immutable */
     size_t used;                /* lock */
     struct hv_native_insn *buckets[NR_BUCKETS]; /* lock */
@@ -55,6 +56,7 @@ int hv_native_new(struct hv_native **out)
         free(native);
         return ret;
     }
+    native->host = native_host_extensions();
     pthread_mutex_init(&native->lock, NULL);
     *out = native;
     return 0;
@@ -161,7 +163,7 @@ int hv_native_compile(struct hv_native *native, const ZydisDecodedInstruction *z
     int ret;
 
     memset(&description, 0, sizeof(description)); /* the key is compared as bytes */
-    ret = native_describe(&description, zi, operands);
+    ret = native_describe(&description, native->host, zi, operands);
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&native->lock);
@@ -221,6 +223,7 @@ static void merge_flags(const struct hv_native_insn *insn, struct hv_cpu *cpu,
 /* What an instruction that may fault afterwards can have changed. */
 struct undo {
     uint8_t legacy[HV_FX_BYTES];
+    uint8_t ymm_high[HV_XS_YMM_BYTES]; /* by VEX instructions */
     uint64_t gpr[NATIVE_NR_GPR];
 };
 
@@ -228,6 +231,8 @@ static void undo_save(struct undo *undo, const struct hv_native_insn *insn,
                       const struct hv_cpu *cpu)
 {
     memcpy(undo->legacy, cpu->xsave, sizeof(undo->legacy));
+    if (insn->info.avx)
+        memcpy(undo->ymm_high, cpu->xsave + HV_XS_YMM_HIGH(0), sizeof(undo->ymm_high));
     for (unsigned i = 0; i < NATIVE_NR_GPR; i++)
         undo->gpr[i] = cpu->gpr[insn->key.gpr[i].guest];
 }
@@ -236,6 +241,8 @@ static void undo_apply(const struct undo *undo, const struct hv_native_insn *ins
                        struct hv_cpu *cpu)
 {
     memcpy(cpu->xsave, undo->legacy, sizeof(undo->legacy));
+    if (insn->info.avx)
+        memcpy(cpu->xsave + HV_XS_YMM_HIGH(0), undo->ymm_high, sizeof(undo->ymm_high));
     for (unsigned i = 0; i < NATIVE_NR_GPR; i++)
         if (insn->key.gpr[i].written)
             cpu->gpr[insn->key.gpr[i].guest] = undo->gpr[i];
@@ -243,23 +250,46 @@ static void undo_apply(const struct undo *undo, const struct hv_native_insn *ins
 
 static bool is_tiny(const uint8_t *element, unsigned bytes)
 {
-    uint64_t value = bytes == 4 ? hv_fx_get32(element, 0) : hv_fx_get64(element, 0);
-    uint64_t fraction = bytes == 4 ? 0x7fffff : 0xfffffffffffffull;
-    uint64_t exponent = bytes == 4 ? 0x7f800000 : 0x7ffull << 52;
+    uint64_t value, fraction, exponent;
 
+    switch (bytes) {
+    case 2:
+        value = hv_fx_get16(element, 0);
+        fraction = 0x3ff;
+        exponent = 0x7c00;
+        break;
+    case 4:
+        value = hv_fx_get32(element, 0);
+        fraction = 0x7fffff;
+        exponent = 0x7f800000;
+        break;
+    default:
+        value = hv_fx_get64(element, 0);
+        fraction = 0xfffffffffffffull;
+        exponent = 0x7ffull << 52;
+        break;
+    }
     return (value & fraction) && !(value & exponent);
 }
 
 /* Masked, an exact tiny result raises no underflow; unmasked it does. (The precision flag beside an
  * unmasked underflow or overflow is that of the masked response, so it may be set where the
  * processor leaves it clear.) */
-static bool has_tiny_result(const struct hv_native_insn *insn, const struct hv_cpu *cpu)
+static bool has_tiny_result(const struct hv_native_insn *insn, const struct hv_cpu *cpu,
+                            const uint8_t *memory)
 {
-    const uint8_t *result;
+    uint8_t result[32];
 
-    if (!insn->tiny_element || !insn->xmm_written)
+    if (!insn->tiny_element)
         return false;
-    result = cpu->xsave + HV_FX_XMM((unsigned)__builtin_ctz(insn->xmm_written));
+    if (insn->xmm_written) {
+        unsigned reg = (unsigned)__builtin_ctz(insn->xmm_written);
+
+        memcpy(result, cpu->xsave + HV_FX_XMM(reg), 16);
+        memcpy(result + 16, cpu->xsave + HV_XS_YMM_HIGH(reg), 16);
+    } else {
+        memcpy(result, memory, insn->info.memory_bytes);
+    }
     for (unsigned i = 0; i < insn->tiny_count; i++)
         if (is_tiny(result + i * insn->tiny_element, insn->tiny_element))
             return true;
@@ -280,20 +310,25 @@ static int execute_float(const struct hv_native_insn *insn, struct hv_cpu *cpu, 
     uint32_t guest = hv_fx_get32(cpu->xsave, HV_FX_MXCSR);
     struct native_run run = {.mxcsr = masked_mxcsr(guest)};
     bool may_fault = (guest & HV_MXCSR_MASKS) != HV_MXCSR_MASKS;
+    bool stores = may_fault && insn->info.writes_memory; /* VCVTPS2PH */
+    uint8_t result[16] __attribute__((aligned(16))) = {0};
     uint32_t raised, unmasked;
     struct undo undo;
 
     if (may_fault)
         undo_save(&undo, insn, cpu);
-    run_stub(insn, cpu, memory, &run);
+    run_stub(insn, cpu, stores ? result : memory, &run);
     raised = run.mxcsr & HV_MXCSR_FLAGS;
-    if (may_fault && !(guest & HV_MXCSR_UM) && has_tiny_result(insn, cpu))
+    if (may_fault && !(guest & HV_MXCSR_UM) && has_tiny_result(insn, cpu, result))
         raised |= HV_MXCSR_UE;
     unmasked = raised & ~(guest >> 7);
-    if (unmasked)
+    if (unmasked) {
         undo_apply(&undo, insn, cpu);
-    else
+    } else {
         merge_flags(insn, cpu, &run);
+        if (stores)
+            memcpy(memory, result, insn->info.memory_bytes);
+    }
     if (unmasked & FLAGS_BEFORE)
         raised &= FLAGS_BEFORE;
     hv_fx_put32(cpu->xsave, HV_FX_MXCSR, guest | raised);
@@ -309,7 +344,7 @@ int hv_native_execute(const struct hv_native_insn *insn, struct hv_cpu *cpu, voi
 
     if (hv_native_x87_pending(insn, cpu))
         return raise_fault(fault, HV_VEC_MF);
-    if (insn->info.aligned && ((uintptr_t)memory & 15))
+    if (insn->info.aligned && ((uintptr_t)memory & (insn->info.memory_bytes - 1)))
         return raise_fault(fault, HV_VEC_GP);
     if (insn->helper)
         return insn->helper(insn, cpu, memory, fault);

@@ -1,4 +1,4 @@
-/* x87, MMX, SSE and other vector instructions, executed by the host CPU itself.
+/* x87, MMX, SSE, AVX and other vector instructions, executed by the host CPU itself.
  *
  * An x86-64 host needs no software model of them: the instruction is re-encoded so that its memory
  * operand goes through one fixed host register and its general registers through fixed ones too,
@@ -27,11 +27,13 @@ struct hv_native_info {
     bool has_memory; /* a memory operand; its address is the interpreter's business */
     bool reads_memory, writes_memory;
     unsigned memory_bytes; /* 0 to HV_NATIVE_MEMORY_MAX */
-    bool aligned; /* #GP(0) unless the operand is aligned to its size (legacy SSE 16-byte operands)
-                   */
+    bool aligned; /* #GP(0) unless the operand is aligned to its size: 16 bytes of legacy SSE, 16
+                     or 32 of VMOVAPS and its kin */
     bool x87;     /* uses the x87 unit: CR0.TS or EM gives #NM */
     bool mmx;     /* uses MMX registers: CR0.EM gives #UD, CR0.TS #NM */
     bool sse;     /* uses XMM or MXCSR: CR4.OSFXSR clear or CR0.EM set gives #UD, CR0.TS #NM */
+    bool avx;     /* VEX-encoded: #UD unless in protected mode, CR4.OSXSAVE set and SSE and AVX
+                     state enabled in XCR0; CR0.TS gives #NM. Excludes the three before. */
     bool fwait;   /* WAIT: #NM only if CR0.TS and CR0.MP */
 };
 
@@ -39,7 +41,7 @@ struct hv_native_info {
 #define HV_NATIVE_MEMORY_MAX 108
 
 /* Finds or makes the stub for a decoded instruction. -ENOTSUP when it is not of this kind (the
- * interpreter has it, or it is #UD by the domain's CPUID policy), -ENOMEM when the cache is full
+ * interpreter has it, or the host has not: it is #UD then), -ENOMEM when the cache is full
  * (hv_native_flush). Any thread. */
 int hv_native_compile(struct hv_native *native, const ZydisDecodedInstruction *insn,
                       const ZydisDecodedOperand *operands,
@@ -56,7 +58,7 @@ bool hv_native_stored(const struct hv_native_insn *insn, const struct hv_cpu *cp
 
 /* Executes on @cpu (xsave image, gpr, rflags are read and written; RIP is the caller's). @memory is
  * the operand in host memory, readable and writable as the instruction needs: the guest's page
- * itself, or a bounce buffer (16-byte aligned, filled with the old contents for whoever only writes
+ * itself, or a bounce buffer (32-byte aligned, filled with the old contents for whoever only writes
  * parts) that the caller writes back; or NULL. Reports an unmasked SIMD or x87 exception by -EFAULT
  * and *@fault, destination registers unchanged. */
 int hv_native_execute(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
@@ -75,5 +77,6 @@ int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image,
               uint64_t rfbm) HV_MUST_CHECK; /* -EINVAL: #GP */
 void hv_xstate_reset(struct hv_cpu *cpu);
 
-/* XCR0 bits and CPUID leaf 0xd facts that this host and these stubs can give the guest. */
+/* XCR0 bits that this host and these stubs can give the guest. Asks the host's CPUID, which is slow
+ * where the host is itself a virtual machine. AVX-512 is not among them: EVEX is not translated. */
 uint64_t hv_xstate_supported(void);

@@ -7,6 +7,7 @@
 
 #include "hv/x86/xstate.h"
 
+#include <cpuid.h>
 #include <errno.h>
 
 /* State components beyond the legacy region, as CPUID leaf 0xd describes them to the guest. */
@@ -23,9 +24,21 @@ static const struct component {
 
 _Static_assert(2688 + 8 <= HV_XSAVE_BYTES, "room for every component");
 
+/* Whether the host has AVX and its kernel keeps that state: SDM volume 1, 14.3. */
+static bool host_has_avx(void)
+{
+    const uint64_t state = HV_XSTATE_SSE | HV_XSTATE_AVX;
+    uint32_t eax, ebx, ecx, edx, low, high;
+
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE) || !(ecx & bit_AVX))
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & state) == state;
+}
+
 uint64_t hv_xstate_supported(void)
 {
-    return HV_XSTATE_X87 | HV_XSTATE_SSE;
+    return HV_XSTATE_X87 | HV_XSTATE_SSE | (host_has_avx() ? HV_XSTATE_AVX : 0);
 }
 
 unsigned hv_xstate_bytes(uint64_t xcr0)

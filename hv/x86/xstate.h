@@ -26,6 +26,8 @@
 #define HV_XS_XSTATE_BV    512
 #define HV_XS_XCOMP_BV     520
 #define HV_XS_HEADER_BYTES 64
+#define HV_XS_YMM_HIGH(i)  (576 + 16 * (i)) /* upper halves; the standard layout of component 2 */
+#define HV_XS_YMM_BYTES    256
 
 #define HV_XSTATE_X87      (1u << 0)
 #define HV_XSTATE_SSE      (1u << 1)
@@ -90,6 +92,12 @@ static inline void hv_fx_put32(uint8_t *image, unsigned offset, uint32_t value)
 static inline void hv_fx_put64(uint8_t *image, unsigned offset, uint64_t value)
 {
     memcpy(image + offset, &value, sizeof(value));
+}
+
+/* Offset in the image of byte @at of the 32 bytes of vector register @i. */
+static inline unsigned hv_xs_vector(unsigned i, unsigned at)
+{
+    return at < 16 ? HV_FX_XMM(i) + at : HV_XS_YMM_HIGH(i) + at - 16;
 }
 
 /* Sets the x87 control word, and the status word with ES and B as the two together say. */
