@@ -244,7 +244,7 @@ static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
     const struct hv_native_insn *stub;
 
     if (hv_native_compile(bt->x->native, &in->zi, in->ops, &stub) || stub->helper ||
-        stub->memory_in_rdi || stub->info.fwait)
+        stub->memory_in_rdi || stub->info.fwait || stub->info.avx)
         return BT_FALLBACK;
     if (in->mem && in->mem->size / 8 > 64)
         return BT_FALLBACK;

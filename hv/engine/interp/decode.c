@@ -12,7 +12,8 @@ static const struct interp_insn_table *const tables[] = {
     &interp_alu_insns,    &interp_move_insns,    &interp_shift_insns,  &interp_branch_insns,
     &interp_stack_insns,  &interp_muldiv_insns,  &interp_bit_insns,    &interp_lock_insns,
     &interp_string_insns, &interp_special_insns, &interp_system_insns, &interp_far_insns,
-    &interp_io_insns,     &interp_bcd_insns,     &interp_xsave_insns,
+    &interp_io_insns,     &interp_bcd_insns,     &interp_xsave_insns,  &interp_gather_insns,
+    &interp_masked_insns,
 };
 
 /* Where CPUID tells of a feature: leaf, subleaf, register, bit. */
@@ -46,6 +47,8 @@ static const struct feature_bit {
     [INTERP_FEATURE_FXSR] = {1, 0, 3, 24},
     [INTERP_FEATURE_SSE2] = {1, 0, 3, 26},
     [INTERP_FEATURE_SYSCALL] = {0x80000001, 0, 3, 11},
+    [INTERP_FEATURE_AVX] = {1, 0, 2, 28},
+    [INTERP_FEATURE_AVX2] = {7, 0, 1, 5},
 };
 
 int interp_decode_init(struct interp *x)
@@ -132,6 +135,14 @@ static void set_memory(struct interp_decoding *d, const ZydisDecodedOperand *o)
         op->ea = INTERP_EA_RIP;
     else if (op->base != INTERP_NO_REG)
         op->ea = op->index == INTERP_NO_REG ? INTERP_EA_BASE : INTERP_EA_INDEX;
+}
+
+/* It may be a hidden one, or not among the first three. */
+void interp_set_memory(struct interp_decoding *d)
+{
+    for (unsigned i = 0; i < d->insn.operand_count && d->op->ea == INTERP_EA_NONE; i++)
+        if (d->operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            set_memory(d, &d->operands[i]);
 }
 
 static void set_operands(struct interp_decoding *d)
@@ -235,10 +246,7 @@ static void choose_native(struct interp_decoding *d)
     }
     if (err)
         return;
-    /* Its memory operand may be a hidden one, or not among the first three. */
-    for (unsigned i = 0; i < d->insn.operand_count && d->op->ea == INTERP_EA_NONE; i++)
-        if (d->operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            set_memory(d, &d->operands[i]);
+    interp_set_memory(d);
     d->op->aux = stub;
     d->op->fn = interp_op_native;
 }

@@ -174,7 +174,7 @@ struct interp {
     bool giant_pages[2]; /* there are entries from pages above 2 MiB */
     struct {
         uint16_t pcid;
-        uint16_t asid; /* 0: free */
+        uint16_t asid;   /* 0: free */
         uint64_t serial; /* as asid, but never used again */
     } pcids[INTERP_PCIDS];
     unsigned next_pcid_slot, pcid_slot;
@@ -246,12 +246,19 @@ void interp_check_write(struct interp *x, struct interp_op *op, uint64_t va, uns
 /* Host address of @va if [@va, @va + @bytes) is RAM in one page, else NULL; faults as the access
  * would. */
 void *interp_host(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, bool write);
+/* The offset of the memory operand in its segment, wrapped to the address size. */
+uint64_t interp_offset(struct hv_cpu *cpu, struct interp_op *op, struct interp *x);
 uint64_t interp_ea_slow(struct hv_cpu *cpu, struct interp_op *op, struct interp *x);
 /* The linear address of @offset in segment @seg for an access, checked outside 64-bit mode. */
 uint64_t interp_linear(struct hv_cpu *cpu, struct interp_op *op, struct interp *x, unsigned seg,
                        uint64_t offset, unsigned bytes, bool write);
 /* A store hit cached code: if it is the running block, that one ends after this instruction. */
 void interp_code_written(struct interp *x, struct interp_op *op, uint64_t gpa, unsigned bytes);
+
+/* ---- vector.c */
+/* Raise #UD or #NM unless SSE, or AVX, can be used. */
+void interp_check_sse(struct hv_cpu *cpu, struct interp_op *op, struct interp *x);
+void interp_check_avx(struct hv_cpu *cpu, struct interp_op *op, struct interp *x);
 
 /* ---- watch.c */
 /* What asks for a look at each access, from the machine state: sets x->watching and x->aligning,
@@ -334,6 +341,8 @@ enum interp_feature {
     INTERP_FEATURE_FXSR,
     INTERP_FEATURE_SSE2,
     INTERP_FEATURE_SYSCALL,
+    INTERP_FEATURE_AVX,
+    INTERP_FEATURE_AVX2,
 };
 
 /* One row per mnemonic. @pick chooses op->fn from the decoded operands; without one, op->fn is by
@@ -357,7 +366,8 @@ struct interp_insn_table {
 extern const struct interp_insn_table interp_alu_insns, interp_move_insns, interp_shift_insns,
     interp_branch_insns, interp_stack_insns, interp_muldiv_insns, interp_bit_insns,
     interp_lock_insns, interp_string_insns, interp_special_insns, interp_system_insns,
-    interp_far_insns, interp_io_insns, interp_bcd_insns, interp_xsave_insns;
+    interp_far_insns, interp_io_insns, interp_bcd_insns, interp_xsave_insns, interp_gather_insns,
+    interp_masked_insns;
 
 int interp_decode_init(struct interp *x) HV_MUST_CHECK;
 /* Whether @mnemonic means itself with the guest's CPUID. */
@@ -373,6 +383,13 @@ interp_fn interp_op_end, interp_op_stop, interp_op_undefined, interp_op_too_long
  * and forms with a LOCK prefix (or XCHG with memory); insn->extra is the row's. */
 void interp_pick_mov_special(struct interp_decoding *d);
 void interp_pick_locked(struct interp_decoding *d);
+/* Takes the memory operand if none was taken yet: a hidden one. */
+void interp_set_memory(struct interp_decoding *d);
+/* The number of an XMM or YMM register. */
+static inline uint8_t interp_vector_number(ZydisRegister r)
+{
+    return (uint8_t)ZydisRegisterGetId(r);
+}
 /* The segment of a string instruction's source. */
 void interp_set_string_segment(struct interp_decoding *d);
 void interp_pick_far(struct interp_decoding *d); /* JMP, CALL, RET */

@@ -225,8 +225,7 @@ uint64_t interp_linear(struct hv_cpu *cpu, struct interp_op *op, struct interp *
     return (s->base + offset) & 0xffffffff;
 }
 
-/* The offset alone, as LEA wants it, wrapped to the address size. */
-static uint64_t offset_of(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
+uint64_t interp_offset(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
 {
     uint64_t a = (uint64_t)op->disp;
 
@@ -241,7 +240,7 @@ static uint64_t offset_of(struct hv_cpu *cpu, struct interp_op *op, struct inter
 
 uint64_t interp_ea_slow(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
 {
-    uint64_t offset = offset_of(cpu, op, x);
+    uint64_t offset = interp_offset(cpu, op, x);
 
     if (op->seg == INTERP_NO_REG) /* LEA */
         return offset;

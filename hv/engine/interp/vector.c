@@ -1,5 +1,5 @@
-/* x87, MMX and SSE instructions: conditions and memory operands here, execution by a stub on the
- * host. */
+/* x87, MMX, SSE and AVX instructions: conditions and memory operands here, execution by a stub on
+ * the host. */
 #include "config.h"
 
 #include "hv/engine/interp/mem.h"
@@ -8,12 +8,35 @@
 
 #include "hv/x86/xstate.h"
 
+void interp_check_sse(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
+{
+    if ((cpu->cr0 & HV_CR0_EM) || !(cpu->cr4 & HV_CR4_OSFXSR))
+        interp_raise_vector(x, op, HV_VEC_UD);
+    if (cpu->cr0 & HV_CR0_TS)
+        interp_raise_vector(x, op, HV_VEC_NM);
+}
+
+/* SDM volume 2, 2.4 "AVX and SSE instruction exception classification". */
+void interp_check_avx(struct hv_cpu *cpu, struct interp_op *op, struct interp *x)
+{
+    const uint64_t state = HV_XSTATE_SSE | HV_XSTATE_AVX;
+
+    if (!(cpu->cr0 & HV_CR0_PE) || !(cpu->cr4 & HV_CR4_OSXSAVE) || (cpu->xcr0 & state) != state)
+        interp_raise_vector(x, op, HV_VEC_UD);
+    if (cpu->cr0 & HV_CR0_TS)
+        interp_raise_vector(x, op, HV_VEC_NM);
+}
+
 /* SDM volume 3, tables 2-1 "Action taken by x87 FPU instructions" and 13-1 for SSE. */
 static void check_usable(struct hv_cpu *cpu, struct interp_op *op, struct interp *x,
                          const struct hv_native_info *info)
 {
     bool em = cpu->cr0 & HV_CR0_EM, ts = cpu->cr0 & HV_CR0_TS;
 
+    if (info->avx) {
+        interp_check_avx(cpu, op, x);
+        return;
+    }
     if ((info->sse && (em || !(cpu->cr4 & HV_CR4_OSFXSR))) || (info->mmx && em))
         interp_raise_vector(x, op, HV_VEC_UD);
     if (info->fwait ? ts && (cpu->cr0 & HV_CR0_MP) : ts || (info->x87 && em))
