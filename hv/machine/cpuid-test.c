@@ -41,8 +41,6 @@ static void test_features(void)
         {1, ECX, 31, true, "hypervisor"},
         {1, ECX, 21, true, "x2APIC"},
         {1, ECX, 17, true, "PCID"},
-        {1, ECX, 28, false, "AVX"},
-        {1, ECX, 12, false, "FMA"},
         {1, ECX, 5, false, "VMX"},
         {1, ECX, 3, false, "MONITOR"},
         {1, EDX, 9, true, "APIC"},
@@ -52,14 +50,17 @@ static void test_features(void)
         {7, EBX, 0, true, "FSGSBASE"},
         {7, EBX, 4, false, "HLE"},
         {7, EBX, 11, false, "RTM"},
-        {7, EBX, 5, false, "AVX2"},
         {7, EBX, 16, false, "AVX512F"},
+        {7, EBX, 30, false, "AVX512BW"},
+        {7, ECX, 11, false, "AVX512_VNNI"},
+        {0x80000001, ECX, 11, false, "XOP"},
+        {0x80000001, ECX, 16, false, "FMA4"},
+        {0xd, EAX, 5, false, "opmask state"},
         {7, ECX, 2, true, "UMIP"},
         {0x80000001, EDX, 29, true, "long mode"},
         {0x80000001, EDX, 26, true, "1 GiB pages"},
         {0x80000001, EDX, 27, true, "RDTSCP"},
         {0x80000001, ECX, 2, false, "SVM"},
-        {0xd, EAX, 2, false, "AVX state"},
     };
 
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
@@ -77,6 +78,18 @@ static void test_osxsave(void)
     if (leaf(1, 0, ECX) >> 26 & 1)
         TAP_OK(leaf(0xd, 0, EBX) == 576 && leaf(0xd, 0, ECX) >= 576,
                "XSAVE area: legacy and header");
+    TAP_OK((leaf(0xd, 0, EAX) >> 2 & 1) == (leaf(1, 0, ECX) >> 28 & 1), "AVX state goes with AVX");
+    if (leaf(1, 0, ECX) >> 28 & 1) {
+        uint64_t xcr0 = v->cpu.xcr0;
+
+        v->cpu.xcr0 = 7;
+        TAP_OK(leaf(0xd, 0, EBX) == 832 && leaf(0xd, 0, ECX) == 832 && leaf(0xd, 2, EAX) == 256 &&
+                   leaf(0xd, 2, EBX) == 576,
+               "where AVX state is");
+        TAP_OK(leaf(0xd, 1, EBX) == (leaf(0xd, 1, EAX) & 2 ? 832 : 0),
+               "and how large it is compacted");
+        v->cpu.xcr0 = xcr0;
+    }
 }
 
 static void test_topology(void)
@@ -125,9 +138,11 @@ static void test_native(void)
         unsigned reg, bit;
         const char *name;
     } rows[] = {
-        {1, ECX, 0, "SSE3"},    {1, ECX, 1, "PCLMULQDQ"}, {1, ECX, 9, "SSSE3"},
-        {1, ECX, 19, "SSE4.1"}, {1, ECX, 20, "SSE4.2"},   {1, ECX, 25, "AES"},
-        {7, EBX, 29, "SHA"},
+        {1, ECX, 0, "SSE3"},    {1, ECX, 1, "PCLMULQDQ"},   {1, ECX, 9, "SSSE3"},
+        {1, ECX, 19, "SSE4.1"}, {1, ECX, 20, "SSE4.2"},     {1, ECX, 25, "AES"},
+        {7, EBX, 29, "SHA"},    {1, ECX, 28, "AVX"},        {1, ECX, 12, "FMA"},
+        {1, ECX, 29, "F16C"},   {7, EBX, 5, "AVX2"},        {7, ECX, 8, "GFNI"},
+        {7, ECX, 9, "VAES"},    {7, ECX, 10, "VPCLMULQDQ"},
     };
 
     for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {

@@ -21,6 +21,7 @@
 #include "hv/machine/machine.h"
 #include "hv/machine/time.h"
 #include "hv/x86/native.h"
+#include "hv/x86/xstate.h"
 
 #define BIT(n) (1u << (n))
 #define ALL    0xffffffffu
@@ -41,7 +42,8 @@ enum { EAX, EBX, ECX, EDX };
 #define L1C_HOST                                                                                   \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CMPXCHG16B */ |  \
      BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
-     BIT(25) /* AES */ | BIT(26) /* XSAVE */ | BIT(30) /* RDRAND */)
+     BIT(25) /* AES */ | BIT(26) /* XSAVE */ | BIT(30) /* RDRAND */ | L1C_AVX)
+#define L1C_AVX (BIT(12) /* FMA */ | BIT(28) /* AVX */ | BIT(29) /* F16C */)
 #define L1C_FORCED                                                                                 \
     (BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(24) /* TSC deadline */ |                      \
      BIT(31) /* hypervisor */)
@@ -56,20 +58,25 @@ enum { EAX, EBX, ECX, EDX };
      BIT(14) /* MCA */ | BIT(16) /* PAT */ | BIT(17) /* PSE-36 */)
 #define L1D_HTT BIT(28)
 
-/* Leaf 7. */
+/* Leaf 7. No AVX-512: the engines do not do EVEX. */
 #define L7B_HOST                                                                                   \
     (BIT(3) /* BMI1 */ | BIT(6) /* FDP only on exception */ | BIT(8) /* BMI2 */ |                  \
      BIT(13) /* FCS, FDS zero */ | BIT(18) /* RDSEED */ | BIT(19) /* ADX */ |                      \
-     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */ | BIT(29) /* SHA */)
+     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */ | BIT(29) /* SHA */ | L7B_AVX)
+#define L7B_AVX  BIT(5) /* AVX2 */
+#define L7C_HOST (BIT(8) /* GFNI */ | L7C_AVX)
+#define L7C_AVX  (BIT(9) /* VAES */ | BIT(10) /* VPCLMULQDQ */)
 #define L7B_FORCED                                                                                 \
     (BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |                         \
      BIT(9) /* fast REP MOVSB */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */)
 #define L7C_FORCED            BIT(2) /* UMIP */
 #define L7D_FORCED            BIT(4) /* fast short REP MOV */
 #define L7D_ARCH_CAPABILITIES BIT(29)
+#define L71A_AVX              BIT(4) /* AVX-VNNI, in sub-leaf 1 */
 
 /* Leaf 0xd, sub-leaf 1. */
-#define LD1A_HOST BIT(0) /* XSAVEOPT */
+#define LD1A_HOST   (BIT(0) /* XSAVEOPT */ | LD1A_XSAVEC)
+#define LD1A_XSAVEC BIT(1)
 
 /* Leaf 0x80000001. */
 #define E1C_HOST   (BIT(5) /* LZCNT */ | BIT(8) /* PREFETCHW */)
@@ -108,7 +115,8 @@ static const struct leaf leaves[] = {
     {0x00000002, 1, {ALL, ALL, ALL, ALL}, {0}, NULL},
     {0x00000004, 5, {0x3ff, ALL, ALL, 0x7}, {0}, cache_leaf},
     {0x00000006, 1, {0}, {L6A_ARAT, 0, 0, 0}, NULL},
-    {0x00000007, 1, {0, L7B_HOST, 0, 0}, {0, L7B_FORCED, L7C_FORCED, L7D_FORCED}, features7_leaf},
+    {0x00000007, 2, {L71A_AVX, L7B_HOST, L7C_HOST, 0}, {0, L7B_FORCED, L7C_FORCED, L7D_FORCED},
+     features7_leaf},
     {0x0000000b, 1, {0}, {0}, topology_leaf},
     {0x0000000d, MAX_SUBLEAVES, {ALL, ALL, ALL, 0}, {0}, xstate_leaf},
     {0x00000016, 1, {0}, {0}, frequency_leaf},
@@ -132,8 +140,19 @@ static const struct leaf leaves[] = {
 };
 /* clang-format on */
 
+/* What is offered only with AVX state. */
+static const struct {
+    uint32_t leaf, subleaf, reg, bits;
+} avx_features[] = {
+    {1, 0, ECX, L1C_AVX},
+    {7, 0, EBX, L7B_AVX},
+    {7, 0, ECX, L7C_AVX},
+    {7, 1, EAX, L71A_AVX},
+};
+
 struct hv_cpuid_policy {
     enum hv_cpu_vendor vendor;
+    uint64_t xstate; /* components that XCR0 may have */
     uint32_t values[HV_ARRAY_LEN(leaves)][MAX_SUBLEAVES][4];
 };
 
@@ -174,6 +193,21 @@ static void fill_leaf(const struct leaf *leaf, bool on_host, uint32_t values[MAX
     }
 }
 
+static const struct leaf *find_leaf(uint32_t leaf)
+{
+    for (size_t i = 0; i < HV_ARRAY_LEN(leaves); i++)
+        if (leaves[i].leaf == leaf)
+            return &leaves[i];
+    return NULL;
+}
+
+static void hide_avx(struct hv_cpuid_policy *policy)
+{
+    for (size_t i = 0; i < HV_ARRAY_LEN(avx_features); i++)
+        policy->values[find_leaf(avx_features[i].leaf) - leaves][avx_features[i].subleaf]
+                      [avx_features[i].reg] &= ~avx_features[i].bits;
+}
+
 int hv_cpuid_init(struct hv_domain *d)
 {
     struct hv_cpuid_policy *policy = calloc(1, sizeof(*policy));
@@ -186,6 +220,9 @@ int hv_cpuid_init(struct hv_domain *d)
     for (size_t i = 0; i < HV_ARRAY_LEN(leaves); i++)
         fill_leaf(&leaves[i], host_has(leaves[i].leaf, max, extended_max), policy->values[i]);
     policy->vendor = vendor_of(policy->values[0][0]);
+    policy->xstate = hv_xstate_supported();
+    if (!(policy->xstate & HV_XSTATE_AVX))
+        hide_avx(policy);
     d->cpuid = policy;
     return 0;
 }
@@ -202,14 +239,6 @@ enum hv_cpu_vendor hv_cpuid_vendor(const struct hv_domain *d)
 }
 
 /* ---------------------------------------------------------------- answering */
-
-static const struct leaf *find_leaf(uint32_t leaf)
-{
-    for (size_t i = 0; i < HV_ARRAY_LEN(leaves); i++)
-        if (leaves[i].leaf == leaf)
-            return &leaves[i];
-    return NULL;
-}
 
 static uint32_t max_leaf(const struct hv_vcpu *v)
 {
@@ -287,9 +316,12 @@ static void cache_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
 
 static void features7_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
-    if (subleaf)
-        memset(out, 0, 4 * sizeof(out[0]));
-    else if (hv_cpuid_vendor(v->domain) == HV_VENDOR_INTEL)
+    if (subleaf) {
+        out[EBX] = out[ECX] = out[EDX] = 0;
+        return;
+    }
+    out[EAX] = 1; /* the last sub-leaf */
+    if (hv_cpuid_vendor(v->domain) == HV_VENDOR_INTEL)
         out[EDX] |= L7D_ARCH_CAPABILITIES;
 }
 
@@ -312,7 +344,7 @@ static void topology_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
 
 static void xstate_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
-    uint64_t supported = hv_xstate_supported();
+    uint64_t supported = v->domain->cpuid->xstate;
 
     switch (subleaf) {
     case 0:
@@ -323,7 +355,9 @@ static void xstate_leaf(struct hv_vcpu *v, uint32_t subleaf, uint32_t out[4])
         break;
     case 1:
         out[EAX] &= LD1A_HOST;
-        out[EBX] = out[ECX] = out[EDX] = 0;
+        /* In the compacted format; without a hole, this is no smaller. */
+        out[EBX] = out[EAX] & LD1A_XSAVEC ? hv_xstate_bytes(v->cpu.xcr0) : 0;
+        out[ECX] = out[EDX] = 0;
         break;
     default:
         if (subleaf > 63 || !(supported >> subleaf & 1))
