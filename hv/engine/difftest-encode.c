@@ -37,7 +37,7 @@ uint8_t dt_free_register(struct dt_gen *g)
 /* Where candidates come from. A list of opcodes, or any opcode of a map. */
 struct group {
     uint8_t weight;
-    enum { MAP_1, MAP_0F, MAP_0F38, MAP_0F3A, MAP_VEX } map;
+    enum { MAP_1, MAP_0F, MAP_0F38, MAP_0F3A, MAP_BMI, MAP_VEX1, MAP_VEX2, MAP_VEX3 } map;
     bool mandatory;    /* with 66, F2 or F3 more often than not */
     uint8_t rep, lock; /* percent that have such a prefix */
     uint8_t count;     /* of opcodes; 0: any */
@@ -76,7 +76,17 @@ static const struct group groups[] = {
      12,
      {0xb0, 0xb1, 0xc0, 0xc1, 0xc7, 0xab, 0xb3, 0xbb, 0xba, 0xa3, 0xa4, 0xad}},
     {3, MAP_0F, false, 40, 0, 8, {0xb8, 0xbc, 0xbd, 0xaf, 0xa5, 0xac, 0xb6, 0xbf}},
-    {5, MAP_VEX, false, 0, 0, 5, {0xf0, 0xf2, 0xf3, 0xf5, 0xf7}}, /* BMI */
+    {5, MAP_BMI, false, 0, 0, 5, {0xf0, 0xf2, 0xf3, 0xf5, 0xf7}},
+    {14, MAP_VEX1, false, 0, 0, 0, {0}},
+    {16, MAP_VEX2, false, 0, 0, 0, {0}},
+    {10, MAP_VEX3, false, 0, 0, 0, {0}},
+    {6,
+     MAP_VEX2,
+     false,
+     0,
+     0,
+     12,
+     {0x2c, 0x2d, 0x2e, 0x2f, 0x8c, 0x8e, 0x90, 0x91, 0x92, 0x93, 0x92, 0x93}}, /* masks, gathers */
 };
 
 static const struct group *pick_group(struct dt_gen *g)
@@ -169,7 +179,7 @@ static unsigned encode_prefixes(struct dt_gen *g, const struct group *group, str
         c->bytes[n++] = segments[dt_below(g, sizeof(segments))];
     if (c->memop.address32)
         c->bytes[n++] = 0x67;
-    if (prefix == 0x66 || (!group->mandatory && group->map != MAP_VEX && dt_chance(g, 18)))
+    if (prefix == 0x66 || (!group->mandatory && group->map < MAP_BMI && dt_chance(g, 18)))
         c->bytes[n++] = 0x66;
     if (prefix > 0x66)
         c->bytes[n++] = prefix;
@@ -195,8 +205,33 @@ static unsigned encode_legacy(struct dt_gen *g, const struct group *group, uint8
     return n;
 }
 
-/* C4, inverted R X B and map, W inverted vvvv L pp; RORX is the one in map 3. */
-static unsigned encode_vex(struct dt_gen *g, uint8_t rex, uint8_t opcode, uint8_t *out)
+/* Vector instructions: C4, inverted R X B and map, W inverted vvvv L pp; or C5 for the likes of
+ * map 1, inverted R inverted vvvv L pp. */
+static unsigned encode_vex(struct dt_gen *g, unsigned map, uint8_t rex, uint8_t opcode,
+                           uint8_t *out)
+{
+    uint8_t rest =
+        (uint8_t)(dt_chance(g, 35) ? 15 << 3 : dt_below(g, 16) << 3) | (uint8_t)dt_below(g, 8);
+
+    if (g->test->code32) {
+        rest |= 0x40;
+        rex &= 8;
+    }
+    if (map == 1 && !(rex & 11) && dt_chance(g, 50)) {
+        out[0] = 0xc5;
+        out[1] = (uint8_t)((~rex & 4) << 5 | rest);
+        out[2] = opcode;
+        return 3;
+    }
+    out[0] = 0xc4;
+    out[1] = (uint8_t)((~rex & 7) << 5 | map);
+    out[2] = (uint8_t)((rex & 8) << 4 | rest);
+    out[3] = opcode;
+    return 4;
+}
+
+/* RORX is the one in map 3. */
+static unsigned encode_bmi(struct dt_gen *g, uint8_t rex, uint8_t opcode, uint8_t *out)
 {
     out[0] = 0xc4;
     out[1] = (uint8_t)((~rex & 7) << 5 | (opcode == 0xf0 ? 3 : 2));
@@ -206,6 +241,16 @@ static unsigned encode_vex(struct dt_gen *g, uint8_t rex, uint8_t opcode, uint8_
         out[1] |= 0xe0, out[2] |= 0x40;
     out[3] = opcode;
     return 4;
+}
+
+static unsigned encode_opcode(struct dt_gen *g, const struct group *group, uint8_t rex,
+                              uint8_t opcode, uint8_t *out)
+{
+    if (group->map < MAP_BMI)
+        return encode_legacy(g, group, rex, opcode, out);
+    if (group->map == MAP_BMI)
+        return encode_bmi(g, rex, opcode, out);
+    return encode_vex(g, group->map - MAP_VEX1 + 1, rex, opcode, out);
 }
 
 /* Bytes of the one-byte map that are the start of something longer: all after them would be out of
@@ -251,8 +296,7 @@ bool dt_make_candidate(struct dt_gen *g, struct dt_candidate *c)
         modrm[0] = (uint8_t)(0xc0 | reg << 3 | dt_below(g, 8));
 
     n = encode_prefixes(g, group, c);
-    n += group->map == MAP_VEX ? encode_vex(g, rex, opcode, c->bytes + n)
-                               : encode_legacy(g, group, rex, opcode, c->bytes + n);
+    n += encode_opcode(g, group, rex, opcode, c->bytes + n);
     memcpy(c->bytes + n, modrm, modrm_bytes);
     n += modrm_bytes;
     random_bytes(g, c->bytes + n, 8); /* immediates */
@@ -324,14 +368,22 @@ uint64_t dt_pick_address(struct dt_gen *g, unsigned bytes, bool aligned)
     else
         address = DT_DATA + margin + dt_below(g, DT_DATA_RW_PAGES * HV_PAGE_SIZE - 2 * margin);
     if (aligned && !(g->faults && dt_chance(g, 15)))
-        address &= ~15ull;
+        address &= ~(uint64_t)(bytes - 1);
     return address;
 }
 
-/* Legacy SSE wants 16-byte operands aligned, CMPXCHG16B too; others do not mind. */
-static bool wants_alignment(const struct dt_candidate *c)
+/* Legacy SSE wants 16-byte operands aligned, CMPXCHG16B too, and VMOVAPS and its kin; others do not
+ * mind. */
+bool dt_wants_alignment(const struct dt_candidate *c)
 {
-    return c->memory->size == 128 && c->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+    if (c->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+        return c->insn.meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX1;
+    return c->memory->size == 128;
+}
+
+bool dt_is_gather(const struct dt_candidate *c)
+{
+    return c->insn.meta.isa_ext == ZYDIS_ISA_EXT_AVX2GATHER;
 }
 
 static void put_displacement(struct dt_candidate *c, uint64_t value)
@@ -342,7 +394,7 @@ static void put_displacement(struct dt_candidate *c, uint64_t value)
 void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
 {
     const struct dt_memop *m = &c->memop;
-    uint64_t address = dt_pick_address(g, c->memory->size / 8, wants_alignment(c));
+    uint64_t address = dt_pick_address(g, c->memory->size / 8, dt_wants_alignment(c));
     uint64_t offset;
 
     if (m->gs)
@@ -359,7 +411,7 @@ void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
         c->bytes[c->insn.raw.disp.offset] = (uint8_t)(c->return_setup ? 0 : 8 * dt_below(g, 8));
         return;
     }
-    if (m->indexed)
+    if (m->indexed && !dt_is_gather(c))
         offset -= g->test->start.gpr[g->index] << m->scale;
     if (m->form == DT_FORM_PTR)
         offset -= g->test->start.gpr[m->base];
@@ -390,6 +442,6 @@ void dt_fix_rip(struct dt_gen *g, struct dt_candidate *c, uint64_t address)
         (c->memory->mem.base != ZYDIS_REGISTER_RIP && c->memory->mem.base != ZYDIS_REGISTER_EIP))
         return;
     target =
-        dt_pick_address(g, c->memory->size / 8, wants_alignment(c)) - (c->memop.gs ? DT_GS : 0);
+        dt_pick_address(g, c->memory->size / 8, dt_wants_alignment(c)) - (c->memop.gs ? DT_GS : 0);
     put_displacement(c, target - address - c->insn.length);
 }

@@ -124,6 +124,14 @@ static void start_sse(struct dt_gen *g, uint8_t *fx)
         hv_fx_put64(fx, HV_FX_XMM(0) + 8 * i, random_value(g));
 }
 
+static void start_avx(struct dt_gen *g, uint8_t ymm_high[HV_XS_YMM_BYTES])
+{
+    bool in_use = dt_chance(g, 80);
+
+    for (unsigned i = 0; i < HV_XS_YMM_BYTES && __builtin_cpu_supports("avx"); i += 8)
+        hv_fx_put64(ymm_high, i, in_use ? random_value(g) : 0);
+}
+
 /* In 32-bit code there is one pointer, for want of registers. */
 static void choose_reserved_32(struct dt_gen *g)
 {
@@ -175,6 +183,7 @@ static void start_state(struct dt_gen *g)
         start->rflags |= HV_EFLAGS_DF;
     start_x87(g, start->fx);
     start_sse(g, start->fx);
+    start_avx(g, start->ymm_high);
 }
 
 /* Flags after an instruction. While a branch may skip it, what was undefined stays so. */

@@ -66,6 +66,7 @@ struct dt_gen {
     uint16_t reserved; /* registers that no instruction may write: pointers, index, stack pointer */
     uint8_t pointer[2], index;
     uint32_t undefined; /* flags that are undefined now */
+    bool loads_fcw;     /* the x87 control word may be any */
     struct dt_fixup fixup[2];
     unsigned nr_fixups;
 };
@@ -79,12 +80,17 @@ uint8_t dt_free_register(struct dt_gen *g);
 
 /* Fills in bytes, memop, insn, operands, memory. False if that is no instruction. */
 bool dt_make_candidate(struct dt_gen *g, struct dt_candidate *c);
+/* Whether its memory operand must be aligned to its size. */
+bool dt_wants_alignment(const struct dt_candidate *c);
+/* Whether the operand's index is a vector. */
+bool dt_is_gather(const struct dt_candidate *c);
 /* Picks the address of the memory operand and writes it into the displacement; adds the LEA that it
  * takes. */
 void dt_place_memory(struct dt_gen *g, struct dt_candidate *c);
 /* Fixes a RIP-relative displacement once the address of the instruction is known. */
 void dt_fix_rip(struct dt_gen *g, struct dt_candidate *c, uint64_t address);
-/* An address for an access of @bytes, safe for some hundred bytes around unless the test may fault.
+/* An address for an access of @bytes, perhaps aligned to that, safe for some hundred bytes around
+ * unless the test may fault.
  */
 uint64_t dt_pick_address(struct dt_gen *g, unsigned bytes, bool aligned);
 

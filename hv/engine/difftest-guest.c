@@ -270,6 +270,7 @@ void dt_guest_run(struct dt_guest *g, const struct dt_test *test, struct dt_resu
     reset_cpu(cpu, test->code32);
     memcpy(cpu->gpr, test->start.gpr, sizeof(cpu->gpr));
     memcpy(cpu->xsave, test->start.fx, HV_FX_BYTES);
+    memcpy(cpu->xsave + HV_XS_YMM_HIGH(0), test->start.ymm_high, sizeof(test->start.ymm_high));
     cpu->rip = test->code_address;
     cpu->rflags = test->start.rflags;
     why = g->engine->run(g->vcpu);
@@ -281,6 +282,7 @@ void dt_guest_run(struct dt_guest *g, const struct dt_test *test, struct dt_resu
                  g->vcpu->error);
     }
     memcpy(result->regs.fx, cpu->xsave, HV_FX_USED_BYTES);
+    memcpy(result->regs.ymm_high, cpu->xsave + HV_XS_YMM_HIGH(0), sizeof(result->regs.ymm_high));
     memcpy(result->memory.data, at(g, DT_DATA), sizeof(result->memory.data));
     memcpy(result->memory.stack, at(g, DT_STACK), sizeof(result->memory.stack));
 }

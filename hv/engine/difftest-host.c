@@ -21,6 +21,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "hv/x86/native.h"
+
 #define BATCH_TIMEOUT_MS 20000
 
 struct dt_shared {
@@ -42,67 +44,60 @@ struct dt_host {
 /* void dt_host_enter(void): loads the registers in the control page and jumps to the test;
  * dt_host_far: by way of this, when the test is 32-bit code. dt_host_exit: where the exit page
  * sends it. dt_host_return: where the signal handler sends it. */
+/* clang-format off */
 __asm__(
     ".pushsection .text\n"
     ".globl dt_host_enter, dt_host_far, dt_host_exit, dt_host_return\n"
     "dt_host_enter:\n"
     "  push %rbx\n  push %rbp\n  push %r12\n  push %r13\n  push %r14\n  push %r15\n"
-    "  movq %rsp, " CTL(
-        DT_CTL_HOST_RSP) "\n"
-                         "  fxrstor64 " CTL(
-                             DT_CTL_FX) "\n"
-                                        "  pushq " CTL(
-                                            DT_CTL_RFLAGS) "\n"
-                                                           "  popfq\n"
-                                                           "  movq " CTL(0) ", %rax\n   movq " CTL(
-                                                               8) ", %rcx\n"
-                                                                  "  movq " CTL(
-                                                                      16) ", %rdx\n  "
-                                                                          "movq " CTL(
-                                                                              24) ", "
-                                                                                  "%rbx\n"
-                                                                                  "  "
-                                                                                  "movq"
-                                                                                  " " CTL(
-                                                                                      32) ", "
-                                                                                          "%rsp\n  "
-                                                                                          "movq"
-                                                                                          " " CTL(40) ", %rbp\n"
-                                                                                                      "  movq " CTL(48) ", %rsi\n  movq " CTL(56) ", %rdi\n"
-                                                                                                                                                  "  movq " CTL(64) ", %r8\n   movq " CTL(72) ", %r9\n"
-                                                                                                                                                                                              "  movq " CTL(80) ", %r10\n  movq " CTL(88) ", %r11\n"
-                                                                                                                                                                                                                                          "  movq " CTL(96) ", %r12\n  movq " CTL(104) ", %r13\n"
-                                                                                                                                                                                                                                                                                       "  movq " CTL(
-                                                                                                                                                                                                                                                                                           112) ", %r14\n movq " CTL(120) ", %r15\n"
-                                                                                                                                                                                                                                                                                                                          "  jmpq *" CTL(
-                                                                                                                                                                                                                                                                                                                              DT_CTL_RIP) "\n"
-                                                                                                                                                                                                                                                                                                                                          "dt_host_far:\n"
-                                                                                                                                                                                                                                                                                                                                          "  ljmpl *" CTL(
-                                                                                                                                                                                                                                                                                                                                              DT_CTL_FAR) "\n"
-                                                                                                                                                                                                                                                                                                                                                          "dt_host_exit:\n"
-                                                                                                                                                                                                                                                                                                                                                          "  movq %rax, " CTL(0) "\n   movq %rcx, " CTL(8) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                           "  movq %rdx, " CTL(16) "\n  movq %rbx, " CTL(24) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                             "  movq %rsp, " CTL(32) "\n  movq %rbp, " CTL(40) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "  movq %rsi, " CTL(48) "\n  movq %rdi, " CTL(56) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                 "  movq %r8, " CTL(64) "\n   movq %r9, " CTL(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     72) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         "  movq %r10, " CTL(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                             80) "\n  movq %r11, " CTL(88) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "  movq %r12, " CTL(96) "\n  movq %r13, " CTL(104) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                              "  movq %r14, " CTL(112) "\n movq %r15, " CTL(120) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                 "  movq " CTL(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     DT_CTL_HOST_RSP) ", %rsp\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  pushfq\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  popq " CTL(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                          DT_CTL_RFLAGS) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         "  fxsave64 " CTL(DT_CTL_FX) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "dt_host_return:\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  cld\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  fninit\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  ldmxcsr " CTL(DT_CTL_MXCSR) "\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "  pop %r15\n  pop %r14\n  pop %r13\n  pop %r12\n  pop %rbp\n  pop %rbx\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "  ret\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     ".popsection\n");
+    "  movq %rsp, " CTL(DT_CTL_HOST_RSP) "\n"
+    "  cmpl $0, " CTL(DT_CTL_HAS_XSAVE) "\n"
+    "  je 1f\n"
+    "  movl $7, %eax\n"
+    "  xorl %edx, %edx\n"
+    "  xrstor64 " CTL(DT_CTL_FX) "\n"
+    "  jmp 2f\n"
+    "1: fxrstor64 " CTL(DT_CTL_FX) "\n"
+    "2: pushq " CTL(DT_CTL_RFLAGS) "\n"
+    "  popfq\n"
+    "  movq " CTL(0) ", %rax\n   movq " CTL(8) ", %rcx\n"
+    "  movq " CTL(16) ", %rdx\n  movq " CTL(24) ", %rbx\n"
+    "  movq " CTL(32) ", %rsp\n  movq " CTL(40) ", %rbp\n"
+    "  movq " CTL(48) ", %rsi\n  movq " CTL(56) ", %rdi\n"
+    "  movq " CTL(64) ", %r8\n   movq " CTL(72) ", %r9\n"
+    "  movq " CTL(80) ", %r10\n  movq " CTL(88) ", %r11\n"
+    "  movq " CTL(96) ", %r12\n  movq " CTL(104) ", %r13\n"
+    "  movq " CTL(112) ", %r14\n movq " CTL(120) ", %r15\n"
+    "  jmpq *" CTL(DT_CTL_RIP) "\n"
+    "dt_host_far:\n"
+    "  ljmpl *" CTL(DT_CTL_FAR) "\n"
+    "dt_host_exit:\n"
+    "  movq %rax, " CTL(0) "\n   movq %rcx, " CTL(8) "\n"
+    "  movq %rdx, " CTL(16) "\n  movq %rbx, " CTL(24) "\n"
+    "  movq %rsp, " CTL(32) "\n  movq %rbp, " CTL(40) "\n"
+    "  movq %rsi, " CTL(48) "\n  movq %rdi, " CTL(56) "\n"
+    "  movq %r8, " CTL(64) "\n   movq %r9, " CTL(72) "\n"
+    "  movq %r10, " CTL(80) "\n  movq %r11, " CTL(88) "\n"
+    "  movq %r12, " CTL(96) "\n  movq %r13, " CTL(104) "\n"
+    "  movq %r14, " CTL(112) "\n movq %r15, " CTL(120) "\n"
+    "  movq " CTL(DT_CTL_HOST_RSP) ", %rsp\n"
+    "  pushfq\n"
+    "  popq " CTL(DT_CTL_RFLAGS) "\n"
+    "  cmpl $0, " CTL(DT_CTL_HAS_XSAVE) "\n"
+    "  je 3f\n"
+    "  movl $7, %eax\n"
+    "  xorl %edx, %edx\n"
+    "  xsave64 " CTL(DT_CTL_FX) "\n"
+    "  jmp dt_host_return\n"
+    "3: fxsave64 " CTL(DT_CTL_FX) "\n"
+    "dt_host_return:\n"
+    "  cld\n"
+    "  fninit\n"
+    "  ldmxcsr " CTL(DT_CTL_MXCSR) "\n"
+    "  pop %r15\n  pop %r14\n  pop %r13\n  pop %r12\n  pop %rbp\n  pop %rbx\n"
+    "  ret\n"
+    ".popsection\n");
+/* clang-format on */
 
 void dt_host_enter(void);
 extern const char dt_host_far[], dt_host_exit[], dt_host_return[];
@@ -132,6 +127,15 @@ static void take_registers(struct dt_regs *regs, const greg_t *g)
     regs->cr2 = regs->vector == HV_VEC_PF ? (uint64_t)g[REG_CR2] : 0;
 }
 
+/* From an XSAVE image, which may leave out upper halves that are zero, if there are such. */
+static void take_vectors(struct dt_regs *regs, const uint8_t *image)
+{
+    memcpy(regs->fx, image, HV_FX_USED_BYTES);
+    if (hv_fx_get32(at(DT_CTL), DT_CTL_HAS_XSAVE) &&
+        (hv_fx_get64(image, HV_XS_XSTATE_BV) & HV_XSTATE_AVX))
+        memcpy(regs->ymm_high, image + HV_XS_YMM_HIGH(0), sizeof(regs->ymm_high));
+}
+
 static void handle_signal(int signal, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
@@ -145,7 +149,7 @@ static void handle_signal(int signal, siginfo_t *info, void *context)
         _exit(128 + signal);
     }
     take_registers(running, g);
-    memcpy(running->fx, uc->uc_mcontext.fpregs, HV_FX_USED_BYTES);
+    take_vectors(running, (const uint8_t *)uc->uc_mcontext.fpregs);
     running = NULL;
     g[REG_RIP] = (greg_t)(uintptr_t)dt_host_return;
     memcpy(&g[REG_RSP], at(DT_CTL + DT_CTL_HOST_RSP), 8);
@@ -205,6 +209,8 @@ static bool map_sandbox(const uint8_t *data)
     hv_fx_put16(at(DT_EXIT32), sizeof(far_jump) + sizeof(exit64), DT_USER_CS);
     memcpy(at(DT_CTL + DT_CTL_EXIT), &exit_address, 8);
     hv_fx_put32(at(DT_CTL), DT_CTL_MXCSR, HV_MXCSR_INIT);
+    if (__builtin_cpu_supports("avx")) /* the components that it is used for */
+        hv_fx_put32(at(DT_CTL), DT_CTL_HAS_XSAVE, (uint32_t)hv_xstate_supported());
     memcpy(at(DT_DATA), data, DT_DATA_PAGES * HV_PAGE_SIZE);
     return mprotect(at(DT_DATA + DT_DATA_RW_PAGES * HV_PAGE_SIZE),
                     (DT_DATA_PAGES - DT_DATA_RW_PAGES) * HV_PAGE_SIZE, PROT_READ) == 0;
@@ -221,6 +227,9 @@ static void load_start(const struct dt_test *test)
     hv_fx_put16(ctl, DT_CTL_FAR + 4, DT_USER_CS32);
     hv_fx_put64(ctl, DT_CTL_RFLAGS, test->start.rflags);
     memcpy(ctl + DT_CTL_FX, test->start.fx, HV_FX_BYTES);
+    memset(ctl + DT_CTL_FX + HV_XS_XSTATE_BV, 0, HV_XS_HEADER_BYTES);
+    hv_fx_put64(ctl, DT_CTL_FX + HV_XS_XSTATE_BV, hv_fx_get32(ctl, DT_CTL_HAS_XSAVE));
+    memcpy(ctl + DT_CTL_FX + HV_XS_YMM_HIGH(0), test->start.ymm_high, sizeof(test->start.ymm_high));
     memcpy(at(test->code_address), test->code, test->code_bytes);
 }
 
@@ -229,7 +238,7 @@ static void take_exit(struct dt_regs *regs)
     const uint8_t *ctl = at(DT_CTL);
 
     memcpy(regs->gpr, ctl, sizeof(regs->gpr));
-    memcpy(regs->fx, ctl + DT_CTL_FX, HV_FX_USED_BYTES);
+    take_vectors(regs, ctl + DT_CTL_FX);
     regs->rip = DT_EXIT;
     regs->rflags = hv_fx_get64(ctl, DT_CTL_RFLAGS);
 }

@@ -18,6 +18,34 @@ static const ZydisISAExt extensions[] = {
     ZYDIS_ISA_EXT_CLFSH, ZYDIS_ISA_EXT_ADOX_ADCX, ZYDIS_ISA_EXT_SHA,
 };
 
+/* Of these there may be some that the host has not. */
+static bool host_has_vex(ZydisISAExt extension)
+{
+    switch (extension) {
+    case ZYDIS_ISA_EXT_AVX:
+        return __builtin_cpu_supports("avx") && __builtin_cpu_supports("pclmul");
+    case ZYDIS_ISA_EXT_AVX2:
+    case ZYDIS_ISA_EXT_AVX2GATHER:
+        return __builtin_cpu_supports("avx2");
+    case ZYDIS_ISA_EXT_FMA:
+        return __builtin_cpu_supports("fma");
+    case ZYDIS_ISA_EXT_F16C:
+        return __builtin_cpu_supports("f16c") && __builtin_cpu_supports("avx");
+    case ZYDIS_ISA_EXT_AVXAES:
+        return __builtin_cpu_supports("aes") && __builtin_cpu_supports("avx");
+    case ZYDIS_ISA_EXT_VAES:
+        return __builtin_cpu_supports("vaes");
+    case ZYDIS_ISA_EXT_VPCLMULQDQ:
+        return __builtin_cpu_supports("vpclmulqdq");
+    case ZYDIS_ISA_EXT_GFNI:
+        return __builtin_cpu_supports("gfni") && __builtin_cpu_supports("avx");
+    case ZYDIS_ISA_EXT_AVX_VNNI:
+        return __builtin_cpu_supports("avxvnni");
+    default:
+        return false;
+    }
+}
+
 static const ZydisMnemonic left_out[] = {
     ZYDIS_MNEMONIC_INT,
     ZYDIS_MNEMONIC_INT1,
@@ -60,11 +88,11 @@ static const ZydisMnemonic left_out[] = {
 
 /* Only where the test may fault: they most likely do. */
 static const ZydisMnemonic faulting[] = {
-    ZYDIS_MNEMONIC_UD1,    ZYDIS_MNEMONIC_UD2,    ZYDIS_MNEMONIC_LDMXCSR, ZYDIS_MNEMONIC_FLDCW,
-    ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_FRSTOR, ZYDIS_MNEMONIC_IN,      ZYDIS_MNEMONIC_OUT,
-    ZYDIS_MNEMONIC_INSB,   ZYDIS_MNEMONIC_INSD,   ZYDIS_MNEMONIC_INSW,    ZYDIS_MNEMONIC_OUTSB,
-    ZYDIS_MNEMONIC_OUTSD,  ZYDIS_MNEMONIC_OUTSW,  ZYDIS_MNEMONIC_RSM,     ZYDIS_MNEMONIC_CLI,
-    ZYDIS_MNEMONIC_STI,
+    ZYDIS_MNEMONIC_UD1,    ZYDIS_MNEMONIC_UD2,      ZYDIS_MNEMONIC_LDMXCSR, ZYDIS_MNEMONIC_FLDCW,
+    ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_FRSTOR,   ZYDIS_MNEMONIC_IN,      ZYDIS_MNEMONIC_OUT,
+    ZYDIS_MNEMONIC_INSB,   ZYDIS_MNEMONIC_INSD,     ZYDIS_MNEMONIC_INSW,    ZYDIS_MNEMONIC_OUTSB,
+    ZYDIS_MNEMONIC_OUTSD,  ZYDIS_MNEMONIC_OUTSW,    ZYDIS_MNEMONIC_RSM,     ZYDIS_MNEMONIC_CLI,
+    ZYDIS_MNEMONIC_STI,    ZYDIS_MNEMONIC_VLDMXCSR,
 };
 
 static bool contains(const ZydisMnemonic *list, size_t count, ZydisMnemonic mnemonic)
@@ -77,7 +105,7 @@ static bool contains(const ZydisMnemonic *list, size_t count, ZydisMnemonic mnem
 
 static bool is_allowed(const struct dt_gen *g, const ZydisDecodedInstruction *insn)
 {
-    bool known = false;
+    bool known = host_has_vex(insn->meta.isa_ext);
 
     for (size_t i = 0; i < HV_ARRAY_LEN(extensions); i++)
         known |= extensions[i] == insn->meta.isa_ext;
@@ -171,6 +199,24 @@ static bool prepare_string(struct dt_gen *g, struct dt_candidate *c)
     else if (c->insn.attributes & rep)
         dt_setup_mov32(c, HV_RCX, dt_below(g, 24));
     return true;
+}
+
+/* If a comparison faults, AMD has the flags of the one before and Intel those from the start; and
+ * which of two bad operands is reported differs as well. */
+static bool prepare_comparison(struct dt_gen *g, struct dt_candidate *c)
+{
+    bool faults = g->faults, ok;
+
+    g->faults = false;
+    ok = prepare_string(g, c);
+    g->faults = faults;
+    return ok;
+}
+
+/* Also the name of an SSE2 instruction. */
+static bool prepare_cmpsd(struct dt_gen *g, struct dt_candidate *c)
+{
+    return c->insn.meta.category != ZYDIS_CATEGORY_STRINGOP || prepare_comparison(g, c);
 }
 
 static bool prepare_divide(struct dt_gen *g, struct dt_candidate *c)
@@ -302,6 +348,15 @@ static bool prepare_branch(struct dt_gen *g, struct dt_candidate *c)
     return prepare_indirect(g, c);
 }
 
+/* AMD heeds a repeat prefix of LOOPE and LOOPNE. */
+static bool prepare_loop(struct dt_gen *g, struct dt_candidate *c)
+{
+    for (unsigned i = 0; i < c->insn.raw.prefix_count; i++)
+        if (c->insn.raw.prefixes[i].value == 0xf2 || c->insn.raw.prefixes[i].value == 0xf3)
+            return false;
+    return prepare_branch(g, c);
+}
+
 static bool prepare_enter(struct dt_gen *g, struct dt_candidate *c)
 {
     if (g->reserved & (1u << HV_RBP))
@@ -340,6 +395,29 @@ static bool prepare_maskmov(struct dt_gen *g, struct dt_candidate *c)
     return true;
 }
 
+/* Small indices: the rest of an address is chosen as for others. */
+static bool prepare_gather(struct dt_gen *g, struct dt_candidate *c)
+{
+    unsigned index = (unsigned)ZydisRegisterGetId(c->operands[1].mem.index);
+    bool wide = c->insn.mnemonic == ZYDIS_MNEMONIC_VGATHERQPS ||
+                c->insn.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD ||
+                c->insn.mnemonic == ZYDIS_MNEMONIC_VPGATHERQD ||
+                c->insn.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ;
+
+    (void)g;
+    /* vpsrld or vpsrlq ymm, ymm, bits - 6 */
+    DT_SETUP(c, 0xc4, (uint8_t)(index < 8 ? 0xe1 : 0xc1), (uint8_t)((index ^ 15) << 3 | 5),
+             wide ? 0x73 : 0x72, (uint8_t)(0xd0 | (index & 7)), wide ? 58 : 26);
+    return true;
+}
+
+static bool prepare_fcw(struct dt_gen *g, struct dt_candidate *c)
+{
+    (void)c;
+    g->loads_fcw = true;
+    return true;
+}
+
 static bool prepare_xlat(struct dt_gen *g, struct dt_candidate *c)
 {
     if (g->reserved & (1u << HV_RBX))
@@ -370,6 +448,20 @@ static bool prepare_push(struct dt_gen *g, struct dt_candidate *c)
            ZydisRegisterGetClass(c->operands[0].reg.value) != ZYDIS_REGCLASS_SEGMENT;
 }
 
+/* PREFETCHW's opcode with a register is no instruction on AMD. */
+static bool prepare_nop(struct dt_gen *g, struct dt_candidate *c)
+{
+    (void)g;
+    return c->insn.opcode_map != ZYDIS_OPCODE_MAP_0F || c->insn.opcode != 0x0d;
+}
+
+/* With REX.B it is also XCHG of RAX and R8, and AMD takes it for that. */
+static bool prepare_pause(struct dt_gen *g, struct dt_candidate *c)
+{
+    (void)g;
+    return !c->insn.raw.rex.B;
+}
+
 static bool prepare_bswap(struct dt_gen *g, struct dt_candidate *c)
 {
     (void)g;
@@ -382,22 +474,34 @@ static const struct {
     ZydisMnemonic mnemonic;
     prepare_fn *prepare;
 } by_mnemonic[] = {
-    {ZYDIS_MNEMONIC_DIV, prepare_divide},         {ZYDIS_MNEMONIC_IDIV, prepare_divide},
-    {ZYDIS_MNEMONIC_BT, prepare_bit_test},        {ZYDIS_MNEMONIC_BTS, prepare_bit_test},
-    {ZYDIS_MNEMONIC_BTR, prepare_bit_test},       {ZYDIS_MNEMONIC_BTC, prepare_bit_test},
-    {ZYDIS_MNEMONIC_SHL, prepare_shift},          {ZYDIS_MNEMONIC_SHR, prepare_shift},
-    {ZYDIS_MNEMONIC_SAR, prepare_shift},          {ZYDIS_MNEMONIC_ROL, prepare_shift},
-    {ZYDIS_MNEMONIC_ROR, prepare_shift},          {ZYDIS_MNEMONIC_RCL, prepare_shift},
-    {ZYDIS_MNEMONIC_RCR, prepare_shift},          {ZYDIS_MNEMONIC_SHLD, prepare_shift},
-    {ZYDIS_MNEMONIC_SHRD, prepare_shift},         {ZYDIS_MNEMONIC_RET, prepare_return},
-    {ZYDIS_MNEMONIC_ENTER, prepare_enter},        {ZYDIS_MNEMONIC_LEAVE, prepare_enter},
-    {ZYDIS_MNEMONIC_POPF, prepare_popf},          {ZYDIS_MNEMONIC_POPFQ, prepare_popf},
-    {ZYDIS_MNEMONIC_POPFD, prepare_popf},         {ZYDIS_MNEMONIC_PUSHFD, prepare_pushf},
-    {ZYDIS_MNEMONIC_PUSHF, prepare_pushf},        {ZYDIS_MNEMONIC_PUSHFQ, prepare_pushf},
-    {ZYDIS_MNEMONIC_LAHF, prepare_pushf},         {ZYDIS_MNEMONIC_MASKMOVQ, prepare_maskmov},
-    {ZYDIS_MNEMONIC_MASKMOVDQU, prepare_maskmov}, {ZYDIS_MNEMONIC_XLAT, prepare_xlat},
-    {ZYDIS_MNEMONIC_BSWAP, prepare_bswap},        {ZYDIS_MNEMONIC_PUSH, prepare_push},
-    {ZYDIS_MNEMONIC_ARPL, prepare_arpl},
+    {ZYDIS_MNEMONIC_DIV, prepare_divide},          {ZYDIS_MNEMONIC_IDIV, prepare_divide},
+    {ZYDIS_MNEMONIC_BT, prepare_bit_test},         {ZYDIS_MNEMONIC_BTS, prepare_bit_test},
+    {ZYDIS_MNEMONIC_BTR, prepare_bit_test},        {ZYDIS_MNEMONIC_BTC, prepare_bit_test},
+    {ZYDIS_MNEMONIC_SHL, prepare_shift},           {ZYDIS_MNEMONIC_SHR, prepare_shift},
+    {ZYDIS_MNEMONIC_SAR, prepare_shift},           {ZYDIS_MNEMONIC_ROL, prepare_shift},
+    {ZYDIS_MNEMONIC_ROR, prepare_shift},           {ZYDIS_MNEMONIC_RCL, prepare_shift},
+    {ZYDIS_MNEMONIC_RCR, prepare_shift},           {ZYDIS_MNEMONIC_SHLD, prepare_shift},
+    {ZYDIS_MNEMONIC_SHRD, prepare_shift},          {ZYDIS_MNEMONIC_RET, prepare_return},
+    {ZYDIS_MNEMONIC_ENTER, prepare_enter},         {ZYDIS_MNEMONIC_LEAVE, prepare_enter},
+    {ZYDIS_MNEMONIC_POPF, prepare_popf},           {ZYDIS_MNEMONIC_POPFQ, prepare_popf},
+    {ZYDIS_MNEMONIC_POPFD, prepare_popf},          {ZYDIS_MNEMONIC_PUSHFD, prepare_pushf},
+    {ZYDIS_MNEMONIC_PUSHF, prepare_pushf},         {ZYDIS_MNEMONIC_PUSHFQ, prepare_pushf},
+    {ZYDIS_MNEMONIC_LAHF, prepare_pushf},          {ZYDIS_MNEMONIC_MASKMOVQ, prepare_maskmov},
+    {ZYDIS_MNEMONIC_MASKMOVDQU, prepare_maskmov},  {ZYDIS_MNEMONIC_XLAT, prepare_xlat},
+    {ZYDIS_MNEMONIC_BSWAP, prepare_bswap},         {ZYDIS_MNEMONIC_PUSH, prepare_push},
+    {ZYDIS_MNEMONIC_CMPSB, prepare_comparison},    {ZYDIS_MNEMONIC_CMPSW, prepare_comparison},
+    {ZYDIS_MNEMONIC_CMPSQ, prepare_comparison},    {ZYDIS_MNEMONIC_SCASB, prepare_comparison},
+    {ZYDIS_MNEMONIC_SCASW, prepare_comparison},    {ZYDIS_MNEMONIC_SCASD, prepare_comparison},
+    {ZYDIS_MNEMONIC_SCASQ, prepare_comparison},    {ZYDIS_MNEMONIC_LOOPE, prepare_loop},
+    {ZYDIS_MNEMONIC_LOOPNE, prepare_loop},         {ZYDIS_MNEMONIC_CMPSD, prepare_cmpsd},
+    {ZYDIS_MNEMONIC_ARPL, prepare_arpl},           {ZYDIS_MNEMONIC_NOP, prepare_nop},
+    {ZYDIS_MNEMONIC_FLDCW, prepare_fcw},           {ZYDIS_MNEMONIC_FLDENV, prepare_fcw},
+    {ZYDIS_MNEMONIC_FRSTOR, prepare_fcw},          {ZYDIS_MNEMONIC_PAUSE, prepare_pause},
+    {ZYDIS_MNEMONIC_VMASKMOVDQU, prepare_maskmov}, {ZYDIS_MNEMONIC_VGATHERDPS, prepare_gather},
+    {ZYDIS_MNEMONIC_VGATHERDPD, prepare_gather},   {ZYDIS_MNEMONIC_VGATHERQPS, prepare_gather},
+    {ZYDIS_MNEMONIC_VGATHERQPD, prepare_gather},   {ZYDIS_MNEMONIC_VPGATHERDD, prepare_gather},
+    {ZYDIS_MNEMONIC_VPGATHERDQ, prepare_gather},   {ZYDIS_MNEMONIC_VPGATHERQD, prepare_gather},
+    {ZYDIS_MNEMONIC_VPGATHERQQ, prepare_gather},
 };
 
 static const struct {
@@ -420,22 +524,36 @@ static prepare_fn *find_prepare(const ZydisDecodedInstruction *insn)
     return NULL;
 }
 
-/* Legacy SSE operands on the stack are aligned by chance only. */
+/* Operands on the stack are aligned by chance only. */
 static bool is_misplaced(const struct dt_gen *g, const struct dt_candidate *c)
 {
-    return c->memory && c->memory->size == 128 && c->memop.form == DT_FORM_STACK && !g->faults;
+    return c->memory && dt_wants_alignment(c) && c->memop.form == DT_FORM_STACK &&
+           (!g->faults || c->insn.meta.isa_ext == ZYDIS_ISA_EXT_SHA);
+}
+
+/* An unmasked exception keeps an x87 store from happening, but not from faulting on AMD. */
+static bool may_not_store(const struct dt_gen *g, const struct dt_candidate *c)
+{
+    uint16_t fcw = hv_fx_get16(g->test->start.fx, HV_FX_FCW);
+
+    return (c->memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+           (g->loads_fcw || (fcw & HV_FCW_MASKS) != HV_FCW_MASKS);
 }
 
 /* Long x87 operands are read and written in parts and in no particular order: which of two bad
  * pages is reported differs, and the good one may have been written. */
 static bool place_memory(struct dt_gen *g, struct dt_candidate *c)
 {
-    bool parts = c->insn.meta.isa_ext == ZYDIS_ISA_EXT_X87 && c->memory->size > 64;
+    bool x87 = c->insn.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
+               c->insn.mnemonic == ZYDIS_MNEMONIC_FISTTP; /* filed under SSE3 */
+    bool differs = x87 && (c->memory->size > 64 || may_not_store(g, c));
     bool faults = g->faults;
 
-    if (parts && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
+    if (c->insn.meta.isa_ext == ZYDIS_ISA_EXT_SHA) /* AMD does not look at the alignment */
+        differs = true;
+    if (differs && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
         return false;
-    g->faults = faults && !parts;
+    g->faults = faults && !differs;
     dt_place_memory(g, c);
     g->faults = faults;
     return true;

@@ -204,20 +204,27 @@ static uint32_t ignored_mxcsr(const struct dt_regs *h)
     return 0;
 }
 
-static void compare_sse(struct report *r, const struct dt_regs *h, const uint8_t *engine)
+static void compare_vector(struct report *r, const char *name, unsigned i, const uint8_t *host,
+                           const uint8_t *engine)
 {
-    const uint8_t *host = h->fx;
+    if (memcmp(host, engine, 16) != 0)
+        differ(r, "%s%u: host %016llx%016llx, engine %016llx%016llx", name, i,
+               (unsigned long long)hv_fx_get64(host, 8), (unsigned long long)hv_fx_get64(host, 0),
+               (unsigned long long)hv_fx_get64(engine, 8),
+               (unsigned long long)hv_fx_get64(engine, 0));
+}
+
+static void compare_vectors(struct report *r, const struct dt_regs *h, const struct dt_regs *e)
+{
+    const uint8_t *host = h->fx, *engine = e->fx;
     uint32_t count = ~ignored_mxcsr(h);
 
     compare_number(r, "mxcsr", hv_fx_get32(host, HV_FX_MXCSR) & count,
                    hv_fx_get32(engine, HV_FX_MXCSR) & count);
-    for (unsigned i = 0; i < 16; i++)
-        if (memcmp(host + HV_FX_XMM(i), engine + HV_FX_XMM(i), 16) != 0)
-            differ(r, "xmm%u: host %016llx%016llx, engine %016llx%016llx", i,
-                   (unsigned long long)hv_fx_get64(host, HV_FX_XMM(i) + 8),
-                   (unsigned long long)hv_fx_get64(host, HV_FX_XMM(i)),
-                   (unsigned long long)hv_fx_get64(engine, HV_FX_XMM(i) + 8),
-                   (unsigned long long)hv_fx_get64(engine, HV_FX_XMM(i)));
+    for (unsigned i = 0; i < 16; i++) {
+        compare_vector(r, "xmm", i, host + HV_FX_XMM(i), engine + HV_FX_XMM(i));
+        compare_vector(r, "upper ymm", i, h->ymm_high + 16 * i, e->ymm_high + 16 * i);
+    }
 }
 
 static void compare_memory(struct report *r, const char *name, uint64_t address,
@@ -264,7 +271,7 @@ static unsigned compare(const struct dt_test *t, const struct dt_result *engine,
         compare_number(&r, gpr_names[i], h->gpr[i] & gpr_mask, e->gpr[i] & gpr_mask);
     if (!stopped_at_mmx(t))
         compare_x87(&r, h->fx, e->fx);
-    compare_sse(&r, h, e->fx);
+    compare_vectors(&r, h, e);
     compare_memory(&r, "data", DT_DATA, t->host.memory.data, engine->memory.data,
                    sizeof(engine->memory.data));
     compare_memory(&r, "stack", DT_STACK, t->host.memory.stack, engine->memory.stack,

@@ -29,13 +29,14 @@
 #define DT_STACK_PAGES   2
 
 /* Offsets in the control page. */
-#define DT_CTL_RIP      128
-#define DT_CTL_RFLAGS   136
-#define DT_CTL_HOST_RSP 144
-#define DT_CTL_EXIT     152
-#define DT_CTL_MXCSR    160
-#define DT_CTL_FAR      168 /* offset and selector, to enter 32-bit code */
-#define DT_CTL_FX       256
+#define DT_CTL_RIP       128
+#define DT_CTL_RFLAGS    136
+#define DT_CTL_HOST_RSP  144
+#define DT_CTL_EXIT      152
+#define DT_CTL_MXCSR     160
+#define DT_CTL_FAR       168 /* offset and selector, to enter 32-bit code */
+#define DT_CTL_HAS_XSAVE 176
+#define DT_CTL_FX        256 /* FXSAVE or XSAVE image */
 
 #define DT_BATCH      64
 #define DT_CODE_BYTES 512
@@ -50,6 +51,7 @@
 
 struct dt_regs {
     _Alignas(16) uint8_t fx[HV_FX_BYTES];
+    uint8_t ymm_high[HV_XS_YMM_BYTES]; /* zero where the host has no AVX */
     uint64_t gpr[HV_NR_GPR];
     uint64_t rip, rflags;
     uint64_t cr2;    /* of a page fault */
