@@ -641,6 +641,34 @@ static void test_fxrstor_as_host(struct machine *m)
     }
 }
 
+/* Upper halves, in both formats and from 32-bit code. */
+static void test_xsave_avx(struct machine *m)
+{
+    static const uint64_t value[4] = {1, 2, 3, 4}, low[4] = {1, 2, 0, 0};
+    uint8_t image[HV_XSAVE_BYTES];
+
+    for (unsigned kind = HV_XSAVE; kind <= HV_XSAVEC; kind++) {
+        reset(m);
+        memset(image, 0, sizeof(image));
+        set_ymm(m, 3, value);
+        set_ymm(m, 9, value);
+        hv_xsave(m->cpu, image, 7, (enum hv_xsave_kind)kind);
+        hv_xstate_reset(m->cpu);
+        TAP_OK(hv_fx_get64(image, HV_XS_XSTATE_BV) == 6 && hv_xrstor(m->cpu, image, 7) == 0 &&
+                   ymm_is(m, 3, value) && ymm_is(m, 9, value),
+               "AVX state through %s and xrstor",
+               (const char *const[]){"xsave", "xsaveopt", "xsavec"}[kind]);
+    }
+    TAP_OK(hv_xrstor(m->cpu, image, 4) == 0 && ymm_is(m, 3, value), "xrstor of AVX alone");
+    hv_fx_put64(image, HV_XS_XSTATE_BV, 2);
+    m->cpu->seg[HV_CS].attr = HV_SEG_DB;
+    TAP_OK(hv_xrstor(m->cpu, image, 7) == 0 && ymm_is(m, 3, low) && ymm_is(m, 9, value),
+           "xrstor of its initial state, which outside 64-bit mode leaves YMM9");
+    m->cpu->xcr0 = 3;
+    hv_fx_put64(image, HV_XS_XSTATE_BV, 6);
+    TAP_OK(hv_xrstor(m->cpu, image, 3) == -EINVAL, "AVX state where XCR0 has none: -EINVAL");
+}
+
 static void test_xsave(struct machine *m)
 {
     uint8_t image[HV_XSAVE_BYTES];
@@ -649,7 +677,7 @@ static void test_xsave(struct machine *m)
     memset(image, 0, sizeof(image));
     hv_fx_put64(image, HV_XS_XSTATE_BV, 1ull << 2);
     set_xmm(m, 3, 5, 6);
-    hv_xsave(m->cpu, image, 3, false);
+    hv_xsave(m->cpu, image, 3, HV_XSAVE);
     TAP_OK(hv_fx_get64(image, HV_XS_XSTATE_BV) == 6 && hv_fx_get64(image, HV_FX_XMM(3)) == 5,
            "xsave: x87 initial, SSE in use, bits outside RFBM kept");
     hv_fx_put64(image, HV_XS_XSTATE_BV, 2);
@@ -671,7 +699,7 @@ static void test_xsave(struct machine *m)
     memset(image, 0xff, sizeof(image));
     hv_fx_put32(m->cpu->xsave, HV_FX_MXCSR, 0x1f81);
     set_xmm(m, 3, 0, 0);
-    hv_xsave(m->cpu, image, 3, true);
+    hv_xsave(m->cpu, image, 3, HV_XSAVEC);
     TAP_OK(hv_fx_get64(image, HV_XS_XSTATE_BV) == 2 &&
                hv_fx_get64(image, HV_XS_XCOMP_BV) == (HV_XCOMP_COMPACTED | 3) && image[0] == 0xff,
            "xsavec: MXCSR alone makes SSE in use, x87 not written");
@@ -679,6 +707,12 @@ static void test_xsave(struct machine *m)
     hv_fx_put64(image, HV_XS_XSTATE_BV, 0);
     TAP_OK(hv_xrstor(m->cpu, image, 3) == 0 && mxcsr(m) == HV_MXCSR_INIT,
            "compacted: MXCSR is initialised too");
+    hv_fx_put32(m->cpu->xsave, HV_FX_MXCSR, 0x1f81);
+    memset(image, 0xff, sizeof(image));
+    hv_xsave(m->cpu, image, 3, HV_XSAVEOPT);
+    TAP_OK(!(hv_fx_get64(image, HV_XS_XSTATE_BV) & 3) && image[HV_FX_XMM(3)] == 0xff &&
+               hv_fx_get32(image, HV_FX_MXCSR) == 0x1f81,
+           "xsaveopt: initial state is not written, MXCSR is");
     TAP_OK(hv_xstate_bytes(3) == 576 && hv_xstate_bytes(7) == 832, "sizes of the standard layout");
 }
 
@@ -732,6 +766,7 @@ int main(void)
     if (host_has("avx")) {
         test_vex_state(&m);
         test_vex_exceptions(&m);
+        test_xsave_avx(&m);
     }
     test_mxcsr(&m);
     test_x87(&m);

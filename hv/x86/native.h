@@ -64,15 +64,18 @@ bool hv_native_stored(const struct hv_native_insn *insn, const struct hv_cpu *cp
 int hv_native_execute(const struct hv_native_insn *insn, struct hv_cpu *cpu, void *memory,
                       struct hv_fault *fault) HV_MUST_CHECK;
 
-/* XSAVE family on buffers, which are the caller's (copies, not guest memory). @rfbm is XCR0 &
- * EDX:EAX. Sizes are those of the standard layout; outside 64-bit mode XMM8-15 are left alone. */
+/* XSAVE family, on copies or on guest memory itself: what has to be checked is read once. @rfbm is
+ * XCR0 & EDX:EAX. Outside 64-bit mode registers 8 to 15 are left alone. hv_xstate_bytes gives the
+ * size of the standard layout, and the most that saving or restoring these components accesses in
+ * either format. */
+enum hv_xsave_kind { HV_XSAVE, HV_XSAVEOPT, HV_XSAVEC };
+
 unsigned hv_xstate_bytes(uint64_t xcr0);
 void hv_fxsave(const struct hv_cpu *cpu, uint8_t out[512], bool rex_w);
 int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512],
                bool rex_w) HV_MUST_CHECK; /* -EINVAL: #GP */
-/* @image holds the old contents on entry (components outside @rfbm stay). @compacted: XSAVEC.
- * XSAVEOPT may be done as XSAVE. */
-void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, bool compacted);
+/* @image holds the old contents on entry (components outside @rfbm stay). */
+void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, enum hv_xsave_kind kind);
 int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image,
               uint64_t rfbm) HV_MUST_CHECK; /* -EINVAL: #GP */
 void hv_xstate_reset(struct hv_cpu *cpu);

@@ -1,4 +1,4 @@
-/* The XSAVE family on plain buffers.
+/* The XSAVE family on images in host memory.
  * Source: Intel SDM volume 1, chapter 13; volume 2, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR.
  */
 #include "config.h"
@@ -51,10 +51,16 @@ unsigned hv_xstate_bytes(uint64_t xcr0)
     return end;
 }
 
-/* Outside 64-bit mode XMM8-15 are neither saved nor loaded. */
+/* Outside 64-bit mode registers 8 to 15 are neither saved nor loaded: of XMM, and of the upper
+ * halves of YMM. */
 static unsigned xmm_bytes(const struct hv_cpu *cpu)
 {
     return hv_cpu_64bit(cpu) ? 256 : 128;
+}
+
+static unsigned component_bytes(const struct hv_cpu *cpu, size_t i)
+{
+    return components[i].bit == 2 ? xmm_bytes(cpu) : components[i].bytes;
 }
 
 /* XSAVE's x87 component: bytes 0 to 23 and the registers. */
@@ -105,6 +111,7 @@ int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512], bool rex_w)
 {
     uint32_t mxcsr = hv_fx_get32(in, HV_FX_MXCSR);
 
+    __asm__ volatile("" ::: "memory"); /* not read again */
     if (mxcsr & ~(uint32_t)HV_MXCSR_MASK)
         return -EINVAL;
     copy_x87(cpu->xsave, in);
@@ -118,35 +125,38 @@ int hv_fxrstor(struct hv_cpu *cpu, const uint8_t in[512], bool rex_w)
     return 0;
 }
 
-static bool all_zero(const uint8_t *bytes, size_t count)
+/* @count is a multiple of 8. */
+static bool all_zero(const uint8_t *bytes, unsigned count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (bytes[i])
+    for (unsigned i = 0; i < count; i += 8)
+        if (hv_fx_get64(bytes, i))
             return false;
     return true;
 }
 
 static bool x87_in_use(const uint8_t *image)
 {
-    return hv_fx_get16(image, HV_FX_FCW) != HV_FCW_INIT ||
-           !all_zero(image + HV_FX_FSW, HV_FX_MXCSR - HV_FX_FSW) ||
-           !all_zero(image + HV_FX_ST(0), HV_FX_XMM(0) - HV_FX_ST(0));
+    _Static_assert(HV_FX_FCW == 0 && HV_FX_MXCSR == 24, "three words before MXCSR");
+
+    return hv_fx_get64(image, 0) != HV_FCW_INIT || hv_fx_get64(image, 8) ||
+           hv_fx_get64(image, 16) || !all_zero(image + HV_FX_ST(0), HV_FX_XMM(0) - HV_FX_ST(0));
 }
 
-/* XINUSE: which components are not in their initial state. MXCSR does not count, except for the
- * compacted format (13.10 "Operation of XSAVEC"). */
-static uint64_t in_use(const struct hv_cpu *cpu, bool compacted)
+/* XINUSE: which components of @rfbm are not in their initial state. MXCSR does not count, except
+ * for the compacted format (13.10 "Operation of XSAVEC"). */
+static uint64_t in_use(const struct hv_cpu *cpu, uint64_t rfbm, bool compacted)
 {
     const uint8_t *image = cpu->xsave;
     uint64_t used = 0;
 
-    if (x87_in_use(image))
+    if ((rfbm & HV_XSTATE_X87) && x87_in_use(image))
         used |= HV_XSTATE_X87;
-    if (!all_zero(image + HV_FX_XMM(0), 256) ||
-        (compacted && hv_fx_get32(image, HV_FX_MXCSR) != HV_MXCSR_INIT))
+    if ((rfbm & HV_XSTATE_SSE) && (!all_zero(image + HV_FX_XMM(0), xmm_bytes(cpu)) ||
+                                   (compacted && hv_fx_get32(image, HV_FX_MXCSR) != HV_MXCSR_INIT)))
         used |= HV_XSTATE_SSE;
     for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
-        if (!all_zero(image + components[i].offset, components[i].bytes))
+        if ((rfbm >> components[i].bit & 1) &&
+            !all_zero(image + components[i].offset, component_bytes(cpu, i)))
             used |= 1ull << components[i].bit;
     return used;
 }
@@ -167,95 +177,127 @@ static unsigned image_offset(uint64_t held, size_t i, bool compacted)
     return compacted ? compacted_offset(held, i) : components[i].offset;
 }
 
-void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, bool compacted)
+static void save_mxcsr(const struct hv_cpu *cpu, uint8_t *image)
 {
-    uint64_t used = in_use(cpu, compacted);
-    uint64_t write = compacted ? rfbm & used : rfbm;
+    hv_fx_put32(image, HV_FX_MXCSR, hv_fx_get32(cpu->xsave, HV_FX_MXCSR));
+    hv_fx_put32(image, HV_FX_MXCSR_MASK, HV_MXCSR_MASK);
+}
+
+void hv_xsave(const struct hv_cpu *cpu, uint8_t *image, uint64_t rfbm, enum hv_xsave_kind kind)
+{
+    bool compacted = kind == HV_XSAVEC;
+    uint64_t used = in_use(cpu, rfbm, compacted);
+    uint64_t write = kind == HV_XSAVE ? rfbm : used;
 
     if (write & HV_XSTATE_X87)
         copy_x87(image, cpu->xsave);
-    if (compacted ? write & HV_XSTATE_SSE : write & (HV_XSTATE_SSE | HV_XSTATE_AVX)) {
-        hv_fx_put32(image, HV_FX_MXCSR, hv_fx_get32(cpu->xsave, HV_FX_MXCSR));
-        hv_fx_put32(image, HV_FX_MXCSR_MASK, HV_MXCSR_MASK);
-    }
+    if (compacted ? write & HV_XSTATE_SSE : rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX))
+        save_mxcsr(cpu, image);
     if (write & HV_XSTATE_SSE)
         memcpy(image + HV_FX_XMM(0), cpu->xsave + HV_FX_XMM(0), xmm_bytes(cpu));
     for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
         if (write & (1ull << components[i].bit))
             memcpy(image + image_offset(rfbm, i, compacted), cpu->xsave + components[i].offset,
-                   components[i].bytes);
+                   component_bytes(cpu, i));
 
     if (compacted) {
-        hv_fx_put64(image, HV_XS_XSTATE_BV, rfbm & used);
+        hv_fx_put64(image, HV_XS_XSTATE_BV, used);
         hv_fx_put64(image, HV_XS_XCOMP_BV, rfbm | HV_XCOMP_COMPACTED);
     } else {
         uint64_t old = hv_fx_get64(image, HV_XS_XSTATE_BV);
 
-        hv_fx_put64(image, HV_XS_XSTATE_BV, (old & ~rfbm) | (rfbm & used));
+        hv_fx_put64(image, HV_XS_XSTATE_BV, (old & ~rfbm) | used);
     }
+}
+
+/* What XRSTOR has to check: taken from the image once, which another processor may be writing. */
+struct restore {
+    uint64_t rfbm, xstate_bv, held; /* held: components of a compacted image */
+    bool compacted;
+    uint32_t mxcsr;
+    uint8_t header[HV_XS_HEADER_BYTES];
+};
+
+static void read_header(struct restore *r, const uint8_t *image, uint64_t rfbm)
+{
+    uint64_t xcomp_bv;
+
+    memcpy(r->header, image + HV_XS_XSTATE_BV, sizeof(r->header));
+    r->mxcsr = hv_fx_get32(image, HV_FX_MXCSR);
+    __asm__ volatile("" ::: "memory"); /* not read again */
+    xcomp_bv = hv_fx_get64(r->header, HV_XS_XCOMP_BV - HV_XS_XSTATE_BV);
+    r->rfbm = rfbm;
+    r->xstate_bv = hv_fx_get64(r->header, 0);
+    r->compacted = xcomp_bv & HV_XCOMP_COMPACTED;
+    r->held = xcomp_bv & ~HV_XCOMP_COMPACTED;
+}
+
+static bool loads_mxcsr(const struct restore *r)
+{
+    if (r->compacted)
+        return r->rfbm & r->xstate_bv & HV_XSTATE_SSE;
+    return r->rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX);
 }
 
 /* The #GP conditions of XRSTOR on the header and MXCSR. */
-static int check_header(const struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm)
+static int check_header(const struct hv_cpu *cpu, const struct restore *r)
 {
-    uint64_t xstate_bv = hv_fx_get64(image, HV_XS_XSTATE_BV);
-    uint64_t xcomp_bv = hv_fx_get64(image, HV_XS_XCOMP_BV);
-    bool compacted = xcomp_bv & HV_XCOMP_COMPACTED;
-    uint64_t held = xcomp_bv & ~HV_XCOMP_COMPACTED;
-    uint32_t mxcsr = hv_fx_get32(image, HV_FX_MXCSR);
-    bool loads_mxcsr =
-        compacted ? rfbm & xstate_bv & HV_XSTATE_SSE : rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX);
-
-    if (compacted) {
-        if ((held & ~cpu->xcr0) || (xstate_bv & ~held) ||
-            !all_zero(image + HV_XS_XCOMP_BV + 8, HV_XS_HEADER_BYTES - 16))
+    if (r->compacted) {
+        if ((r->held & ~cpu->xcr0) || (r->xstate_bv & ~r->held) ||
+            !all_zero(r->header + 16, HV_XS_HEADER_BYTES - 16))
             return -EINVAL;
-    } else if ((xstate_bv & ~cpu->xcr0) || !all_zero(image + HV_XS_XCOMP_BV, 16)) {
+    } else if ((r->xstate_bv & ~cpu->xcr0) || !all_zero(r->header + 8, 16)) {
         return -EINVAL;
     }
-    return loads_mxcsr && (mxcsr & ~(uint32_t)HV_MXCSR_MASK) ? -EINVAL : 0;
+    return loads_mxcsr(r) && (r->mxcsr & ~(uint32_t)HV_MXCSR_MASK) ? -EINVAL : 0;
 }
 
-static void restore_sse(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm, bool load,
-                        bool compacted)
+static void restore_x87(struct hv_cpu *cpu, const uint8_t *image, const struct restore *r)
 {
-    if (compacted ? rfbm & HV_XSTATE_SSE : rfbm & (HV_XSTATE_SSE | HV_XSTATE_AVX))
-        hv_fx_put32(cpu->xsave, HV_FX_MXCSR,
-                    compacted && !load ? HV_MXCSR_INIT : hv_fx_get32(image, HV_FX_MXCSR));
-    if (!(rfbm & HV_XSTATE_SSE))
+    if (!(r->xstate_bv & HV_XSTATE_X87)) {
+        reset_x87(cpu->xsave);
         return;
+    }
+    copy_x87(cpu->xsave, image);
+    settle_x87(cpu->xsave);
+}
+
+static void restore_mxcsr(struct hv_cpu *cpu, const struct restore *r)
+{
+    if (loads_mxcsr(r))
+        hv_fx_put32(cpu->xsave, HV_FX_MXCSR, r->mxcsr);
+    else if (r->compacted && (r->rfbm & HV_XSTATE_SSE))
+        hv_fx_put32(cpu->xsave, HV_FX_MXCSR, HV_MXCSR_INIT);
+}
+
+/* A component from @from, or its initial state. */
+static void restore_bytes(uint8_t *to, const uint8_t *from, unsigned bytes, bool load)
+{
     if (load)
-        memcpy(cpu->xsave + HV_FX_XMM(0), image + HV_FX_XMM(0), xmm_bytes(cpu));
+        memcpy(to, from, bytes);
     else
-        memset(cpu->xsave + HV_FX_XMM(0), 0, xmm_bytes(cpu));
+        memset(to, 0, bytes);
 }
 
 int hv_xrstor(struct hv_cpu *cpu, const uint8_t *image, uint64_t rfbm)
 {
-    uint64_t xstate_bv = hv_fx_get64(image, HV_XS_XSTATE_BV);
-    uint64_t xcomp_bv = hv_fx_get64(image, HV_XS_XCOMP_BV);
-    bool compacted = xcomp_bv & HV_XCOMP_COMPACTED;
-    int ret = check_header(cpu, image, rfbm);
+    struct restore r;
+    int ret;
 
+    read_header(&r, image, rfbm);
+    ret = check_header(cpu, &r);
     if (ret < 0)
         return ret;
-    if (rfbm & HV_XSTATE_X87) {
-        if (xstate_bv & HV_XSTATE_X87)
-            copy_x87(cpu->xsave, image);
-        else
-            reset_x87(cpu->xsave);
-        settle_x87(cpu->xsave);
-    }
-    restore_sse(cpu, image, rfbm, xstate_bv & HV_XSTATE_SSE, compacted);
-    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++) {
-        uint8_t *to = cpu->xsave + components[i].offset;
-
-        if (!(rfbm & (1ull << components[i].bit)))
-            continue;
-        if (xstate_bv & (1ull << components[i].bit))
-            memcpy(to, image + image_offset(xcomp_bv, i, compacted), components[i].bytes);
-        else
-            memset(to, 0, components[i].bytes);
-    }
+    if (rfbm & HV_XSTATE_X87)
+        restore_x87(cpu, image, &r);
+    restore_mxcsr(cpu, &r);
+    if (rfbm & HV_XSTATE_SSE)
+        restore_bytes(cpu->xsave + HV_FX_XMM(0), image + HV_FX_XMM(0), xmm_bytes(cpu),
+                      r.xstate_bv & HV_XSTATE_SSE);
+    for (size_t i = 0; i < HV_ARRAY_LEN(components); i++)
+        if (rfbm & (1ull << components[i].bit))
+            restore_bytes(cpu->xsave + components[i].offset,
+                          image + image_offset(r.held, i, r.compacted), component_bytes(cpu, i),
+                          r.xstate_bv & (1ull << components[i].bit));
     return 0;
 }
