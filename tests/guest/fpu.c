@@ -1,9 +1,8 @@
-/* The state of x87, SSE and AVX: kept across task switches, signals and forks, and never another
+/* The state of x87 and SSE: kept across task switches, signals and forks, and never another
  * task's. */
 #include "check.h"
 
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -250,23 +249,6 @@ static void check_fxsave(void)
     equal(bad, 0, "all of it");
 }
 
-__attribute__((target("avx"))) static void check_avx(void)
-{
-    unsigned bad = 0;
-
-    for (unsigned i = 0; i < 200; i++) {
-        __m256i value = _mm256_set1_epi64x(0x1234567800000000ll + i), after;
-        long number = 24;
-
-        __asm__ volatile("vmovdqa %2, %%ymm9; syscall; vmovdqa %%ymm9, %1"
-                         : "+a"(number), "=m"(after)
-                         : "m"(value)
-                         : "rcx", "r11", "memory", "xmm9");
-        bad += memcmp(&value, &after, 32) != 0;
-    }
-    equal(bad, 0, "YMM9 survives system calls");
-}
-
 void check_fpu(void)
 {
     check_flags();
@@ -275,8 +257,4 @@ void check_fpu(void)
     check_tasks();
     check_signal();
     check_patch();
-    if (__builtin_cpu_supports("avx"))
-        check_avx();
-    else
-        skip("no AVX");
 }

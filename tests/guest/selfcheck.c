@@ -30,7 +30,7 @@ static const struct group {
     {"signals", check_signals}, {"trace", check_trace},     {"faults", check_faults},
     {"strings", check_strings}, {"fpu", check_fpu},         {"jit", check_jit},
     {"compat", check_compat},   {"threads", check_threads}, {"tlb", check_tlb},
-    {"fork", check_fork},       {"time", check_time},
+    {"fork", check_fork},       {"time", check_time},       {"avx", check_avx},
 };
 
 static const char *group_name = "selfcheck";
