@@ -8,6 +8,7 @@
 
 #include "hv/engine/interp/test-machine.h"
 #include "hv/tap.h"
+#include "hv/x86/xstate.h"
 
 #define P  1u
 #define W  2u
@@ -253,8 +254,7 @@ static void test_nested_faults(struct test_machine *m)
     test_reset(m);
     m->cpu->idtr.limit = 0;
     TEST_LOAD(m, code_ud2);
-    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_TRIPLE_FAULT,
-           "without an IDT it is a triple fault");
+    TAP_OK(TEST_ENGINE.run(m->v) == HV_RUN_TRIPLE_FAULT, "without an IDT it is a triple fault");
 }
 
 static void test_canonical(struct test_machine *m)
@@ -295,6 +295,129 @@ static void test_interrupts(struct test_machine *m)
 }
 
 TEST_ASM(code_tf, ".code64", "pushfq; orl $0x100, (%rsp); popfq; nop; nop; hlt");
+
+/* ---- AVX: SDM volume 2, 2.4 */
+
+TEST_ASM(code_vaddps, ".code64", "vaddps %ymm1, %ymm2, %ymm3; hlt");
+TEST_ASM(code_vgather, ".code64", "vpgatherdd %xmm3, (%rbx,%xmm2,4), %xmm1; hlt");
+TEST_ASM(code_vmaskmov, ".code64", "vmaskmovps %ymm1, %ymm2, (%rbx); hlt");
+TEST_ASM(code_zmm, ".code64", "vaddps %zmm1, %zmm2, %zmm3; hlt");
+TEST_ASM(code_fma4, ".code64", "vfmaddps %xmm1, %xmm2, %xmm3, %xmm4; hlt");
+TEST_ASM(code_xop, ".code64", "vpcmov %xmm1, %xmm2, %xmm3, %xmm4; hlt");
+
+#define AVX_ROW(code) code, code##_end
+
+static const struct avx_row {
+    const char *what;
+    const uint8_t *from, *to;
+    uint64_t cr0, cr4, xcr0;
+    int vector; /* -1: runs */
+} avx_rows[] = {
+    {"VADDPS", AVX_ROW(code_vaddps), 0, HV_CR4_OSXSAVE, 7, -1},
+    {"VADDPS with CR0.EM", AVX_ROW(code_vaddps), HV_CR0_EM, HV_CR4_OSXSAVE, 7, -1},
+    {"VADDPS without CR4.OSXSAVE", AVX_ROW(code_vaddps), 0, 0, 7, 6},
+    {"VADDPS without AVX in XCR0", AVX_ROW(code_vaddps), 0, HV_CR4_OSXSAVE, 3, 6},
+    {"VADDPS with CR0.TS", AVX_ROW(code_vaddps), HV_CR0_TS, HV_CR4_OSXSAVE, 7, 7},
+    {"VPGATHERDD", AVX_ROW(code_vgather), 0, HV_CR4_OSXSAVE, 7, -1},
+    {"VPGATHERDD without AVX in XCR0", AVX_ROW(code_vgather), 0, HV_CR4_OSXSAVE, 3, 6},
+    {"VMASKMOVPS with CR0.TS", AVX_ROW(code_vmaskmov), HV_CR0_TS, HV_CR4_OSXSAVE, 7, 7},
+    {"AVX-512", AVX_ROW(code_zmm), 0, HV_CR4_OSXSAVE, 7, 6},
+    {"FMA4", AVX_ROW(code_fma4), 0, HV_CR4_OSXSAVE, 7, 6},
+    {"XOP", AVX_ROW(code_xop), 0, HV_CR4_OSXSAVE, 7, 6},
+};
+
+static void test_avx_conditions(struct test_machine *m)
+{
+    for (unsigned i = 0; i < HV_ARRAY_LEN(avx_rows); i++) {
+        const struct avx_row *r = &avx_rows[i];
+
+        test_reset(m);
+        m->cpu->cr0 |= r->cr0;
+        m->cpu->cr4 |= r->cr4;
+        m->cpu->xcr0 = r->xcr0;
+        test_load(m, TEST_CODE, r->from, r->to);
+        TAP_OK(test_run(m) == r->vector, "%s %s", r->what,
+               r->vector == 6   ? "is #UD"
+               : r->vector == 7 ? "is #NM"
+                                : "runs");
+    }
+}
+
+static void set_avx(struct test_machine *m)
+{
+    test_reset(m);
+    m->cpu->cr4 |= HV_CR4_OSXSAVE;
+    m->cpu->xcr0 = 7;
+    test_map(m, 8, 0x40000, P | W);
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8ff8;
+}
+
+/* Two elements before the end of the page, then one beyond. */
+static void test_partial_accesses(struct test_machine *m)
+{
+    uint8_t *xsave = m->cpu->xsave;
+
+    set_avx(m);
+    memset(m->ram + 0x40ff8, 0x44, 8);
+    for (unsigned i = 0; i < 4; i++) {
+        hv_fx_put32(xsave, HV_FX_XMM(2) + 4 * i, i);
+        hv_fx_put32(xsave, HV_FX_XMM(3) + 4 * i, i == 1 ? 5 : 1u << 31);
+    }
+    TEST_LOAD(m, code_vgather);
+    TAP_OK(test_run(m) == 14 && m->cpu->cr2 == TEST_VA + 0x9000, "a gather faults at its element");
+    TAP_OK(hv_fx_get64(xsave, HV_FX_XMM(1)) == 0x44444444 && !hv_fx_get64(xsave, HV_FX_XMM(3)) &&
+               hv_fx_get64(xsave, HV_FX_XMM(3) + 8) == 0x8000000080000000,
+           "those before are loaded and off the mask");
+
+    set_avx(m);
+    memset(xsave + HV_FX_XMM(1), 0x55, 16);
+    hv_fx_put64(xsave, HV_FX_XMM(2), 0x8000000080000000);
+    TEST_LOAD(m, code_vmaskmov);
+    TAP_OK(test_run(m) == -1 && m->ram[0x40fff] == 0x55, "a masked store up to the end of a page");
+    set_avx(m);
+    memset(xsave + HV_FX_XMM(1), 0x55, 16);
+    hv_fx_put64(xsave, HV_FX_XMM(2), 1ull << 63);
+    hv_fx_put64(xsave, HV_FX_XMM(2) + 8, 1ull << 31);
+    TEST_LOAD(m, code_vmaskmov);
+    TAP_OK(test_run(m) == 14 && m->cpu->cr2 == TEST_VA + 0x9000 && m->ram[0x40fff] == 0,
+           "one that faults beyond it has stored nothing");
+}
+
+/* Images over two pages, which follow each other in memory or do not. */
+TEST_ASM(code_xsave, ".code64", "xsave64 (%rbx); vzeroall; xrstor64 (%rbx); hlt");
+
+static void test_xsave_pages(struct test_machine *m)
+{
+    for (unsigned apart = 0; apart < 2; apart++) {
+        set_avx(m);
+        test_map(m, 9, apart ? 0x50000 : 0x41000, P | W);
+        m->cpu->gpr[HV_RBX] = TEST_VA + 0x8e00;
+        m->cpu->gpr[HV_RAX] = 7;
+        memset(m->cpu->xsave + HV_XS_YMM_HIGH(5), 0x66, 16);
+        TEST_LOAD(m, code_xsave);
+        TAP_OK(test_run(m) == -1 && m->cpu->xsave[HV_XS_YMM_HIGH(5)] == 0x66 &&
+                   m->ram[(apart ? 0x50000 : 0x41000) + HV_XS_YMM_HIGH(5) - 0x200] == 0x66,
+               "XSAVE and XRSTOR over two pages that %s",
+               apart ? "lie apart" : "follow each other");
+    }
+    set_avx(m);
+    m->cpu->gpr[HV_RBX] = TEST_VA + 0x8e00;
+    m->cpu->gpr[HV_RAX] = 7;
+    TEST_LOAD(m, code_xsave);
+    TAP_OK(test_run(m) == 14 && m->cpu->cr2 == TEST_VA + 0x9000 && m->ram[0x40e18] == 0,
+           "XSAVE that faults in the second page has stored nothing");
+}
+
+static void test_avx(struct test_machine *m)
+{
+    if (!(hv_xstate_supported() & HV_XSTATE_AVX)) {
+        TAP_OK(true, "AVX # SKIP the host has none");
+        return;
+    }
+    test_avx_conditions(m);
+    test_partial_accesses(m);
+    test_xsave_pages(m);
+}
 
 TEST_ASM(code_watch, ".code64",
          "movb $1, 0x11003; mov 0x11004, %eax; movl $2, 0x11002; mov 0x11000, %rax; nop; hlt");
@@ -644,6 +767,7 @@ int main(void)
     test_software_interrupts(&m);
     test_nested_faults(&m);
     test_canonical(&m);
+    test_avx(&m);
     test_interrupts(&m);
     test_single_step(&m);
     test_watch(&m);
