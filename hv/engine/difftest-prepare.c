@@ -112,14 +112,6 @@ static bool is_allowed(const struct dt_gen *g, const ZydisDecodedInstruction *in
     if (!known || contains(left_out, HV_ARRAY_LEN(left_out), insn->mnemonic) ||
         insn->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return false;
-    /* What makers disagree on: PREFETCH with a register (undefined or nothing), PAUSE with REX.B (an
-     * exchange or not), LOOPNE with a repeat prefix (that counts or not). */
-    if ((insn->opcode_map == ZYDIS_OPCODE_MAP_0F && insn->opcode == 0x0d &&
-         insn->raw.modrm.mod == 3) ||
-        (insn->mnemonic == ZYDIS_MNEMONIC_PAUSE && insn->raw.rex.B) ||
-        (insn->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && insn->opcode >= 0xe0 &&
-         insn->opcode <= 0xe3 && insn->raw.prefix_count))
-        return false;
     if ((insn->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) ||
         contains(faulting, HV_ARRAY_LEN(faulting), insn->mnemonic))
         return g->faults && insn->meta.isa_ext != ZYDIS_ISA_EXT_INVALID;
