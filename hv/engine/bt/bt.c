@@ -61,12 +61,21 @@ static void prepare(struct bt *bt, struct bt_region *r)
     r->irq_window = bt->x->v->irq_window;
 }
 
-static enum bt_reason enter(struct bt *bt, struct bt_region *r, uint32_t code, bool fpu)
+/* XRSTOR is to load all of the image. */
+static void set_header(struct hv_cpu *cpu)
+{
+    hv_fx_put64(cpu->xsave, HV_XS_XSTATE_BV, HV_XSTATE_X87 | HV_XSTATE_SSE | HV_XSTATE_AVX);
+    hv_fx_put64(cpu->xsave, HV_XS_XCOMP_BV, 0);
+}
+
+static enum bt_reason enter(struct bt *bt, struct bt_region *r, uint32_t code, enum bt_fpu fpu)
 {
     struct hv_cpu *cpu = &bt->x->v->cpu;
 
     r->fpu = fpu;
     prepare(bt, r);
+    if (fpu && bt->host_avx)
+        set_header(cpu);
     (fpu ? bt->enter_fpu : bt->enter)(r, (uint64_t)(uintptr_t)(bt->code + code));
     cpu->rflags = r->rflags | r->if_flag | interp_ax_flags((uint16_t)r->ax_flags);
     bt->exits[r->reason]++;
@@ -74,14 +83,19 @@ static enum bt_reason enter(struct bt *bt, struct bt_region *r, uint32_t code, b
 }
 
 /* Whether translated code may use the guest's x87 and SSE state: nothing can trap then. */
-static bool fpu_usable(const struct hv_cpu *cpu)
+static enum bt_fpu usable_fpu(const struct hv_cpu *cpu)
 {
+    const uint64_t avx = HV_XSTATE_SSE | HV_XSTATE_AVX;
     uint32_t mxcsr = hv_fx_get32(cpu->xsave, HV_FX_MXCSR);
     uint16_t fcw = hv_fx_get16(cpu->xsave, HV_FX_FCW), fsw = hv_fx_get16(cpu->xsave, HV_FX_FSW);
+    bool usable = !(cpu->cr0 & (HV_CR0_TS | HV_CR0_EM)) && (cpu->cr4 & HV_CR4_OSFXSR) &&
+                  (mxcsr & HV_MXCSR_MASKS) == HV_MXCSR_MASKS &&
+                  !(mxcsr & ~(uint32_t)HV_MXCSR_MASK) && (fcw & HV_FCW_MASKS) == HV_FCW_MASKS &&
+                  !(fsw & HV_FSW_ES);
 
-    return !(cpu->cr0 & (HV_CR0_TS | HV_CR0_EM)) && (cpu->cr4 & HV_CR4_OSFXSR) &&
-           (mxcsr & HV_MXCSR_MASKS) == HV_MXCSR_MASKS && !(mxcsr & ~(uint32_t)HV_MXCSR_MASK) &&
-           (fcw & HV_FCW_MASKS) == HV_FCW_MASKS && !(fsw & HV_FSW_ES);
+    if (!usable)
+        return BT_FPU_NONE;
+    return (cpu->cr4 & HV_CR4_OSXSAVE) && (cpu->xcr0 & avx) == avx ? BT_FPU_AVX : BT_FPU_LOADED;
 }
 
 static void fallback(struct bt *bt)
@@ -118,13 +132,13 @@ static uint32_t serve_group(struct bt *bt, const struct bt_site *missed)
 static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code)
 {
     struct hv_cpu *cpu = &bt->x->v->cpu;
-    bool fpu = false;
+    enum bt_fpu fpu = BT_FPU_NONE;
 
     for (;;) {
         enum bt_reason reason = enter(bt, r, code, fpu);
         const struct bt_site *site = (const struct bt_site *)(uintptr_t)r->detail;
 
-        fpu = r->fpu;
+        fpu = (enum bt_fpu)r->fpu;
         switch (reason) {
         case BT_EXIT_MISS:
             cpu->rip = site->rip;
@@ -139,11 +153,12 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
                 return BT_EXIT_INTERP;
             break;
         case BT_EXIT_FPU:
+        case BT_EXIT_AVX:
             cpu->rip = r->rip;
-            if (!fpu_usable(cpu))
+            fpu = usable_fpu(cpu);
+            if (fpu < (reason == BT_EXIT_AVX ? BT_FPU_AVX : BT_FPU_LOADED))
                 return BT_EXIT_INTERP;
             code = (uint32_t)r->detail;
-            fpu = true;
             break;
         default:
             cpu->rip = r->rip;
@@ -298,6 +313,7 @@ static int vcpu_init(struct hv_vcpu *v)
     }
     bt->x = x;
     bt->log_seen = v->domain->mem.code->log_head;
+    bt->host_avx = hv_xstate_supported() & HV_XSTATE_AVX;
     v->domain->mem.code->fenced = x->fenced = true;
     err = bt_space_init(bt);
     if (!err)
@@ -333,7 +349,7 @@ static void print_stats(struct hv_vcpu *v, int fd)
         {"exits_interp", bt->exits[BT_EXIT_INTERP]},
         {"exits_link", bt->exits[BT_EXIT_LINK]},
         {"exits_tlb_miss", bt->exits[BT_EXIT_MISS]},
-        {"exits_fpu", bt->exits[BT_EXIT_FPU]},
+        {"exits_fpu", bt->exits[BT_EXIT_FPU] + bt->exits[BT_EXIT_AVX]},
         {"block_lookups", bt->lookups},
         {"interpreted", bt->fallbacks},
         {"tlb_fills", bt->tlb_fills},

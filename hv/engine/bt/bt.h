@@ -70,6 +70,9 @@ struct bt_jumps {
     uint64_t code[BT_JUMPS];
 };
 
+/* Whether the guest's x87 and vector state is in the host's units, and AVX enabled. */
+enum bt_fpu { BT_FPU_NONE, BT_FPU_LOADED, BT_FPU_AVX };
+
 struct bt_region {
     uint64_t r14, r15, rip, rcx, target, code, scratch14, scratch15;
     uint64_t host_rsp, cpu, fs_base, gs_base, tsc_offset;
@@ -78,8 +81,8 @@ struct bt_region {
     uint64_t if_flag;    /* IF, at its place */
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
-    uint64_t fpu; /* guest state is in the host's units */
-    uint64_t tlb_mask, jump_mask, page_mask, sign_mask;
+    uint64_t fpu; /* enum bt_fpu */
+    uint64_t tlb_mask, jump_mask, page_mask, sign_mask, avx_mask;
     uint64_t align_mask[7];     /* page_mask with that many low bits */
     uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
     uint64_t unsalt;            /* the user's, negated */
@@ -99,6 +102,7 @@ enum bt_reason {
     BT_EXIT_MISS,   /* detail is a struct bt_site */
     BT_EXIT_GROUP,  /* the same, of a group */
     BT_EXIT_FPU,    /* detail is the code to go on at with the state loaded */
+    BT_EXIT_AVX,    /* the same, with AVX enabled */
     BT_REASONS,
 };
 
@@ -176,6 +180,7 @@ struct bt {
 
     struct bt_translation *translation; /* of the block at work */
     bool tsd;                           /* RDTSC is for the kernel */
+    bool host_avx;                      /* the state is moved by XSAVE and XRSTOR */
 
     struct bt_block *blocks;
     uint32_t nr_blocks, max_blocks;

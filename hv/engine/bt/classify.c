@@ -238,13 +238,20 @@ static bool is_bit_string(const struct bt_insn *in)
     }
 }
 
-/* x87, MMX and SSE, if a stub of the interpreter is nothing but the instruction. */
+/* Helpers of the interpreter, for they need no memory. */
+static bool is_vzero(const struct bt_insn *in)
+{
+    return in->zi.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
+           in->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+}
+
+/* x87, MMX, SSE and AVX, if a stub of the interpreter is nothing but the instruction. */
 static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
 {
     const struct hv_native_insn *stub;
 
-    if (hv_native_compile(bt->x->native, &in->zi, in->ops, &stub) || stub->helper ||
-        stub->memory_in_rdi || stub->info.fwait || stub->info.avx)
+    if (hv_native_compile(bt->x->native, &in->zi, in->ops, &stub) ||
+        (stub->helper && !is_vzero(in)) || stub->memory_in_rdi || stub->info.fwait)
         return BT_FALLBACK;
     if (in->mem && in->mem->size / 8 > 64)
         return BT_FALLBACK;
@@ -253,6 +260,7 @@ static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
     if (stub->info.aligned)
         in->align = (uint8_t)(in->mem->size / 8);
     in->vector = true;
+    in->avx = stub->info.avx;
     return BT_NATIVE;
 }
 
@@ -385,7 +393,7 @@ void bt_classify(struct bt_translation *t, struct bt_insn *in)
     struct bt *bt = t->bt;
 
     in->mem = NULL;
-    in->writes = in->vector = false;
+    in->writes = in->vector = in->avx = false;
     in->align = 1;
     in->class = class_of(bt, in);
     if (in->class == BT_RDTSC && bt->tsd)

@@ -49,6 +49,7 @@ struct bt_insn {
     bool writes;         /* the memory operand */
     uint8_t align;       /* of the memory operand */
     bool vector;         /* needs x87 or vector state */
+    bool avx;            /* and AVX enabled */
     bool flags_dead;     /* nobody looks at the flags that are there before it */
     uint32_t live_after; /* the flags that somebody looks at behind it */
 };

@@ -3,6 +3,8 @@
 
 #include "hv/engine/bt/emit.h"
 
+#include "hv/x86/xstate.h"
+
 #define GPR(i) ((int32_t)(offsetof(struct hv_cpu, gpr) + 8 * (i)))
 
 static const uint8_t callee_saved[] = {HV_RBX, HV_RBP, 12, 13, 14, 15};
@@ -29,6 +31,23 @@ static void emit_pop_all(struct bt *bt)
     }
 }
 
+/* Saves or loads the guest's x87 and vector state at R14; RAX and RDX are destroyed. The image's
+ * header says that all of it is there. */
+static void emit_move_state(struct bt *bt, bool save)
+{
+    unsigned extension = bt->host_avx ? (save ? 4 : 5) : (save ? 0 : 1);
+
+    if (bt->host_avx) {
+        bt_emit_mov32_imm(bt, HV_RAX, HV_XSTATE_X87 | HV_XSTATE_SSE | HV_XSTATE_AVX);
+        BT_EMIT(bt, 0x31, 0xd2); /* xor edx, edx */
+    }
+    /* xsave64, xrstor64, fxsave64 or fxrstor64 [r14 + xsave] */
+    BT_EMIT(bt, 0x49, 0x0f, 0xae, (uint8_t)(0x86 | extension << 3));
+    bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, xsave));
+    if (bt->host_avx && save)
+        BT_EMIT(bt, 0xc5, 0xf8, 0x77); /* vzeroupper */
+}
+
 /* void enter(region, code); GS is the region already */
 static void *emit_enter(struct bt *bt, bool fpu)
 {
@@ -38,10 +57,8 @@ static void *emit_enter(struct bt *bt, bool fpu)
     bt_emit_store_slot(bt, HV_RSP, BT_SLOT(host_rsp));
     bt_emit_store_slot(bt, HV_RSI, BT_SLOT(code));
     bt_emit_load_slot(bt, BT_R14, BT_SLOT(cpu));
-    if (fpu) { /* fxrstor64 [r14 + xsave] */
-        BT_EMIT(bt, 0x49, 0x0f, 0xae, 0x8e);
-        bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, xsave));
-    }
+    if (fpu)
+        emit_move_state(bt, false);
     bt_emit_load_slot(bt, HV_RAX, BT_SLOT(ax_flags));
     BT_EMIT(bt, 0x04, 0x7f); /* add al, 127: sets OF if al is 1 */
     BT_EMIT(bt, 0x9e);       /* sahf */
@@ -73,8 +90,7 @@ static void emit_exit(struct bt *bt)
     bt_emit_load_slot(bt, HV_RSP, BT_SLOT(host_rsp));
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(fpu));
     no_fpu = bt_emit_jrcxz_open(bt);
-    BT_EMIT(bt, 0x49, 0x0f, 0xae, 0x86); /* fxsave64 [r14 + xsave] */
-    bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, xsave));
+    emit_move_state(bt, true);
     BT_EMIT(bt, 0xdb, 0xe3);                   /* fninit */
     BT_EMIT(bt, 0x65, 0x0f, 0xae, 0x14, 0x25); /* ldmxcsr gs:[host_mxcsr] */
     bt_emit32(bt, BT_SLOT(host_mxcsr));

@@ -159,7 +159,7 @@ static void emit_fpu_stub(struct bt_translation *t, const struct bt_stub *s)
     if (s->rcx_saved)
         bt_emit_load_slot(t->bt, HV_RCX, BT_SLOT(rcx));
     bt_emit_mov32_imm(t->bt, BT_R15, s->back);
-    bt_emit_leave(t, BT_EXIT_FPU, s->rip);
+    bt_emit_leave(t, s->avx ? BT_EXIT_AVX : BT_EXIT_FPU, s->rip);
 }
 
 void bt_emit_stubs(struct bt_translation *t)

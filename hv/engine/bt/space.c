@@ -291,6 +291,7 @@ int bt_space_init(struct bt *bt)
     for (unsigned i = 0; i < HV_ARRAY_LEN(r->align_mask); i++)
         r->align_mask[i] = r->page_mask | ((1u << i) - 1);
     r->sign_mask = 1ull << 63;
+    r->avx_mask = BT_FPU_AVX;
     r->arith_mask = INTERP_ARITH;
     r->host_mxcsr = HV_MXCSR_INIT;
     forget_everything(bt);

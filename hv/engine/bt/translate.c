@@ -155,12 +155,17 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
 
 /* ---- emission */
 
-static bool uses_vector(const struct bt_translation *t)
+static enum bt_fpu needed_fpu(const struct bt_translation *t)
 {
-    for (unsigned i = 0; i < t->nr_insns; i++)
+    enum bt_fpu need = BT_FPU_NONE;
+
+    for (unsigned i = 0; i < t->nr_insns; i++) {
+        if (t->insns[i].avx)
+            return BT_FPU_AVX;
         if (t->insns[i].vector)
-            return true;
-    return false;
+            need = BT_FPU_LOADED;
+    }
+    return need;
 }
 
 static bool starts_with_dead_flags(const struct bt_translation *t)
@@ -198,7 +203,7 @@ static void emit_look_at_attention(struct bt_translation *t)
 }
 
 /* The x87 and SSE state is in the host's units, or C puts it there and goes on behind this. */
-static void emit_need_fpu(struct bt_translation *t)
+static void emit_need_fpu(struct bt_translation *t, enum bt_fpu want)
 {
     struct bt *bt = t->bt;
     struct bt_stub *s;
@@ -206,11 +211,13 @@ static void emit_need_fpu(struct bt_translation *t)
     bool dead = starts_with_dead_flags(t);
 
     if (dead) {
-        bt_emit_cmp_slot_imm(bt, false, BT_SLOT(fpu), 0);
-        from = bt_emit_jcc_open(bt, 4); /* jz */
+        bt_emit_cmp_slot_imm(bt, false, BT_SLOT(fpu), (int32_t)want);
+        from = bt_emit_jcc_open(bt, 2); /* jb */
     } else {
         bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(fpu));
+        if (want == BT_FPU_AVX) /* 2 becomes 1, the others 0 */
+            bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(avx_mask));
         need = bt_emit_jrcxz_open(bt);
         have = bt_emit_jmp_open(bt);
         bt_close8(bt, need);
@@ -221,6 +228,7 @@ static void emit_need_fpu(struct bt_translation *t)
     s = bt_add_stub(t, from);
     s->kind = BT_STUB_FPU;
     s->rcx_saved = !dead;
+    s->avx = want == BT_FPU_AVX;
     s->rip = t->block->rip;
     s->back = bt->code_used;
 }
@@ -292,8 +300,8 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
     b->head = bt->code_used;
     emit_look_at_attention(t);
     b->body = bt->code_used;
-    if (uses_vector(t))
-        emit_need_fpu(t);
+    if (needed_fpu(t) != BT_FPU_NONE)
+        emit_need_fpu(t, needed_fpu(t));
     emit_insns(t);
     emit_end(t);
     bt_emit_stubs(t);

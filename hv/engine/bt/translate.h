@@ -10,6 +10,7 @@ struct bt_stub {
     enum bt_reason reason; /* LEAVE */
     bool rcx_saved;        /* MISS, GROUP: RCX is in its slot */
     bool flags_dead;       /* CROSS */
+    bool avx;              /* FPU */
     uint32_t from;         /* the distance of the jump to it */
     uint32_t back;         /* FPU: offset of the code to go on at */
     uint64_t rip;
@@ -47,7 +48,6 @@ struct bt_translation {
     struct bt_block *block;
     unsigned kind, nr_insns, nr_stubs, nr_groups;
     bool open;           /* the last instruction does not end the block */
-    bool has_fpu;        /* from the block's start on */
     uint64_t next_rip;   /* behind the last instruction */
     const uint8_t *page; /* the guest's page that the block is in */
     unsigned marked;     /* its bytes from the block's start on that are marked as code */
