@@ -90,8 +90,7 @@ static void emit_offset(struct bt_translation *t, unsigned base, unsigned index,
     bt_emit_lea(t->bt, BT_R14, b, i == 16 ? 4 : i, scale, (int32_t)disp);
 }
 
-/* R14 = linear address of @ref. */
-static void emit_address(struct bt_translation *t, const struct bt_ref *ref)
+void bt_emit_address(struct bt_translation *t, const struct bt_ref *ref)
 {
     if (ref->absolute)
         bt_emit_mov_imm(t->bt, BT_R14, ref->va);
@@ -179,6 +178,26 @@ static void emit_group_addend(struct bt_translation *t, const struct bt_group *g
     t->r15_group = number;
 }
 
+static uint32_t limit_slot(unsigned group)
+{
+    return (uint32_t)(BT_SLOT(limit) + 8 * group);
+}
+
+/* R14 = offset in the page, which becomes how far the register may go. */
+static void emit_limit(struct bt_translation *t, const struct bt_group *g, unsigned number)
+{
+    struct bt *bt = t->bt;
+    int64_t room = g->stride > 0 ? HV_PAGE_SIZE - (g->hi - g->lo) : 0;
+    unsigned index = g->index == 16 ? 4 : g->index;
+
+    BT_EMIT(bt, 0x49, 0xf7, 0xde); /* neg r14 */
+    if (g->base != 16)
+        bt_emit_lea(bt, BT_R14, BT_R14, g->base, 0, (int32_t)room);
+    if (g->index != 16)
+        bt_emit_lea(bt, BT_R14, BT_R14, index, g->scale, g->base == 16 ? (int32_t)room : 0);
+    bt_emit_store_slot(bt, BT_R14, limit_slot(number));
+}
+
 static void emit_group_check(struct bt_translation *t, unsigned number)
 {
     const struct bt_group *g = &t->groups[number];
@@ -203,14 +222,46 @@ static void emit_group_check(struct bt_translation *t, unsigned number)
         emit_lookup_neutral(t, &site, true);
     else
         emit_lookup_destroying(t, &site, true);
+    if (g->loops && g->stride)
+        emit_limit(t, g, number);
     emit_group_addend(t, g, &site, number);
 }
 
 void bt_emit_group_checks(struct bt_translation *t, unsigned insn)
 {
     for (unsigned i = 0; i < t->nr_groups; i++)
-        if (t->groups[i].wanted && t->groups[i].at == insn)
+        if (t->groups[i].wanted && !t->groups[i].loops && t->groups[i].at == insn)
             emit_group_check(t, i);
+}
+
+/* ---- groups of a loop */
+
+/* The register to be compared: the base itself or, with an index, their sum in R14. */
+static unsigned emit_moving(struct bt_translation *t, const struct bt_group *g)
+{
+    if (g->index == 16 && g->base != 16)
+        return g->base;
+    emit_offset(t, g->base, g->index, g->scale, 0);
+    return BT_R14;
+}
+
+void bt_emit_loop_groups(struct bt_translation *t)
+{
+    for (unsigned i = 0; i < t->nr_groups; i++)
+        if (t->groups[i].wanted && t->groups[i].loops)
+            emit_group_check(t, i);
+}
+
+void bt_emit_loop_checks(struct bt_translation *t, uint32_t recheck)
+{
+    for (unsigned i = 0; i < t->nr_groups; i++) {
+        const struct bt_group *g = &t->groups[i];
+
+        if (!g->wanted || !g->loops || g->stride == 0)
+            continue;
+        bt_emit_alu_slot(t->bt, BT_CMP, emit_moving(t, g), limit_slot(i));
+        bt_patch_jump(t->bt, bt_emit_jcc_open(t->bt, g->stride > 0 ? 7 : 2), recheck); /* ja, jb */
+    }
 }
 
 static struct bt_place place_of_member(struct bt_translation *t, const struct bt_ref *ref)
@@ -278,7 +329,7 @@ struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *i
     if (in->flags_dead && is_good_constant(ref))
         return emit_constant_access(t, ref, &site);
     t->r15_group = BT_NO_GROUP;
-    emit_address(t, ref);
+    bt_emit_address(t, ref);
     if (in->flags_dead)
         emit_lookup_destroying(t, &site, false);
     else
@@ -303,4 +354,26 @@ struct bt_place bt_emit_access_free15(struct bt_translation *t, const struct bt_
     }
     t->r15_group = BT_NO_GROUP;
     return p;
+}
+
+struct bt_place bt_emit_access_at_r14(struct bt_translation *t, const struct bt_insn *in,
+                                      const struct bt_ref *ref, uint32_t resume)
+{
+    const struct bt_site site = {
+        .rip = bt_rip_of(t, in),
+        .resume = resume,
+        .bytes = ref->bytes,
+        .write = ref->write,
+        .align = ref->align,
+        .kind = (uint8_t)t->kind,
+    };
+
+    if (in->flags_dead)
+        emit_lookup_destroying(t, &site, false);
+    else
+        emit_lookup_neutral(t, &site, false);
+    bt_emit_load_table(t->bt, BT_R15, BT_R15, hosts_of(&site));
+    bt_emit_lea(t->bt, BT_R14, BT_R14, BT_R15, 0, 0);
+    t->r15_group = BT_NO_GROUP;
+    return (struct bt_place){.base = BT_R14, .index = 4};
 }

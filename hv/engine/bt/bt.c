@@ -137,6 +137,7 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
     for (;;) {
         enum bt_reason reason = enter(bt, r, code, fpu);
         const struct bt_site *site = (const struct bt_site *)(uintptr_t)r->detail;
+        const struct bt_string *string = (const struct bt_string *)(uintptr_t)r->detail;
 
         fpu = (enum bt_fpu)r->fpu;
         switch (reason) {
@@ -151,6 +152,12 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
             code = serve_group(bt, site);
             if (!code)
                 return BT_EXIT_INTERP;
+            break;
+        case BT_EXIT_STRING:
+            cpu->rip = string->rip;
+            if (!bt_fill_string(bt, string))
+                return BT_EXIT_INTERP;
+            code = string->resume;
             break;
         case BT_EXIT_FPU:
         case BT_EXIT_AVX:
@@ -353,6 +360,7 @@ static void print_stats(struct hv_vcpu *v, int fd)
         {"block_lookups", bt->lookups},
         {"interpreted", bt->fallbacks},
         {"tlb_fills", bt->tlb_fills},
+        {"exits_string", bt->exits[BT_EXIT_STRING]},
         {"exits_group", bt->exits[BT_EXIT_GROUP]},
         {"ungrouped", bt->ungrouped},
         {"address_space_switches", bt->switches},

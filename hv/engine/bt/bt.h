@@ -28,7 +28,9 @@
  *
  * Accesses of a block with the same base and index registers form a group (group.c): one look into
  * the TLB for all of them, at a place where it may destroy the flags. If that fails, the block goes
- * on in a variant of itself without groups, which is exact about who faults.
+ * on in a variant of itself without groups, which is exact about who faults. A block that jumps
+ * back to its own start is a loop: from the second time on a group whose address moves by a
+ * constant needs a comparison with the end of its page only.
  *
  * Arithmetic flags that are overwritten before they are read may have any value when an access
  * faults: the look into the TLB is cheaper when it may use them. All else is exact.
@@ -83,11 +85,14 @@ struct bt_region {
     uint64_t arith_mask;
     uint64_t fpu; /* enum bt_fpu */
     uint64_t tlb_mask, jump_mask, page_mask, sign_mask, avx_mask;
+    uint64_t bit_mask[7];       /* 2 to that power, less 1 */
     uint64_t align_mask[7];     /* page_mask with that many low bits */
     uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
     uint64_t unsalt;            /* the user's, negated */
+    uint64_t limit[BT_GROUPS];  /* of the groups of a loop: up or down to here a register may go */
     uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
+    uint64_t string, string_rax, string_rdx, string_count; /* string.c's */
     uint32_t kick; /* atomic: loops leave translated code, for attention is wanted */
 
     /* Below: not for translated code but the TLB and the jump cache. */
@@ -101,6 +106,7 @@ enum bt_reason {
     BT_EXIT_LINK,   /* as LOOKUP; detail is the offset of the jump to patch */
     BT_EXIT_MISS,   /* detail is a struct bt_site */
     BT_EXIT_GROUP,  /* the same, of a group */
+    BT_EXIT_STRING, /* detail is a struct bt_string */
     BT_EXIT_FPU,    /* detail is the code to go on at with the state loaded */
     BT_EXIT_AVX,    /* the same, with AVX enabled */
     BT_REASONS,
@@ -117,6 +123,16 @@ struct bt_site {
     uint8_t align; /* the address is a multiple of this */
     uint8_t kind;
     uint64_t constant; /* the address, if it is always the same; else 0 */
+};
+
+/* A REP MOVS or REP STOS of translated code. */
+struct bt_string {
+    uint64_t rip;
+    uint64_t after;  /* host address of the code behind it */
+    uint32_t resume; /* offset of the code that tries again */
+    uint8_t bytes;   /* of an element */
+    uint8_t kind;
+    bool source; /* MOVS */
 };
 
 struct bt_block {
@@ -173,8 +189,9 @@ struct bt {
     uint8_t *code, *code_rw; /* two mappings of the cache */
     uint32_t code_bytes;
     uint32_t code_used, code_start;
-    uint32_t exit_code;         /* offset of the way out */
-    uint32_t leave[BT_REASONS]; /* of the ways to it */
+    uint32_t exit_code;               /* offset of the way out */
+    uint32_t leave[BT_REASONS];       /* of the ways to it */
+    uint32_t strings[2][4][BT_KINDS]; /* routines: STOS and MOVS by log2 of the element's size */
     void (*enter)(struct bt_region *region, uint64_t code);
     void (*enter_fpu)(struct bt_region *region, uint64_t code);
 
@@ -206,6 +223,8 @@ enum interp_tlb_kind bt_kind_now(const struct bt *bt);
 bool bt_fill(struct bt *bt, const struct bt_site *site);
 /* Fills the TLB for a group, without faults. False if the block has to go on without it. */
 bool bt_fill_group(struct bt *bt, const struct bt_site *site);
+/* Fills the TLB for both operands of a string instruction, as bt_fill. */
+bool bt_fill_string(struct bt *bt, const struct bt_string *s);
 void bt_pages_flushed(struct interp *x, uint64_t va, uint64_t pages);
 
 /* ---- protect.c: stores to pages with code */
@@ -242,6 +261,9 @@ void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 
 /* ---- entry.c: the way in and out */
 void bt_emit_entry(struct bt *bt);
+
+/* ---- string.c */
+void bt_emit_string_routines(struct bt *bt);
 
 /* ---- translate.c */
 int bt_translate_init(struct bt *bt) HV_MUST_CHECK;

@@ -126,6 +126,14 @@ static const uint8_t classes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     C(PREFETCHT2, NOTHING),
     C(PREFETCHW, NOTHING),
     C(PREFETCH, NOTHING),
+    C(MOVSB, STRING),
+    C(MOVSW, STRING),
+    C(MOVSD, STRING),
+    C(MOVSQ, STRING),
+    C(STOSB, STRING),
+    C(STOSW, STRING),
+    C(STOSD, STRING),
+    C(STOSQ, STRING),
     C(PUSHFQ, PUSHF),
     C(CLI, CLI),
     C(STI, STI),
@@ -271,6 +279,17 @@ static bool is_sse_form(const ZydisDecodedInstruction *zi)
            zi->meta.isa_ext == ZYDIS_ISA_EXT_SSE2;
 }
 
+/* A repeated string instruction without a segment of its own. */
+static bool is_plain_rep(const struct bt_insn *in)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (in->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (in->ops[i].mem.segment == ZYDIS_REGISTER_FS ||
+             in->ops[i].mem.segment == ZYDIS_REGISTER_GS))
+            return false;
+    return in->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
+}
+
 static enum bt_class class_of(struct bt *bt, struct bt_insn *in)
 {
     const ZydisDecodedInstruction *zi = &in->zi;
@@ -283,15 +302,21 @@ static enum bt_class class_of(struct bt *bt, struct bt_insn *in)
         in->mem = NULL;
         return class;
     }
+    if (class == BT_STRING && !is_sse_form(zi))
+        return is_plain_rep(in) ? class : BT_FALLBACK;
     if (!find_memory(in) || !fits_scratch(in))
         return BT_FALLBACK;
+    if (class == BT_STRING)
+        return classify_vector(bt, in);
     if (class == BT_FALLBACK)
         return bt->x->insns[zi->mnemonic] && !is_sse_form(zi) ? BT_FALLBACK
                                                               : classify_vector(bt, in);
     if (!is_base(zi) && !interp_knows(bt->x, zi->mnemonic))
         return BT_FALLBACK;
-    if (special_register(in) || is_bit_string(in))
+    if (special_register(in))
         return BT_FALLBACK;
+    if (is_bit_string(in))
+        return BT_BITS;
     if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && in->mem)
         in->align = 16;
     return class;
@@ -347,6 +372,7 @@ static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
         .segment = o->mem.segment == ZYDIS_REGISTER_FS   ? HV_FS
                    : o->mem.segment == ZYDIS_REGISTER_GS ? HV_GS
                                                          : 0,
+        .computed = in->class == BT_BITS,
         .write = in->writes,
         .align = in->align,
         .bytes = o->size / 8,

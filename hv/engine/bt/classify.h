@@ -22,6 +22,8 @@ enum bt_class {
     BT_CLI,
     BT_STI,
     BT_SWAPGS,
+    BT_STRING, /* REP MOVS, REP STOS */
+    BT_BITS,   /* BT and its kin of memory, with a register */
 };
 
 /* A memory access: the explicit operand or one to the stack. */
@@ -30,6 +32,7 @@ struct bt_ref {
     uint8_t scale;       /* as a shift */
     uint8_t segment;     /* HV_FS, HV_GS or 0: the others have no base */
     bool absolute;       /* at @va, segment aside */
+    bool computed;       /* not here: the class knows more */
     bool write;          /* too */
     uint8_t align;       /* #GP unless the address is a multiple of this */
     uint8_t group;       /* of the block, or BT_NO_GROUP */

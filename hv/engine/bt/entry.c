@@ -104,7 +104,8 @@ static void emit_ways_out(struct bt *bt)
 {
     for (unsigned reason = 0; reason < BT_REASONS; reason++) {
         bt->leave[reason] = bt->code_used;
-        if (reason == BT_EXIT_MISS || reason == BT_EXIT_GROUP) { /* R14 is the site instead */
+        if (reason == BT_EXIT_MISS || reason == BT_EXIT_GROUP ||
+            reason == BT_EXIT_STRING) { /* R14 is the detail, not RIP */
             bt_emit_store_slot(bt, BT_R15, BT_SLOT(scratch15));
             bt_emit_store_slot(bt, BT_R14, BT_SLOT(detail));
         } else {
@@ -124,4 +125,5 @@ void bt_emit_entry(struct bt *bt)
     bt->enter_fpu = (void (*)(struct bt_region *, uint64_t))emit_enter(bt, true);
     emit_exit(bt);
     emit_ways_out(bt);
+    bt_emit_string_routines(bt);
 }

@@ -5,7 +5,7 @@
 
 #include "hv/engine/bt/translate.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 #define MAX_SPAN 1024 /* the wider a group the more often it is in two pages */
 
@@ -113,6 +113,7 @@ static void find_values(struct bt_translation *t)
         t->values[i] = v;
         follow(&v, &t->insns[i], &next_root);
     }
+    t->values[t->nr_insns] = v;
 }
 
 /* ---- groups */
@@ -160,8 +161,9 @@ static void join(struct bt_group *g, const struct bt_values *v, const struct bt_
 /* R14 and R15 are loaded from their slots, and there is one register for that. */
 static bool can_be_member(const struct bt_ref *ref)
 {
-    return !ref->absolute && !(ref->base >= 14 && ref->base < 16 && ref->index >= 14 &&
-                               ref->index < 16 && ref->base != ref->index);
+    return !ref->absolute && !ref->computed &&
+           !(ref->base >= 14 && ref->base < 16 && ref->index >= 14 && ref->index < 16 &&
+             ref->base != ref->index);
 }
 
 static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref, unsigned exits,
@@ -222,6 +224,41 @@ static bool is_barrier(const struct bt_translation *t, const struct bt_group *g,
     return in->class == BT_JCC || (g->segment && changes_segment(in));
 }
 
+bool bt_is_loop(const struct bt_translation *t)
+{
+    const struct bt_insn *last = t->nr_insns ? &t->insns[t->nr_insns - 1] : NULL;
+
+    return last && !t->block->ungrouped && t->block->gfn2 == BT_NO_GFN &&
+           (last->class == BT_JCC || (last->class == BT_JMP && bt_is_direct(last))) &&
+           bt_target_of(t, last) == t->block->rip;
+}
+
+/* By how much @reg, which had its own value at the block's start, has moved at its end. */
+static bool find_stride(const struct bt_translation *t, unsigned reg, uint32_t root,
+                        int64_t *stride)
+{
+    const struct bt_values *end = &t->values[t->nr_insns];
+
+    *stride = end->offset[reg];
+    return root == reg && end->root[reg] == reg && (reg == 16 || reg < 14);
+}
+
+/* Whether the group can be looked up once for several times round. */
+static bool can_loop(const struct bt_translation *t, struct bt_group *g)
+{
+    int64_t base, index;
+
+    if (!t->insns[0].flags_dead || !find_stride(t, g->base, g->base_root, &base) ||
+        !find_stride(t, g->index, g->index_root, &index))
+        return false;
+    for (unsigned i = 0; i < g->first; i++)
+        if (is_barrier(t, g, i))
+            return false;
+    g->stride = base + index * (1 << g->scale);
+    return llabs(g->stride) < (int64_t)HV_PAGE_SIZE && g->stride % g->align == 0 &&
+           !(g->segment && g->stride);
+}
+
 /* Where the group is looked up: as late as possible, but with dead flags. */
 static void place_group(struct bt_translation *t, struct bt_group *g)
 {
@@ -230,6 +267,11 @@ static void place_group(struct bt_translation *t, struct bt_group *g)
     g->lo = lo > g->lo ? lo - g->align : lo;
     g->at = g->first;
     g->wanted = true;
+    if (bt_is_loop(t) && can_loop(t, g)) {
+        g->loops = true;
+        g->at = 0;
+        return;
+    }
     if (t->insns[g->first].flags_dead) {
         g->wanted = g->members > 1;
         return;

@@ -100,6 +100,10 @@ static void finish_jump(struct bt_translation *t, uint32_t at, const struct bt_i
         bt_same_page(t, rip) ? bt_cached_block(t->bt, gpa, rip, t->kind, false) : NULL;
     struct bt_stub *s;
 
+    if (rip == t->block->rip && t->again) {
+        bt_patch_jump(t->bt, at, t->again);
+        return;
+    }
     if (rip == t->block->rip && !t->block->ungrouped)
         b = t->block;
     if (b && b->generation == t->block->generation) {
@@ -178,6 +182,9 @@ void bt_emit_stubs(struct bt_translation *t)
         case BT_STUB_CROSS: /* may add one more */
             bt_close(t->bt, s->from);
             emit_cross_goto(t, s->rip, s->flags_dead);
+            break;
+        case BT_STUB_STRING:
+            bt_emit_string_stub(t->bt, s);
             break;
         case BT_STUB_FPU:
             emit_fpu_stub(t, s);

@@ -167,3 +167,45 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
     else if (!emit_lea_rip(t, in))
         emit_registers_only(t, in);
 }
+
+/* R15 = bit number of BT and its kin, sign-extended. */
+static void emit_bit_number(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+    unsigned reg = bt_gpr_of(in->ops[1].reg.value), size = in->ops[1].size;
+    uint8_t rex;
+
+    if (reg >= 14) {
+        bt_emit_load_guest(t, reg, BT_R15);
+        reg = BT_R15;
+    }
+    rex = (uint8_t)(0x4c | reg >> 3);
+    if (size == 64)
+        bt_emit_mov(bt, BT_R15, reg);
+    else if (size == 32)
+        BT_EMIT(bt, rex, 0x63, (uint8_t)(0xf8 | (reg & 7))); /* movsxd r15, reg */
+    else
+        BT_EMIT(bt, rex, 0x0f, 0xbf, (uint8_t)(0xf8 | (reg & 7))); /* movsx r15, reg16 */
+}
+
+/* BT, BTS, BTR and BTC of memory with a register as bit number, which reaches beyond the operand:
+ * the element that has the bit is found first. */
+void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+    uint32_t resume = bt->code_used;
+    unsigned shift = (unsigned)__builtin_ctz(in->ops[1].size);
+    struct bt_place p;
+
+    bt_emit_address(t, &in->refs[0]);
+    emit_bit_number(t, in);
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_mov32_imm(bt, HV_RCX, shift);
+    BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xff); /* sarx r15, r15, rcx */
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_lea(bt, BT_R14, BT_R14, BT_R15, shift - 3, 0);
+    p = bt_emit_access_at_r14(t, in, &in->refs[0], resume);
+    emit_bit_number(t, in);
+    bt_emit_pext(bt, BT_R15, BT_R15, (uint32_t)(BT_SLOT(bit_mask) + 8 * shift));
+    emit_legacy(t, in, &p, FIELD_REG, BT_R15);
+}

@@ -274,6 +274,20 @@ bool bt_fill_group(struct bt *bt, const struct bt_site *site)
     return hits(bt, site, va);
 }
 
+/* Both must be there at once, and they may have the same place. */
+bool bt_fill_string(struct bt *bt, const struct bt_string *s)
+{
+    const struct hv_cpu *cpu = &bt->x->v->cpu;
+    struct bt_site from = {.kind = s->kind, .bytes = s->bytes, .align = 1}, to = from;
+
+    from.constant = cpu->gpr[HV_RSI];
+    to.constant = cpu->gpr[HV_RDI];
+    to.write = true;
+    if ((cpu->rflags & HV_EFLAGS_DF) || (s->source && !bt_fill(bt, &from)) || !bt_fill(bt, &to))
+        return false;
+    return !s->source || hits(bt, &from, from.constant);
+}
+
 /* ---- life */
 
 int bt_space_init(struct bt *bt)
@@ -290,6 +304,8 @@ int bt_space_init(struct bt *bt)
     r->page_mask = ~(uint64_t)HV_PAGE_MASK;
     for (unsigned i = 0; i < HV_ARRAY_LEN(r->align_mask); i++)
         r->align_mask[i] = r->page_mask | ((1u << i) - 1);
+    for (unsigned i = 0; i < HV_ARRAY_LEN(r->bit_mask); i++)
+        r->bit_mask[i] = (1ull << i) - 1;
     r->sign_mask = 1ull << 63;
     r->avx_mask = BT_FPU_AVX;
     r->arith_mask = INTERP_ARITH;

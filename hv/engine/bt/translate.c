@@ -245,7 +245,8 @@ static bt_emitter *const emitters[] = {
     [BT_JMP] = bt_emit_jmp_insn,     [BT_JCC] = bt_emit_jcc,       [BT_JRCXZ] = bt_emit_jrcxz,
     [BT_LEAVE] = bt_emit_leave_insn, [BT_DIV] = bt_emit_division,  [BT_IDIV] = bt_emit_division,
     [BT_RDTSC] = bt_emit_rdtsc,      [BT_PUSHF] = bt_emit_pushf,   [BT_CLI] = bt_emit_cli,
-    [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs,
+    [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs, [BT_STRING] = bt_emit_string,
+    [BT_BITS] = bt_emit_bits,
 };
 
 /* Whether the emitter keeps account of what is in R15. */
@@ -266,6 +267,23 @@ static void emit_insns(struct bt_translation *t)
         if (!knows_r15(in->class))
             t->r15_group = BT_NO_GROUP;
     }
+}
+
+/* What is done when a loop is entered, and each time it goes round. */
+static void emit_loop_start(struct bt_translation *t, uint32_t recheck)
+{
+    struct bt *bt = t->bt;
+    uint32_t top;
+
+    t->again = 0;
+    if (!bt_is_loop(t) || !starts_with_dead_flags(t))
+        return;
+    bt_emit_loop_groups(t);
+    top = bt_emit_jmp_open(bt);
+    t->again = bt->code_used;
+    emit_look_at_attention(t);
+    bt_emit_loop_checks(t, recheck);
+    bt_close(bt, top);
 }
 
 static void emit_end(struct bt_translation *t)
@@ -302,6 +320,7 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
     b->body = bt->code_used;
     if (needed_fpu(t) != BT_FPU_NONE)
         emit_need_fpu(t, needed_fpu(t));
+    emit_loop_start(t, bt->code_used);
     emit_insns(t);
     emit_end(t);
     bt_emit_stubs(t);

@@ -6,7 +6,14 @@
 
 /* Something that is emitted behind the block's code: jumped to from @from. */
 struct bt_stub {
-    enum { BT_STUB_LEAVE, BT_STUB_MISS, BT_STUB_GROUP, BT_STUB_CROSS, BT_STUB_FPU } kind;
+    enum {
+        BT_STUB_LEAVE,
+        BT_STUB_MISS,
+        BT_STUB_GROUP,
+        BT_STUB_CROSS,
+        BT_STUB_FPU,
+        BT_STUB_STRING
+    } kind;
     enum bt_reason reason; /* LEAVE */
     bool rcx_saved;        /* MISS, GROUP: RCX is in its slot */
     bool flags_dead;       /* CROSS */
@@ -14,7 +21,8 @@ struct bt_stub {
     uint32_t from;         /* the distance of the jump to it */
     uint32_t back;         /* FPU: offset of the code to go on at */
     uint64_t rip;
-    struct bt_site site; /* MISS, GROUP */
+    struct bt_site site;     /* MISS, GROUP */
+    struct bt_string string; /* STRING */
 };
 
 #define BT_MAX_STUBS (5 * BT_BLOCK_INSNS + 8)
@@ -41,6 +49,8 @@ struct bt_group {
     unsigned at;    /* the instruction before which it is looked up */
     int64_t lo, hi; /* the bytes accessed: distance from the roots */
     int64_t align_offset;
+    bool loops;     /* is looked up when a loop is entered, and again at page ends */
+    int64_t stride; /* by which its addresses move each time round */
 };
 
 struct bt_translation {
@@ -52,11 +62,12 @@ struct bt_translation {
     const uint8_t *page; /* the guest's page that the block is in */
     unsigned marked;     /* its bytes from the block's start on that are marked as code */
     unsigned r15_group;  /* whose addend is in R15 */
+    uint32_t again;      /* of a loop: offset of the code that goes round once more, or 0 */
     uint32_t live_out;   /* arithmetic flags that matter after the block */
     uint8_t
         bytes[BT_BLOCK_INSNS * ZYDIS_MAX_INSTRUCTION_LENGTH]; /* a copy: the guest's may change */
     struct bt_insn insns[BT_BLOCK_INSNS];
-    struct bt_values values[BT_BLOCK_INSNS];
+    struct bt_values values[BT_BLOCK_INSNS + 1]; /* the last: behind the block */
     struct bt_group groups[BT_GROUPS];
     struct bt_stub stubs[BT_MAX_STUBS];
     ZydisDecoder decoder;
@@ -69,20 +80,36 @@ void bt_find_dead_flags(struct bt_translation *t);
 /* ---- group.c */
 void bt_find_groups(struct bt_translation *t);
 
+/* Whether the block is a loop: its last instruction jumps back to its start. */
+bool bt_is_loop(const struct bt_translation *t);
+
 /* ---- access.c */
 /* Emits the looks into the TLB that belong before the instruction. */
 void bt_emit_group_checks(struct bt_translation *t, unsigned insn);
+/* Emits the looks into the TLB for the groups of a loop. */
+void bt_emit_loop_groups(struct bt_translation *t);
+/* Emits the comparisons of a loop's groups; those that fail go to @recheck. */
+void bt_emit_loop_checks(struct bt_translation *t, uint32_t recheck);
 /* Makes the memory of @ref accessible: gives its place on the host, for code that follows at once.
  * R14 and R15 may be part of it; else they are free, whose old contents are lost. Flags are kept
  * unless they are dead. Leaves for the interpreter or the TLB's filler if not. */
 struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *in,
                                const struct bt_ref *ref);
+/* The same of @ref's size at the linear address in R14, with R15 free; @resume is the offset of the
+ * code that makes the address. */
+struct bt_place bt_emit_access_at_r14(struct bt_translation *t, const struct bt_insn *in,
+                                      const struct bt_ref *ref, uint32_t resume);
+/* R14 = linear address of @ref. */
+void bt_emit_address(struct bt_translation *t, const struct bt_ref *ref);
 /* The same, with R15 free. */
 struct bt_place bt_emit_access_free15(struct bt_translation *t, const struct bt_insn *in,
                                       const struct bt_ref *ref);
 /* Loads the guest's R14 or R15 into a host register. */
 void bt_emit_load_guest(struct bt_translation *t, unsigned guest, unsigned host);
 void bt_emit_store_guest(struct bt_translation *t, unsigned guest, unsigned host);
+
+/* ---- string.c */
+void bt_emit_string_stub(struct bt *bt, const struct bt_stub *s);
 
 /* ---- reencode.c */
 /* The instruction itself, with registers and memory operand in their places. */
@@ -99,6 +126,7 @@ bt_emitter bt_emit_call, bt_emit_ret, bt_emit_jmp_insn, bt_emit_jcc, bt_emit_jrc
 
 /* ---- stack.c, divide.c, system.c */
 bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
+bt_emitter bt_emit_string, bt_emit_bits;
 bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
 /* mov qword [@p], @value; R15 or R14, whichever @p does not have, is destroyed. */
 void bt_emit_store_constant(struct bt *bt, const struct bt_place *p, uint64_t value);
