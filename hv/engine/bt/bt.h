@@ -15,8 +15,8 @@
  * the jump cache from linear address to translated code. GS is set once for the thread, since where
  * user code may not do that itself it is a slow system call. At a switch of address spaces the TLB
  * entries that are not global are put aside and those of the other one put back; jumps of user code
- * are told apart by a salt in their tags. Tags are negated, and an empty entry has a tag that no
- * address of its index matches.
+ * are told apart by a salt in their tags. Tags are negated, and an empty entry of the TLB has a tag
+ * that no address of its index matches.
  *
  * A block is found by guest physical address, linear address and kind. An instruction that is in
  * two pages is a block of its own, which is only found through the jump cache, for that is what
@@ -43,12 +43,16 @@
 
 #define BT_TLB_BITS    12
 #define BT_TLB_ENTRIES (1u << BT_TLB_BITS)
-#define BT_JUMP_BITS   13
-#define BT_JUMP_SHIFT  3 /* functions are aligned, but places to return to are not */
+#define BT_JUMP_BITS   12
+#define BT_JUMP_SHIFT  2 /* calls are no closer */
 #define BT_JUMPS       (1u << BT_JUMP_BITS)
+#define BT_FAR_BITS    15
+#define BT_FAR_ROTATE  15 /* what is above is added, for programs are larger than the cache */
+#define BT_FARS        (1u << BT_FAR_BITS)
 /* Bits of an address that are its index. */
 #define BT_TLB_MASK    ((uint64_t)(BT_TLB_ENTRIES - 1) << HV_PAGE_SHIFT)
 #define BT_JUMP_MASK   ((uint64_t)(BT_JUMPS - 1) << BT_JUMP_SHIFT)
+#define BT_FAR_MASK    ((uint64_t)(BT_FARS - 1) << BT_JUMP_SHIFT)
 
 #define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
 
@@ -67,9 +71,16 @@ struct bt_tlb {
     uint64_t addend[BT_TLB_ENTRIES]; /* host address - linear address */
 };
 
+/* Two levels of jump cache: what is in the first is of the current address space; the second one is
+ * larger, and is looked into by one routine for all. */
 struct bt_jumps {
-    uint64_t rip[BT_JUMPS]; /* salt - rip */
+    uint64_t rip[BT_JUMPS]; /* -rip */
     uint64_t code[BT_JUMPS];
+};
+
+struct bt_far {
+    uint64_t rip[BT_FARS]; /* salt - rip; 0 for none, so that what is not used is not resident */
+    uint64_t code[BT_FARS];
 };
 
 /* Whether the guest's x87 and vector state is in the host's units, and AVX enabled. */
@@ -84,20 +95,21 @@ struct bt_region {
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
     uint64_t fpu; /* enum bt_fpu */
-    uint64_t tlb_mask, jump_mask, page_mask, sign_mask, avx_mask;
+    uint64_t tlb_mask, jump_mask, page_mask, far_mask, sign_mask, avx_mask;
     uint64_t bit_mask[7];       /* 2 to that power, less 1 */
     uint64_t align_mask[7];     /* page_mask with that many low bits */
     uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
-    uint64_t unsalt;            /* the user's, negated */
     uint64_t limit[BT_GROUPS];  /* of the groups of a loop: up or down to here a register may go */
     uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
+    uint64_t far_hit, far_miss, far_rax;                   /* jump.c's */
     uint64_t string, string_rax, string_rdx, string_count; /* string.c's */
     uint32_t kick; /* atomic: loops leave translated code, for attention is wanted */
 
     /* Below: not for translated code but the TLB and the jump cache. */
     struct bt_tlb tlb[BT_KINDS];
     struct bt_jumps jumps[BT_KINDS];
+    struct bt_far fars[BT_KINDS];
 };
 
 enum bt_reason {
@@ -179,9 +191,14 @@ struct bt {
     uint64_t serial; /* of the address space they belong to */
     uint64_t all_flushes_seen;
     unsigned nr_filled, nr_jumps;
-    uint16_t filled[BT_LOGGED], jumped[BT_LOGGED];  /* index << 2 | kind */
+    uint32_t filled[BT_LOGGED]; /* index << 2 | kind */
+    struct bt_jumped {
+        uint64_t rip;
+        uint8_t kind;
+    } jumped[BT_LOGGED];
     uint64_t global[BT_KINDS][BT_TLB_ENTRIES / 64]; /* which entries are global */
     uint64_t salts;                                 /* ever given out */
+    bool jumps_used[BT_KINDS], fars_used[BT_KINDS];
     uint64_t jump_pages[64]; /* Bloom filter: pages that were in the jump cache */
     struct bt_space spaces[INTERP_PCIDS];
 
@@ -191,6 +208,7 @@ struct bt {
     uint32_t code_used, code_start;
     uint32_t exit_code;               /* offset of the way out */
     uint32_t leave[BT_REASONS];       /* of the ways to it */
+    uint32_t far_probe[BT_KINDS];     /* routines: the look into the second jump cache */
     uint32_t strings[2][4][BT_KINDS]; /* routines: STOS and MOVS by log2 of the element's size */
     void (*enter)(struct bt_region *region, uint64_t code);
     void (*enter_fpu)(struct bt_region *region, uint64_t code);
@@ -238,11 +256,24 @@ void bt_protect_others(struct bt *bt, uint64_t gfn);
 void bt_read_log(struct bt *bt);
 
 /* ---- jumps.c: the jump cache */
+/* The entries for linear address @rip. */
+static inline unsigned bt_jump_index(uint64_t rip)
+{
+    return (unsigned)(rip >> BT_JUMP_SHIFT) & (BT_JUMPS - 1);
+}
+
+static inline unsigned bt_far_index(uint64_t rip)
+{
+    uint64_t rotated = rip >> BT_FAR_ROTATE | rip << (64 - BT_FAR_ROTATE);
+
+    return (unsigned)((rip + rotated) >> BT_JUMP_SHIFT) & (BT_FARS - 1);
+}
 void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool global);
 bool bt_find_jump(const struct bt *bt, unsigned kind, uint64_t rip, uint64_t *code);
 void bt_drop_jump(struct bt *bt, const struct bt_block *b); /* in all address spaces */
 void bt_drop_jumps_of_page(struct bt *bt, uint64_t page);
-void bt_drop_local_jumps(struct bt *bt); /* of the kernel, that are not global */
+/* What another address space does not have: the first level's but for the kernel's global ones. */
+void bt_drop_local_jumps(struct bt *bt);
 void bt_clear_jumps(struct bt *bt);
 
 /* ---- cache.c */
@@ -264,6 +295,9 @@ void bt_emit_entry(struct bt *bt);
 
 /* ---- string.c */
 void bt_emit_string_routines(struct bt *bt);
+
+/* ---- jump.c */
+void bt_emit_far_probes(struct bt *bt);
 
 /* ---- translate.c */
 int bt_translate_init(struct bt *bt) HV_MUST_CHECK;

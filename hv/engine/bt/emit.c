@@ -75,6 +75,11 @@ void bt_emit_load_table(struct bt *bt, unsigned reg, unsigned index, uint32_t ta
     emit_table(bt, 0x8b, reg, index, table);
 }
 
+void bt_emit_store_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table)
+{
+    emit_table(bt, 0x89, reg, index, table);
+}
+
 void bt_emit_alu_table(struct bt *bt, enum bt_alu op, unsigned reg, unsigned index, uint32_t table)
 {
     emit_table(bt, (uint8_t)op, reg, index, table);
@@ -105,6 +110,14 @@ void bt_emit_pext(struct bt *bt, unsigned to, unsigned from, uint32_t slot)
     /* VEX: not R, not X, not B, map 0F38; W, not vvvv, L 0, pp F3 */
     BT_EMIT(bt, 0x65, 0xc4, (uint8_t)(r | 0x62), (uint8_t)(0x82 | (~from & 15) << 3), 0xf5);
     emit_slot(bt, to, slot);
+}
+
+void bt_emit_rorx(struct bt *bt, unsigned to, unsigned from, uint8_t by)
+{
+    uint8_t r = to < 8 ? 0x80 : 0, b = from < 8 ? 0x20 : 0;
+
+    /* VEX: not R, not X, not B, map 0F3A; W, L 0, pp F2 */
+    BT_EMIT(bt, 0xc4, (uint8_t)(r | 0x40 | b | 3), 0xfb, 0xf0, modrm(3, to, from), by);
 }
 
 void bt_emit_mov(struct bt *bt, unsigned to, unsigned from)

@@ -22,11 +22,14 @@ void bt_emit_load_slot(struct bt *bt, unsigned reg, uint32_t slot);  /* mov reg,
 void bt_emit_store_slot(struct bt *bt, unsigned reg, uint32_t slot); /* mov gs:[slot], reg */
 /* mov reg, gs:[index * 8 + table] */
 void bt_emit_load_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table);
+/* mov gs:[index * 8 + table], reg */
+void bt_emit_store_table(struct bt *bt, unsigned reg, unsigned index, uint32_t table);
 /* pext to, from, gs:[slot] */
 void bt_emit_pext(struct bt *bt, unsigned to, unsigned from, uint32_t slot);
-void bt_emit_mov(struct bt *bt, unsigned to, unsigned from);         /* mov to, from */
-void bt_emit_mov_imm(struct bt *bt, unsigned reg, uint64_t value);   /* mov reg, value */
-void bt_emit_mov32_imm(struct bt *bt, unsigned reg, uint32_t value); /* mov reg32, value */
+void bt_emit_rorx(struct bt *bt, unsigned to, unsigned from, uint8_t by); /* rorx to, from, by */
+void bt_emit_mov(struct bt *bt, unsigned to, unsigned from);              /* mov to, from */
+void bt_emit_mov_imm(struct bt *bt, unsigned reg, uint64_t value);        /* mov reg, value */
+void bt_emit_mov32_imm(struct bt *bt, unsigned reg, uint32_t value);      /* mov reg32, value */
 void bt_emit_load(struct bt *bt, unsigned reg, unsigned base,
                   int32_t disp); /* mov reg, [base+disp] */
 void bt_emit_store(struct bt *bt, unsigned reg, unsigned base,

@@ -126,4 +126,5 @@ void bt_emit_entry(struct bt *bt)
     emit_exit(bt);
     emit_ways_out(bt);
     bt_emit_string_routines(bt);
+    bt_emit_far_probes(bt);
 }

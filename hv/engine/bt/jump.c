@@ -13,79 +13,176 @@ void bt_emit_leave(struct bt_translation *t, enum bt_reason reason, uint64_t rip
     bt_emit_jmp(t->bt, t->bt->leave[reason]);
 }
 
-static uint32_t jump_table(const struct bt_translation *t, size_t field)
+static uint32_t jump_table(unsigned kind, size_t field)
 {
-    return (uint32_t)(BT_SLOT(jumps) + t->kind * sizeof(struct bt_jumps) + field);
+    return (uint32_t)(BT_SLOT(jumps) + kind * sizeof(struct bt_jumps) + field);
 }
 
-static bool has_salt(const struct bt_translation *t)
+static uint32_t far_table(unsigned kind, size_t field)
 {
-    return t->kind == INTERP_TLB_USER;
+    return (uint32_t)(BT_SLOT(fars) + kind * sizeof(struct bt_far) + field);
 }
 
-static uint32_t salt_slot(const struct bt_translation *t)
+/* jmp gs:[slot] */
+static void emit_jmp_slot(struct bt *bt, uint32_t slot)
 {
-    return (uint32_t)(BT_SLOT(salt) + 8 * t->kind);
+    BT_EMIT(bt, 0x65, 0xff, 0x24, 0x25);
+    bt_emit32(bt, slot);
 }
 
-/* R15 = index for the linear address in R14, which is in the jump cache; out with @reason and RIP
- * @rip if it is not. R14 and flags are lost. */
-static void emit_probe_destroying(struct bt_translation *t, enum bt_reason reason, uint64_t rip)
+/* ---- the second jump cache: R14 is the target */
+
+static void emit_far_restore(struct bt *bt)
+{
+    bt_emit_load_slot(bt, HV_RAX, BT_SLOT(ax_flags));
+    BT_EMIT(bt, 0x04, 0x7f, 0x9e); /* add al, 127; sahf */
+    bt_emit_load_slot(bt, HV_RAX, BT_SLOT(far_rax));
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+}
+
+/* Takes the entry over to the first jump cache. */
+static void emit_far_hit(struct bt *bt, unsigned kind)
+{
+    bt_emit_load_table(bt, HV_RCX, BT_R15, far_table(kind, offsetof(struct bt_far, code)));
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(code));
+    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(jump_mask));
+    bt_emit_store_table(bt, HV_RCX, BT_R15, jump_table(kind, offsetof(struct bt_jumps, code)));
+    BT_EMIT(bt, 0x49, 0xf7, 0xde); /* neg r14 */
+    bt_emit_store_table(bt, BT_R14, BT_R15, jump_table(kind, offsetof(struct bt_jumps, rip)));
+    emit_far_restore(bt);
+    emit_jmp_slot(bt, BT_SLOT(far_hit));
+}
+
+static void emit_far_probe(struct bt *bt, unsigned kind)
+{
+    uint32_t miss[2];
+
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_store_slot(bt, HV_RAX, BT_SLOT(far_rax));
+    BT_EMIT(bt, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
+    bt_emit_store_slot(bt, HV_RAX, BT_SLOT(ax_flags));
+    bt_emit_cmp_slot_imm(bt, false, BT_SLOT(kick), 0);
+    miss[0] = bt_emit_jcc_open(bt, 5);
+    bt_emit_rorx(bt, BT_R15, BT_R14, BT_FAR_ROTATE);
+    bt_emit_lea(bt, BT_R15, BT_R15, BT_R14, 0, 0);
+    bt_emit_pext(bt, BT_R15, BT_R15, BT_SLOT(far_mask));
+    bt_emit_load_table(bt, HV_RCX, BT_R15, far_table(kind, offsetof(struct bt_far, rip)));
+    BT_EMIT(bt, 0x4c, 0x01, 0xf1); /* add rcx, r14 */
+    bt_emit_alu_slot(bt, BT_CMP, HV_RCX, (uint32_t)(BT_SLOT(salt) + 8 * kind));
+    miss[1] = bt_emit_jcc_open(bt, 5);
+    emit_far_hit(bt, kind);
+    for (unsigned i = 0; i < 2; i++)
+        bt_close(bt, miss[i]);
+    emit_far_restore(bt);
+    emit_jmp_slot(bt, BT_SLOT(far_miss));
+}
+
+void bt_emit_far_probes(struct bt *bt)
+{
+    for (unsigned kind = 0; kind < BT_KINDS; kind++) {
+        bt->far_probe[kind] = bt->code_used;
+        emit_far_probe(bt, kind);
+    }
+}
+
+static void emit_store_code_address(struct bt *bt, uint32_t offset, uint32_t slot)
+{
+    bt_emit_mov_imm(bt, BT_R15, (uint64_t)(uintptr_t)(bt->code + offset));
+    bt_emit_store_slot(bt, BT_R15, slot);
+}
+
+/* A look into the first jump cache failed, for the target in R14 or a constant. Goes on with the
+ * code's address in its slot: at the stub's @back, or there after @release bytes are taken from the
+ * stack. Or leaves for the stub's reason. */
+static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
+{
+    struct bt *bt = t->bt;
+    uint32_t miss = bt->code_used, hit = s->back;
+
+    bt_emit_leave(t, s->reason, s->rip);
+    if (!hit) {
+        hit = bt->code_used;
+        if (s->release)
+            bt_emit_lea(bt, HV_RSP, HV_RSP, 4, 0, s->release);
+        emit_jmp_slot(bt, BT_SLOT(code));
+    }
+    bt_close(bt, s->from);
+    if (s->rcx_saved)
+        bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    if (s->target)
+        bt_emit_mov_imm(bt, BT_R14, s->target);
+    emit_store_code_address(bt, hit, BT_SLOT(far_hit));
+    emit_store_code_address(bt, miss, BT_SLOT(far_miss));
+    bt_emit_jmp(bt, bt->far_probe[t->kind]);
+}
+
+static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_reason reason,
+                               uint64_t rip)
+{
+    struct bt_stub *s = bt_add_stub(t, from);
+
+    s->kind = BT_STUB_FAR;
+    s->reason = reason;
+    s->rip = rip;
+    return s;
+}
+
+/* R15 = the code's address for the linear address in R14. The stub that is given is for those that
+ * are not in the first jump cache; what is in neither is the interpreter's. */
+static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
     struct bt_stub *s;
-
-    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(jump_mask));
-    bt_emit_alu_table(bt, BT_ADD, BT_R14, BT_R15, jump_table(t, offsetof(struct bt_jumps, rip)));
-    if (has_salt(t))
-        bt_emit_alu_slot(bt, BT_CMP, BT_R14, salt_slot(t));
-    s = bt_add_stub(t, bt_emit_jcc_open(bt, 5)); /* jnz */
-    s->kind = BT_STUB_LEAVE;
-    s->reason = reason;
-    s->rip = rip;
-}
-
-static void emit_probe_neutral(struct bt_translation *t, enum bt_reason reason, uint64_t rip)
-{
-    struct bt *bt = t->bt;
     uint32_t hit;
 
-    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    t->r15_group = BT_NO_GROUP;
     bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(jump_mask));
-    bt_emit_load_table(bt, HV_RCX, BT_R15, jump_table(t, offsetof(struct bt_jumps, rip)));
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_load_table(bt, HV_RCX, BT_R15, jump_table(t->kind, offsetof(struct bt_jumps, rip)));
+    bt_emit_load_table(bt, BT_R15, BT_R15, jump_table(t->kind, offsetof(struct bt_jumps, code)));
     bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
-    if (has_salt(t)) { /* the salt is in the upper bits, which the negated one takes to 0 */
-        bt_emit_load_slot(bt, BT_R14, (uint32_t)(BT_SLOT(unsalt)));
-        bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
-    }
     hit = bt_emit_jrcxz_open(bt);
-    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_leave(t, reason, rip);
+    s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_INTERP, bt_rip_of(t, in));
+    s->rcx_saved = true;
     bt_close8(bt, hit);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    return s;
 }
 
-static void emit_probe(struct bt_translation *t, enum bt_reason reason, uint64_t rip,
-                       bool flags_dead)
+static void emit_jmp_r15(struct bt *bt)
 {
-    t->r15_group = BT_NO_GROUP;
-    if (flags_dead)
-        emit_probe_destroying(t, reason, rip);
-    else
-        emit_probe_neutral(t, reason, rip);
+    BT_EMIT(bt, 0x41, 0xff, 0xe7); /* jmp r15 */
 }
 
-/* jmp gs:[r15 * 8 + code] */
-static void emit_go(struct bt_translation *t)
-{
-    bt_emit_jmp_table(t->bt, BT_R15, jump_table(t, offsetof(struct bt_jumps, code)));
-}
-
+/* To a constant address in another page: so is its place in the jump cache. */
 static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_dead)
 {
-    bt_emit_mov_imm(t->bt, BT_R14, rip);
-    emit_probe(t, BT_EXIT_LOOKUP, rip, flags_dead);
-    emit_go(t);
+    struct bt *bt = t->bt;
+    uint32_t tag = jump_table(t->kind, offsetof(struct bt_jumps, rip)) + 8 * bt_jump_index(rip);
+    uint32_t code = jump_table(t->kind, offsetof(struct bt_jumps, code)) + 8 * bt_jump_index(rip);
+    struct bt_stub *s;
+    uint32_t hit;
+
+    if (flags_dead && -rip == (uint64_t)(int32_t)-rip) {
+        bt_emit_cmp_slot_imm(bt, true, tag, (int32_t)-rip);
+        s = add_far(t, bt_emit_jcc_open(bt, 5), BT_EXIT_LOOKUP, rip);
+    } else if (flags_dead) {
+        bt_emit_mov_imm(bt, BT_R14, -rip);
+        bt_emit_alu_slot(bt, BT_CMP, BT_R14, tag);
+        s = add_far(t, bt_emit_jcc_open(bt, 5), BT_EXIT_LOOKUP, rip);
+    } else {
+        bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+        bt_emit_load_slot(bt, HV_RCX, tag);
+        bt_emit_mov_imm(bt, BT_R14, rip);
+        bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
+        hit = bt_emit_jrcxz_open(bt);
+        s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_LOOKUP, rip);
+        s->rcx_saved = true;
+        bt_close8(bt, hit);
+        bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
+    }
+    emit_jmp_slot(bt, code);
+    s->target = rip;
 }
 
 /* ---- direct jumps */
@@ -179,7 +276,10 @@ void bt_emit_stubs(struct bt_translation *t)
         case BT_STUB_LEAVE:
             emit_leave_stub(t, s);
             break;
-        case BT_STUB_CROSS: /* may add one more */
+        case BT_STUB_FAR:
+            emit_far_stub(t, s);
+            break;
+        case BT_STUB_CROSS: /* adds one more */
             bt_close(t->bt, s->from);
             emit_cross_goto(t, s->rip, s->flags_dead);
             break;
@@ -222,8 +322,8 @@ void bt_emit_jmp_insn(struct bt_translation *t, const struct bt_insn *in)
         return;
     }
     emit_indirect_target(t, in);
-    emit_probe(t, BT_EXIT_INTERP, bt_rip_of(t, in), false);
-    emit_go(t);
+    (void)emit_probe(t, in);
+    emit_jmp_r15(t->bt);
 }
 
 static void emit_push_return(struct bt_translation *t, const struct bt_insn *in,
@@ -239,6 +339,7 @@ static void emit_push_return(struct bt_translation *t, const struct bt_insn *in,
 void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
+    struct bt_stub *s;
 
     if (bt_is_direct(in)) {
         emit_push_return(t, in, &in->refs[0]);
@@ -246,12 +347,11 @@ void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
         return;
     }
     emit_indirect_target(t, in);
-    emit_probe(t, BT_EXIT_INTERP, bt_rip_of(t, in), false);
-    bt_emit_load_table(bt, BT_R15, BT_R15, jump_table(t, offsetof(struct bt_jumps, code)));
-    bt_emit_store_slot(bt, BT_R15, BT_SLOT(target));
+    s = emit_probe(t, in);
+    bt_emit_store_slot(bt, BT_R15, BT_SLOT(code));
+    s->back = bt->code_used;
     emit_push_return(t, in, &in->refs[in->nr_refs - 1]);
-    BT_EMIT(bt, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[target] */
-    bt_emit32(bt, BT_SLOT(target));
+    emit_jmp_slot(bt, BT_SLOT(code));
 }
 
 void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
@@ -260,9 +360,9 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
     bt_emit_load_place(t->bt, BT_R14, &p);
-    emit_probe(t, BT_EXIT_INTERP, bt_rip_of(t, in), false);
+    emit_probe(t, in)->release = 8 + release;
     bt_emit_lea(t->bt, HV_RSP, HV_RSP, 4, 0, 8 + release);
-    emit_go(t);
+    emit_jmp_r15(t->bt);
 }
 
 /* The block may go on behind it. */

@@ -5,21 +5,34 @@
 
 #include <string.h>
 
-static unsigned index_of(uint64_t rip)
-{
-    return (unsigned)(rip >> BT_JUMP_SHIFT) & (BT_JUMPS - 1);
-}
-
+/* A tag that no address of the index matches. */
 static void empty_jump(struct bt *bt, unsigned kind, unsigned index)
 {
     bt->region->jumps[kind].rip[index] = -((uint64_t)(index ^ 1) << BT_JUMP_SHIFT);
 }
 
+/* The same; 0 does but for the index of address 0. */
+static void empty_far(struct bt *bt, unsigned kind, unsigned index)
+{
+    bt->region->fars[kind].rip[index] = index == bt_far_index(0) ? -(1ull << BT_JUMP_SHIFT) : 0;
+}
+
+static void clear_jumps(struct bt *bt, unsigned kind)
+{
+    for (unsigned i = 0; i < BT_JUMPS; i++)
+        empty_jump(bt, kind, i);
+    bt->jumps_used[kind] = false;
+}
+
 void bt_clear_jumps(struct bt *bt)
 {
-    for (unsigned kind = 0; kind < BT_KINDS; kind++)
-        for (unsigned i = 0; i < BT_JUMPS; i++)
-            empty_jump(bt, kind, i);
+    for (unsigned kind = 0; kind < BT_KINDS; kind++) {
+        clear_jumps(bt, kind);
+        if (bt->fars_used[kind])
+            memset(bt->region->fars[kind].rip, 0, sizeof(bt->region->fars[kind].rip));
+        bt->fars_used[kind] = false;
+        empty_far(bt, kind, bt_far_index(0));
+    }
     bt->nr_jumps = 0;
     memset(bt->jump_pages, 0, sizeof(bt->jump_pages));
 }
@@ -35,25 +48,40 @@ static bool page_bit(struct bt *bt, uint64_t page, bool set)
     return was;
 }
 
-static bool is_local(unsigned kind, bool global)
+/* Notes an entry of the kernel's that other address spaces do not have. */
+static void note_local(struct bt *bt, unsigned kind, uint64_t rip)
 {
-    return kind != INTERP_TLB_USER && !global; /* the user's have the salt */
+    if (bt->nr_jumps < BT_LOGGED)
+        bt->jumped[bt->nr_jumps] = (struct bt_jumped){.rip = rip, .kind = (uint8_t)kind};
+    if (bt->nr_jumps <= BT_LOGGED)
+        bt->nr_jumps++;
 }
 
 void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool global)
 {
     struct bt_jumps *jumps = &bt->region->jumps[kind];
-    unsigned i = index_of(rip);
+    struct bt_far *fars = &bt->region->fars[kind];
 
-    jumps->code[i] = code;
-    jumps->rip[i] = bt->region->salt[kind] - rip;
+    jumps->code[bt_jump_index(rip)] = code;
+    jumps->rip[bt_jump_index(rip)] = -rip;
+    fars->code[bt_far_index(rip)] = code;
+    fars->rip[bt_far_index(rip)] = bt->region->salt[kind] - rip;
+    bt->jumps_used[kind] = bt->fars_used[kind] = true;
     page_bit(bt, rip >> HV_PAGE_SHIFT, true);
-    if (!is_local(kind, global))
-        return;
-    if (bt->nr_jumps < BT_LOGGED)
-        bt->jumped[bt->nr_jumps] = (uint16_t)(i << 2 | kind);
-    if (bt->nr_jumps <= BT_LOGGED)
-        bt->nr_jumps++;
+    if (kind != INTERP_TLB_USER && !global)
+        note_local(bt, kind, rip);
+}
+
+/* Forgets @rip, whose tag is -rip, or salt - rip for any salt. */
+static void drop_rip(struct bt *bt, unsigned kind, uint64_t rip)
+{
+    const uint64_t mask = ~0ull >> 16;
+    unsigned near = bt_jump_index(rip), far = bt_far_index(rip);
+
+    if (bt->region->jumps[kind].rip[near] == -rip)
+        empty_jump(bt, kind, near);
+    if (!((bt->region->fars[kind].rip[far] + rip) & mask))
+        empty_far(bt, kind, far);
 }
 
 void bt_drop_local_jumps(struct bt *bt)
@@ -63,34 +91,30 @@ void bt_drop_local_jumps(struct bt *bt)
         return;
     }
     for (unsigned i = 0; i < bt->nr_jumps; i++)
-        empty_jump(bt, bt->jumped[i] & 3, bt->jumped[i] >> 2);
+        drop_rip(bt, bt->jumped[i].kind, bt->jumped[i].rip);
     bt->nr_jumps = 0;
+    if (bt->jumps_used[INTERP_TLB_USER])
+        clear_jumps(bt, INTERP_TLB_USER);
 }
 
 void bt_drop_jump(struct bt *bt, const struct bt_block *b)
 {
-    unsigned index = index_of(b->rip);
     uint64_t here = (uint64_t)(uintptr_t)(bt->code + b->head);
+    unsigned near = bt_jump_index(b->rip), far = bt_far_index(b->rip);
 
-    if (bt->region->jumps[b->kind].code[index] == here)
-        empty_jump(bt, b->kind, index);
+    if (bt->region->jumps[b->kind].code[near] == here)
+        empty_jump(bt, b->kind, near);
+    if (bt->region->fars[b->kind].code[far] == here)
+        empty_far(bt, b->kind, far);
 }
 
-/* The entries of a page are neighbours. */
 static void drop_jumps_in(struct bt *bt, uint64_t page)
 {
-    unsigned first = index_of(page << HV_PAGE_SHIFT);
-    uint64_t mask = ~0ull >> 16;
-
     if (!page_bit(bt, page, false))
         return;
-    for (unsigned kind = 0; kind < BT_KINDS; kind++) {
-        uint64_t *tags = bt->region->jumps[kind].rip;
-
-        for (unsigned i = first; i < first + (HV_PAGE_SIZE >> BT_JUMP_SHIFT); i++)
-            if (((-tags[i] & mask) >> HV_PAGE_SHIFT) == (page & (mask >> HV_PAGE_SHIFT)))
-                empty_jump(bt, kind, i);
-    }
+    for (unsigned kind = 0; kind < BT_KINDS; kind++)
+        for (uint64_t at = 0; at < HV_PAGE_SIZE; at++)
+            drop_rip(bt, kind, (page << HV_PAGE_SHIFT) + at);
 }
 
 /* The last instruction of the page before may reach into this one. */
@@ -103,9 +127,9 @@ void bt_drop_jumps_of_page(struct bt *bt, uint64_t page)
 bool bt_find_jump(const struct bt *bt, unsigned kind, uint64_t rip, uint64_t *code)
 {
     const struct bt_jumps *jumps = &bt->region->jumps[kind];
-    unsigned i = index_of(rip);
+    unsigned i = bt_jump_index(rip);
 
-    if (jumps->rip[i] + rip != bt->region->salt[kind])
+    if (jumps->rip[i] != -rip)
         return false;
     *code = jumps->code[i];
     return true;

@@ -47,7 +47,7 @@ static void note_global(struct bt *bt, unsigned kind, unsigned index, bool globa
 static void note_filled(struct bt *bt, unsigned kind, unsigned index)
 {
     if (bt->nr_filled < BT_LOGGED)
-        bt->filled[bt->nr_filled] = (uint16_t)(index << 2 | kind);
+        bt->filled[bt->nr_filled] = index << 2 | kind;
     if (bt->nr_filled <= BT_LOGGED)
         bt->nr_filled++;
 }
@@ -147,7 +147,6 @@ static void set_salt(struct bt *bt)
         bt_clear_jumps(bt);
     }
     bt->region->salt[INTERP_TLB_USER] = bt->serial << 48;
-    bt->region->unsalt = -bt->region->salt[INTERP_TLB_USER];
 }
 
 static void forget_everything(struct bt *bt)
@@ -301,6 +300,7 @@ int bt_space_init(struct bt *bt)
     r->cpu = (uint64_t)(uintptr_t)&bt->x->v->cpu;
     r->tlb_mask = BT_TLB_MASK;
     r->jump_mask = BT_JUMP_MASK;
+    r->far_mask = BT_FAR_MASK;
     r->page_mask = ~(uint64_t)HV_PAGE_MASK;
     for (unsigned i = 0; i < HV_ARRAY_LEN(r->align_mask); i++)
         r->align_mask[i] = r->page_mask | ((1u << i) - 1);

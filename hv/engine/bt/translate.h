@@ -12,15 +12,18 @@ struct bt_stub {
         BT_STUB_GROUP,
         BT_STUB_CROSS,
         BT_STUB_FPU,
-        BT_STUB_STRING
+        BT_STUB_STRING,
+        BT_STUB_FAR,
     } kind;
-    enum bt_reason reason; /* LEAVE */
+    enum bt_reason reason; /* LEAVE, FAR */
     bool rcx_saved;        /* MISS, GROUP: RCX is in its slot */
     bool flags_dead;       /* CROSS */
     bool avx;              /* FPU */
     uint32_t from;         /* the distance of the jump to it */
-    uint32_t back;         /* FPU: offset of the code to go on at */
+    uint32_t back;         /* FPU, FAR: offset of the code to go on at; FAR: or 0 */
     uint64_t rip;
+    int32_t release;         /* FAR */
+    uint64_t target;         /* FAR: a constant, or 0 if it is in R14 */
     struct bt_site site;     /* MISS, GROUP */
     struct bt_string string; /* STRING */
 };
