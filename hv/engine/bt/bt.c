@@ -17,6 +17,14 @@
 #include "hv/machine/vcpu.h"
 #include "hv/x86/xstate.h"
 
+/* All ways back in translated code see one of the two: jumps the first, and the jump cache, which
+ * has nothing at index 0, the second. The order is what emit_far_probe relies on. */
+static void kick_region(struct bt_region *r)
+{
+    __atomic_store_n(&r->kick, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&r->jump_mask, 0, __ATOMIC_SEQ_CST);
+}
+
 /* Attention has been asked for. */
 static void kick(struct hv_vcpu *v)
 {
@@ -24,7 +32,7 @@ static void kick(struct hv_vcpu *v)
     const struct bt *bt = x ? x->translator_state : NULL;
 
     if (bt && bt->region)
-        __atomic_store_n(&bt->region->kick, 1, __ATOMIC_SEQ_CST);
+        kick_region(bt->region);
 }
 
 void bt_poke_others(struct bt *bt)
@@ -41,8 +49,12 @@ void bt_poke_others(struct bt *bt)
 /* The kick is taken back before the look at what it was for. */
 static bool has_attention(struct bt *bt)
 {
-    if (__atomic_load_n(&bt->region->kick, __ATOMIC_RELAXED))
-        __atomic_exchange_n(&bt->region->kick, 0, __ATOMIC_SEQ_CST);
+    struct bt_region *r = bt->region;
+
+    if (__atomic_load_n(&r->kick, __ATOMIC_RELAXED)) {
+        __atomic_exchange_n(&r->kick, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&r->jump_mask, BT_JUMP_MASK, __ATOMIC_SEQ_CST);
+    }
     return atomic_load_explicit(&bt->x->v->attention, memory_order_relaxed);
 }
 
@@ -222,7 +234,7 @@ static uint32_t find_code(struct bt *bt)
     b = bt_find_block(bt, rip, false);
     if (!b)
         return 0;
-    bt_add_jump(bt, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->head), is_global(bt, b));
+    bt_add_jump(bt, kind, rip, (uint64_t)(uintptr_t)(bt->code + b->body), is_global(bt, b));
     if (bt->link && flushes == bt->flushes)
         link_jump(bt, bt->link, b);
     bt->link = 0;

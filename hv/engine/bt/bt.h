@@ -94,8 +94,9 @@ struct bt_region {
     uint64_t if_flag;    /* IF, at its place */
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
-    uint64_t fpu; /* enum bt_fpu */
-    uint64_t tlb_mask, jump_mask, page_mask, far_mask, sign_mask, avx_mask;
+    uint64_t fpu;       /* enum bt_fpu */
+    uint64_t jump_mask; /* atomic: 0 for a kick */
+    uint64_t tlb_mask, near_mask, page_mask, far_mask, sign_mask, avx_mask;
     uint64_t bit_mask[7];       /* 2 to that power, less 1 */
     uint64_t align_mask[7];     /* page_mask with that many low bits */
     uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
@@ -205,7 +206,8 @@ struct bt {
     int code_fd;
     uint8_t *code, *code_rw; /* two mappings of the cache */
     uint32_t code_bytes;
-    uint32_t code_used, code_start;
+    uint32_t code_used, code_start;   /* what runs often is in the first half */
+    uint32_t cold_used;               /* and what does not, in the second */
     uint32_t exit_code;               /* offset of the way out */
     uint32_t leave[BT_REASONS];       /* of the ways to it */
     uint32_t far_probe[BT_KINDS];     /* routines: the look into the second jump cache */

@@ -51,6 +51,7 @@ int bt_cache_init(struct bt *bt)
         return err;
     bt_emit_entry(bt);
     bt->code_start = bt->code_used;
+    bt->cold_used = bt->code_bytes / 2;
     return 0;
 }
 
@@ -76,6 +77,7 @@ void bt_cache_flush(struct bt *bt)
     memset(bt->pages2, 0, BT_HASH * sizeof(struct bt_block *));
     bt->nr_blocks = 0;
     bt->code_used = bt->code_start;
+    bt->cold_used = bt->code_bytes / 2;
     bt->link = 0;
     bt_clear_jumps(bt);
     bt->flushes++;
@@ -195,13 +197,19 @@ struct place {
     const uint8_t *bytes2;
 };
 
+static bool is_full(const struct bt *bt)
+{
+    return bt->nr_blocks == bt->max_blocks || bt->code_used + BT_BLOCK_BYTES > bt->code_bytes / 2 ||
+           bt->cold_used + BT_BLOCK_BYTES > bt->code_bytes;
+}
+
 static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_t rip,
                                   bool ungrouped)
 {
     uint64_t gfn = at->gpa >> HV_PAGE_SHIFT;
     struct bt_block *b;
 
-    if (bt->nr_blocks == bt->max_blocks || bt->code_used + BT_BLOCK_BYTES > bt->code_bytes)
+    if (is_full(bt))
         bt_cache_flush(bt);
     b = &bt->blocks[bt->nr_blocks];
     *b = (struct bt_block){.gpa = at->gpa,

@@ -162,14 +162,16 @@ void bt_emit_store(struct bt *bt, unsigned reg, unsigned base, int32_t disp)
 void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
                  int32_t disp)
 {
-    unsigned mod = base == 16 ? 0 : disp == (int8_t)disp ? 1 : 2;
-    unsigned b = base == 16 ? 5 : base;
+    bool none = base == 16, sib = none || index != 4 || (base & 7) == 4;
+    unsigned mod = none ? 0 : disp == 0 && (base & 7) != HV_RBP ? 0 : disp == (int8_t)disp ? 1 : 2;
+    unsigned b = none ? 5 : base;
 
-    BT_EMIT(bt, rex_w(reg, index, b), 0x8d, modrm(mod, reg, 4),
-            (uint8_t)(scale << 6 | (index & 7) << 3 | (b & 7)));
+    BT_EMIT(bt, rex_w(reg, index, b), 0x8d, modrm(mod, reg, sib ? 4 : b));
+    if (sib)
+        bt_emit8(bt, (uint8_t)(scale << 6 | (index & 7) << 3 | (b & 7)));
     if (mod == 1)
         bt_emit8(bt, (uint8_t)disp);
-    else
+    else if (mod == 2 || none)
         bt_emit32(bt, (uint32_t)disp);
 }
 

@@ -78,18 +78,16 @@ static uint32_t live_at_target(struct bt_translation *t, uint64_t rip)
 /* Reads code ahead at @rip, in the block's page. */
 static uint32_t peek(struct bt_translation *t, uint64_t rip)
 {
-    unsigned at = (unsigned)(rip & HV_PAGE_MASK), first = (unsigned)(t->block->rip & HV_PAGE_MASK);
+    unsigned at = (unsigned)(rip & HV_PAGE_MASK);
     uint32_t live = 0, killed = 0;
 
-    if (at < first) /* only what follows the block's start is marked */
-        return INTERP_ARITH;
     for (unsigned i = 0; i < PEEK_INSNS; i++) {
         unsigned room = HV_PAGE_SIZE - at;
         ZydisDecodedInstruction zi;
         uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
         unsigned n = room < sizeof(bytes) ? room : sizeof(bytes);
 
-        bt_mark_code(t, at - first + n);
+        bt_mark_code(t, at, n);
         memcpy(bytes, t->page + at, n);
         if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&t->decoder, NULL, bytes, n, &zi)))
             break;

@@ -43,14 +43,33 @@ static void emit_far_restore(struct bt *bt)
 /* Takes the entry over to the first jump cache. */
 static void emit_far_hit(struct bt *bt, unsigned kind)
 {
+    uint32_t first;
+
     bt_emit_load_table(bt, HV_RCX, BT_R15, far_table(kind, offsetof(struct bt_far, code)));
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(code));
-    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(jump_mask));
+    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(near_mask));
+    BT_EMIT(bt, 0x4d, 0x85, 0xff); /* test r15, r15 */
+    first = bt_emit_jcc_open(bt, 4);
     bt_emit_store_table(bt, HV_RCX, BT_R15, jump_table(kind, offsetof(struct bt_jumps, code)));
     BT_EMIT(bt, 0x49, 0xf7, 0xde); /* neg r14 */
     bt_emit_store_table(bt, BT_R14, BT_R15, jump_table(kind, offsetof(struct bt_jumps, rip)));
+    bt_close(bt, first);
     emit_far_restore(bt);
     emit_jmp_slot(bt, BT_SLOT(far_hit));
+}
+
+/* A kick may have come when the one before had just been taken back, and left the mask 0. Who kicks
+ * sets the flag before the mask; here the flag is looked at after the mask. */
+static void emit_heal_mask(struct bt *bt)
+{
+    uint32_t good;
+
+    bt_emit_cmp_slot_imm(bt, true, BT_SLOT(jump_mask), 0);
+    good = bt_emit_jcc_open(bt, 5);
+    bt_emit_mov32_imm(bt, HV_RAX, (uint32_t)BT_JUMP_MASK);
+    bt_emit_store_slot(bt, HV_RAX, BT_SLOT(jump_mask));
+    BT_EMIT(bt, 0x0f, 0xae, 0xf0); /* mfence */
+    bt_close(bt, good);
 }
 
 static void emit_far_probe(struct bt *bt, unsigned kind)
@@ -61,6 +80,7 @@ static void emit_far_probe(struct bt *bt, unsigned kind)
     bt_emit_store_slot(bt, HV_RAX, BT_SLOT(far_rax));
     BT_EMIT(bt, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
     bt_emit_store_slot(bt, HV_RAX, BT_SLOT(ax_flags));
+    emit_heal_mask(bt);
     bt_emit_cmp_slot_imm(bt, false, BT_SLOT(kick), 0);
     miss[0] = bt_emit_jcc_open(bt, 5);
     bt_emit_rorx(bt, BT_R15, BT_R14, BT_FAR_ROTATE);
@@ -154,15 +174,29 @@ static void emit_jmp_r15(struct bt *bt)
     BT_EMIT(bt, 0x41, 0xff, 0xe7); /* jmp r15 */
 }
 
+static void emit_look_at_kick(struct bt_translation *t, uint64_t rip)
+{
+    struct bt_stub *s;
+
+    bt_emit_cmp_slot_imm(t->bt, false, BT_SLOT(kick), 0);
+    s = bt_add_stub(t, bt_emit_jcc_open(t->bt, 5)); /* jnz */
+    s->kind = BT_STUB_LEAVE;
+    s->reason = BT_EXIT_LOOKUP;
+    s->rip = rip;
+}
+
 /* To a constant address in another page: so is its place in the jump cache. */
 static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_dead)
 {
     struct bt *bt = t->bt;
     uint32_t tag = jump_table(t->kind, offsetof(struct bt_jumps, rip)) + 8 * bt_jump_index(rip);
     uint32_t code = jump_table(t->kind, offsetof(struct bt_jumps, code)) + 8 * bt_jump_index(rip);
+    bool back = rip <= t->block->rip;
     struct bt_stub *s;
     uint32_t hit;
 
+    if (flags_dead && back)
+        emit_look_at_kick(t, rip);
     if (flags_dead && -rip == (uint64_t)(int32_t)-rip) {
         bt_emit_cmp_slot_imm(bt, true, tag, (int32_t)-rip);
         s = add_far(t, bt_emit_jcc_open(bt, 5), BT_EXIT_LOOKUP, rip);
@@ -175,6 +209,11 @@ static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_d
         bt_emit_load_slot(bt, HV_RCX, tag);
         bt_emit_mov_imm(bt, BT_R14, rip);
         bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
+        if (back) { /* which does not hit either if there is a kick */
+            BT_EMIT(bt, 0x65, 0x44, 0x8b, 0x3c, 0x25); /* mov r15d, gs:[kick] */
+            bt_emit32(bt, BT_SLOT(kick));
+            bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
+        }
         hit = bt_emit_jrcxz_open(bt);
         s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_LOOKUP, rip);
         s->rcx_saved = true;

@@ -62,8 +62,10 @@ void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool
     struct bt_jumps *jumps = &bt->region->jumps[kind];
     struct bt_far *fars = &bt->region->fars[kind];
 
-    jumps->code[bt_jump_index(rip)] = code;
-    jumps->rip[bt_jump_index(rip)] = -rip;
+    if (bt_jump_index(rip)) { /* where a kick makes all look, there is nothing */
+        jumps->code[bt_jump_index(rip)] = code;
+        jumps->rip[bt_jump_index(rip)] = -rip;
+    }
     fars->code[bt_far_index(rip)] = code;
     fars->rip[bt_far_index(rip)] = bt->region->salt[kind] - rip;
     bt->jumps_used[kind] = bt->fars_used[kind] = true;
@@ -99,7 +101,7 @@ void bt_drop_local_jumps(struct bt *bt)
 
 void bt_drop_jump(struct bt *bt, const struct bt_block *b)
 {
-    uint64_t here = (uint64_t)(uintptr_t)(bt->code + b->head);
+    uint64_t here = (uint64_t)(uintptr_t)(bt->code + b->body);
     unsigned near = bt_jump_index(b->rip), far = bt_far_index(b->rip);
 
     if (bt->region->jumps[b->kind].code[near] == here)

@@ -299,7 +299,7 @@ int bt_space_init(struct bt *bt)
     bt->region = r;
     r->cpu = (uint64_t)(uintptr_t)&bt->x->v->cpu;
     r->tlb_mask = BT_TLB_MASK;
-    r->jump_mask = BT_JUMP_MASK;
+    r->jump_mask = r->near_mask = BT_JUMP_MASK;
     r->far_mask = BT_FAR_MASK;
     r->page_mask = ~(uint64_t)HV_PAGE_MASK;
     for (unsigned i = 0; i < HV_ARRAY_LEN(r->align_mask); i++)

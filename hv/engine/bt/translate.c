@@ -9,8 +9,6 @@
 
 #include "hv/engine/interp/mem.h"
 
-#define MARK_BYTES 128 /* code is marked in the code map by so much at a time */
-
 int bt_translate_init(struct bt *bt)
 {
     bt->translation = calloc(1, sizeof(*bt->translation));
@@ -47,15 +45,16 @@ static bool ends_block(const struct bt_translation *t, const struct bt_insn *in)
     }
 }
 
-void bt_mark_code(struct bt_translation *t, unsigned bytes)
+void bt_mark_code(struct bt_translation *t, unsigned at, unsigned bytes)
 {
-    unsigned room = HV_PAGE_SIZE - (unsigned)(t->block->gpa & HV_PAGE_MASK);
+    unsigned last = (at + bytes - 1) / 64;
+    uint64_t page = t->block->gpa & ~(uint64_t)HV_PAGE_MASK;
 
-    while (t->marked < room && bytes > t->marked) {
-        unsigned more = room - t->marked < MARK_BYTES ? room - t->marked : MARK_BYTES;
-
-        hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(t->block->gpa + t->marked), more);
-        t->marked += more;
+    for (unsigned line = at / 64; line <= last && line < 64; line++) {
+        if (t->marked & 1ull << line)
+            continue;
+        hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(page + 64 * line), 64);
+        t->marked |= 1ull << line;
     }
 }
 
@@ -66,7 +65,7 @@ static bool decode_one(struct bt_translation *t, struct bt_insn *in, const uint8
     unsigned n =
         room - at < ZYDIS_MAX_INSTRUCTION_LENGTH ? room - at : ZYDIS_MAX_INSTRUCTION_LENGTH;
 
-    bt_mark_code(t, at + ZYDIS_MAX_INSTRUCTION_LENGTH);
+    bt_mark_code(t, (unsigned)(t->block->gpa & HV_PAGE_MASK) + at, n);
     memcpy(t->bytes + at, bytes + at, n);
     in->at = (uint16_t)at;
     return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, t->bytes + at, n, &in->zi, in->ops));
@@ -100,7 +99,7 @@ static void decode_crossing(struct bt_translation *t, const uint8_t *bytes, cons
 {
     struct bt_insn *in = &t->insns[0];
 
-    bt_mark_code(t, room);
+    bt_mark_code(t, HV_PAGE_SIZE - room, room);
     hv_codemap_mark(t->bt->x->v->domain->mem.code, hv_gpa_of(t->block->gfn2 << HV_PAGE_SHIFT),
                     ZYDIS_MAX_INSTRUCTION_LENGTH);
     memcpy(t->bytes, bytes, room);
@@ -302,7 +301,7 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
 {
     unsigned room = HV_PAGE_SIZE - (unsigned)(b->gpa & HV_PAGE_MASK);
     struct bt_translation *t = bt->translation;
-    uint32_t start = bt->code_used;
+    uint32_t start = bt->code_used, hot;
 
     t->block = b;
     t->kind = b->kind;
@@ -323,9 +322,14 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
     emit_loop_start(t, bt->code_used);
     emit_insns(t);
     emit_end(t);
+    bt->translated += t->nr_insns;
+    bt->translated_bytes += bt->code_used - start;
+    hot = bt->code_used;
+    bt->code_used = start = bt->cold_used;
     bt_emit_stubs(t);
     b->stale = bt->code_used;
     bt_emit_leave(t, BT_EXIT_LOOKUP, b->rip);
-    bt->translated += t->nr_insns;
     bt->translated_bytes += bt->code_used - start;
+    bt->cold_used = bt->code_used;
+    bt->code_used = hot;
 }

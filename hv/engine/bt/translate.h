@@ -63,7 +63,7 @@ struct bt_translation {
     bool open;           /* the last instruction does not end the block */
     uint64_t next_rip;   /* behind the last instruction */
     const uint8_t *page; /* the guest's page that the block is in */
-    unsigned marked;     /* its bytes from the block's start on that are marked as code */
+    uint64_t marked;     /* its lines of 64 bytes that are marked as code */
     unsigned r15_group;  /* whose addend is in R15 */
     uint32_t again;      /* of a loop: offset of the code that goes round once more, or 0 */
     uint32_t live_out;   /* arithmetic flags that matter after the block */
@@ -167,5 +167,5 @@ static inline uint32_t bt_guest_slot(unsigned guest)
 }
 
 struct bt_stub *bt_add_stub(struct bt_translation *t, uint32_t from);
-/* Marks the block's page as code, @bytes from the block's start on. */
-void bt_mark_code(struct bt_translation *t, unsigned bytes);
+/* Marks @bytes of the block's page from offset @at on as code, before they are read. */
+void bt_mark_code(struct bt_translation *t, unsigned at, unsigned bytes);
