@@ -6,7 +6,7 @@
  * that one instruction. So faults are precise and there is one definition of everything rare.
  *
  * While translated code runs: guest registers are in the host registers of the same number, RSP
- * included, but R14 and R15, which are in the region (below) and whose host registers are scratch.
+ * included, but R10 and R11, which are in the region (below) and whose host registers are scratch.
  * Arithmetic flags are in EFLAGS. GS has the address of the region. x87 and vector state is in the
  * host's units if region->fpu says so: loaded at the first block that needs it, saved on leaving.
  * Nothing is ever pushed, so the vCPU's thread must have no signal handler run meanwhile.
@@ -87,7 +87,7 @@ struct bt_far {
 enum bt_fpu { BT_FPU_NONE, BT_FPU_LOADED, BT_FPU_AVX };
 
 struct bt_region {
-    uint64_t r14, r15, rip, rcx, target, code, scratch14, scratch15;
+    uint64_t r10, r11, rip, rcx, target, code, scratch10, scratch11;
     uint64_t host_rsp, cpu, fs_base, gs_base, tsc_offset;
     uint64_t ax_flags, reason, detail;
     uint64_t rflags;     /* but for the arithmetic flags and IF */
@@ -125,8 +125,8 @@ enum bt_reason {
     BT_REASONS,
 };
 
-/* A look into the TLB of translated code. On a miss the code gives the index in scratch15 and the
- * difference from the tag in scratch14. */
+/* A look into the TLB of translated code. On a miss the code gives the index in scratch11 and the
+ * difference from the tag in scratch10. */
 struct bt_site {
     uint64_t rip;
     uint32_t resume;  /* offset of the code that tries again */

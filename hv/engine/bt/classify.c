@@ -194,7 +194,7 @@ static bool find_memory(struct bt_insn *in)
     return true;
 }
 
-/* Whether registers are such that the instruction can be encoded with its operand at [R14] and R15
+/* Whether registers are such that the instruction can be encoded with its operand at [R10] and R11
  * the one other scratch register. */
 static bool fits_scratch(const struct bt_insn *in)
 {
@@ -209,10 +209,10 @@ static bool fits_scratch(const struct bt_insn *in)
         if (in->mem && is_high_byte(o->reg.value))
             return false;
         reg = bt_gpr_of(o->reg.value);
-        if (reg == 14 || reg == 15)
+        if (bt_in_slot(reg))
             mask |= 1u << reg;
     }
-    return !in->mem || mask != (3u << 14);
+    return !in->mem || mask != (1u << BT_R10 | 1u << BT_R11);
 }
 
 static bool special_register(const struct bt_insn *in)

@@ -61,6 +61,9 @@ struct bt_insn {
 struct bt_translation;
 void bt_classify(struct bt_translation *t, struct bt_insn *in);
 
+/* Whether the guest's register is in the region: the host's of that number is scratch. */
+bool bt_in_slot(unsigned reg);
+
 /* Host register number of a general register, or 16. */
 static inline unsigned bt_gpr_of(ZydisRegister reg)
 {

@@ -3,7 +3,7 @@
 
 #include "hv/engine/bt/translate.h"
 
-/* R15 = divisor, zero- or sign-extended. */
+/* R11 = divisor, zero- or sign-extended. */
 static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
@@ -13,24 +13,24 @@ static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
     if (in->mem) {
         struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-        if (sign) /* movsxd r15, dword [p] */
-            BT_EMIT(bt, bt_rex(1, BT_R15, &p), 0x63);
-        else /* mov r15, [p]; of 32 bits the upper half becomes 0 */
-            BT_EMIT(bt, bt_rex(wide, BT_R15, &p), 0x8b);
-        bt_emit_modrm(bt, BT_R15, &p);
+        if (sign) /* movsxd r11, dword [p] */
+            BT_EMIT(bt, bt_rex(1, BT_R11, &p), 0x63);
+        else /* mov r11, [p]; of 32 bits the upper half becomes 0 */
+            BT_EMIT(bt, bt_rex(wide, BT_R11, &p), 0x8b);
+        bt_emit_modrm(bt, BT_R11, &p);
         return;
     }
     reg = bt_gpr_of(in->ops[0].reg.value);
-    if (reg >= 14) {
-        bt_emit_load_guest(t, reg, BT_R15);
-        reg = BT_R15;
+    if (bt_in_slot(reg)) {
+        bt_emit_load_guest(t, reg, BT_R11);
+        reg = BT_R11;
     }
     if (wide)
-        bt_emit_mov(bt, BT_R15, reg);
-    else if (sign) /* movsxd r15, reg32 */
-        BT_EMIT(bt, (uint8_t)(0x4c | reg >> 3), 0x63, (uint8_t)(0xf8 | (reg & 7)));
-    else /* mov r15d, reg32 */
-        BT_EMIT(bt, (uint8_t)(0x44 | reg >> 3), 0x8b, (uint8_t)(0xf8 | (reg & 7)));
+        bt_emit_mov(bt, BT_R11, reg);
+    else if (sign) /* movsxd r11, reg32 */
+        BT_EMIT(bt, (uint8_t)(0x4c | reg >> 3), 0x63, (uint8_t)(0xd8 | (reg & 7)));
+    else /* mov r11d, reg32 */
+        BT_EMIT(bt, (uint8_t)(0x44 | reg >> 3), 0x8b, (uint8_t)(0xd8 | (reg & 7)));
 }
 
 /* Continues where RCX is zero. */
@@ -57,13 +57,13 @@ static unsigned emit_check_unsigned(struct bt *bt, bool wide, uint32_t bad[])
     if (wide) {
         bt_emit_mov(bt, HV_RCX, HV_RDX);
         emit_need_zero(bt, &bad[0]);
-        bt_emit_mov(bt, HV_RCX, BT_R15);
+        bt_emit_mov(bt, HV_RCX, BT_R11);
         emit_need_nonzero(bt, &bad[1]);
         return 2;
     }
     BT_EMIT(bt, 0x89, 0xd1);                       /* mov ecx, edx */
     BT_EMIT(bt, 0x48, 0xf7, 0xd1);                 /* not rcx */
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0); /* divisor - edx - 1 */
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0); /* divisor - edx - 1 */
     bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(sign_mask));
     emit_need_zero(bt, &bad[0]);
     return 1;
@@ -73,18 +73,18 @@ static unsigned emit_check_signed(struct bt *bt, bool wide, uint32_t bad[])
 {
     bt_emit_mov32_imm(bt, HV_RCX, 63);
     if (wide)
-        bt_emit_mov(bt, BT_R14, HV_RAX);
+        bt_emit_mov(bt, BT_R10, HV_RAX);
     else
-        BT_EMIT(bt, 0x4c, 0x63, 0xf0);         /* movsxd r14, eax */
-    BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xf6); /* sarx r14, r14, rcx */
-    BT_EMIT(bt, 0x49, 0xf7, 0xd6);             /* not r14 */
+        BT_EMIT(bt, 0x4c, 0x63, 0xd0);         /* movsxd r10, eax */
+    BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xd2); /* sarx r10, r10, rcx */
+    BT_EMIT(bt, 0x49, 0xf7, 0xd2);             /* not r10 */
     if (wide)
         bt_emit_mov(bt, HV_RCX, HV_RDX);
     else
         BT_EMIT(bt, 0x48, 0x63, 0xca); /* movsxd rcx, edx */
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 1);
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R10, 0, 1);
     emit_need_zero(bt, &bad[0]);
-    bt_emit_mov(bt, HV_RCX, BT_R15);
+    bt_emit_mov(bt, HV_RCX, BT_R11);
     emit_need_nonzero(bt, &bad[1]);
     BT_EMIT(bt, 0x48, 0xf7, 0xd1); /* not rcx: the divisor is not -1 */
     emit_need_nonzero(bt, &bad[2]);
@@ -103,8 +103,8 @@ void bt_emit_division(struct bt_translation *t, const struct bt_insn *in)
     nr_bad =
         in->class == BT_DIV ? emit_check_unsigned(bt, wide, bad) : emit_check_signed(bt, wide, bad);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
-    /* div or idiv r15 */
-    BT_EMIT(bt, wide ? 0x49 : 0x41, 0xf7, in->class == BT_DIV ? 0xf7 : 0xff);
+    /* div or idiv r11 */
+    BT_EMIT(bt, wide ? 0x49 : 0x41, 0xf7, in->class == BT_DIV ? 0xf3 : 0xfb);
     over = bt_emit_jmp_open(bt);
     for (unsigned i = 0; i < nr_bad; i++)
         bt_close(bt, bad[i]);

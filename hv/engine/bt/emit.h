@@ -3,7 +3,7 @@
 
 #include "hv/engine/bt/bt.h"
 
-enum bt_host { BT_R14 = 14, BT_R15 = 15 };
+enum bt_host { BT_R10 = 10, BT_R11 = 11 };
 
 static inline uint8_t *bt_at(struct bt *bt)
 {

@@ -158,12 +158,11 @@ static void join(struct bt_group *g, const struct bt_values *v, const struct bt_
     g->members++;
 }
 
-/* R14 and R15 are loaded from their slots, and there is one register for that. */
+/* R10 and R11 are loaded from their slots, and there is one register for that. */
 static bool can_be_member(const struct bt_ref *ref)
 {
     return !ref->absolute && !ref->computed &&
-           !(ref->base >= 14 && ref->base < 16 && ref->index >= 14 && ref->index < 16 &&
-             ref->base != ref->index);
+           !(bt_in_slot(ref->base) && bt_in_slot(ref->index) && ref->base != ref->index);
 }
 
 static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref, unsigned exits,
@@ -240,7 +239,7 @@ static bool find_stride(const struct bt_translation *t, unsigned reg, uint32_t r
     const struct bt_values *end = &t->values[t->nr_insns];
 
     *stride = end->offset[reg];
-    return root == reg && end->root[reg] == reg && (reg == 16 || reg < 14);
+    return root == reg && end->root[reg] == reg && !bt_in_slot(reg);
 }
 
 /* Whether the group can be looked up once for several times round. */

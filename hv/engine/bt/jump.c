@@ -9,7 +9,7 @@
 
 void bt_emit_leave(struct bt_translation *t, enum bt_reason reason, uint64_t rip)
 {
-    bt_emit_mov_imm(t->bt, BT_R14, rip);
+    bt_emit_mov_imm(t->bt, BT_R10, rip);
     bt_emit_jmp(t->bt, t->bt->leave[reason]);
 }
 
@@ -30,7 +30,7 @@ static void emit_jmp_slot(struct bt *bt, uint32_t slot)
     bt_emit32(bt, slot);
 }
 
-/* ---- the second jump cache: R14 is the target */
+/* ---- the second jump cache: R10 is the target */
 
 static void emit_far_restore(struct bt *bt)
 {
@@ -45,14 +45,14 @@ static void emit_far_hit(struct bt *bt, unsigned kind)
 {
     uint32_t first;
 
-    bt_emit_load_table(bt, HV_RCX, BT_R15, far_table(kind, offsetof(struct bt_far, code)));
+    bt_emit_load_table(bt, HV_RCX, BT_R11, far_table(kind, offsetof(struct bt_far, code)));
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(code));
-    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(near_mask));
-    BT_EMIT(bt, 0x4d, 0x85, 0xff); /* test r15, r15 */
+    bt_emit_pext(bt, BT_R11, BT_R10, BT_SLOT(near_mask));
+    BT_EMIT(bt, 0x4d, 0x85, 0xdb); /* test r11, r11 */
     first = bt_emit_jcc_open(bt, 4);
-    bt_emit_store_table(bt, HV_RCX, BT_R15, jump_table(kind, offsetof(struct bt_jumps, code)));
-    BT_EMIT(bt, 0x49, 0xf7, 0xde); /* neg r14 */
-    bt_emit_store_table(bt, BT_R14, BT_R15, jump_table(kind, offsetof(struct bt_jumps, rip)));
+    bt_emit_store_table(bt, HV_RCX, BT_R11, jump_table(kind, offsetof(struct bt_jumps, code)));
+    BT_EMIT(bt, 0x49, 0xf7, 0xda); /* neg r10 */
+    bt_emit_store_table(bt, BT_R10, BT_R11, jump_table(kind, offsetof(struct bt_jumps, rip)));
     bt_close(bt, first);
     emit_far_restore(bt);
     emit_jmp_slot(bt, BT_SLOT(far_hit));
@@ -83,11 +83,11 @@ static void emit_far_probe(struct bt *bt, unsigned kind)
     emit_heal_mask(bt);
     bt_emit_cmp_slot_imm(bt, false, BT_SLOT(kick), 0);
     miss[0] = bt_emit_jcc_open(bt, 5);
-    bt_emit_rorx(bt, BT_R15, BT_R14, BT_FAR_ROTATE);
-    bt_emit_lea(bt, BT_R15, BT_R15, BT_R14, 0, 0);
-    bt_emit_pext(bt, BT_R15, BT_R15, BT_SLOT(far_mask));
-    bt_emit_load_table(bt, HV_RCX, BT_R15, far_table(kind, offsetof(struct bt_far, rip)));
-    BT_EMIT(bt, 0x4c, 0x01, 0xf1); /* add rcx, r14 */
+    bt_emit_rorx(bt, BT_R11, BT_R10, BT_FAR_ROTATE);
+    bt_emit_lea(bt, BT_R11, BT_R11, BT_R10, 0, 0);
+    bt_emit_pext(bt, BT_R11, BT_R11, BT_SLOT(far_mask));
+    bt_emit_load_table(bt, HV_RCX, BT_R11, far_table(kind, offsetof(struct bt_far, rip)));
+    BT_EMIT(bt, 0x4c, 0x01, 0xd1); /* add rcx, r10 */
     bt_emit_alu_slot(bt, BT_CMP, HV_RCX, (uint32_t)(BT_SLOT(salt) + 8 * kind));
     miss[1] = bt_emit_jcc_open(bt, 5);
     emit_far_hit(bt, kind);
@@ -107,11 +107,11 @@ void bt_emit_far_probes(struct bt *bt)
 
 static void emit_store_code_address(struct bt *bt, uint32_t offset, uint32_t slot)
 {
-    bt_emit_mov_imm(bt, BT_R15, (uint64_t)(uintptr_t)(bt->code + offset));
-    bt_emit_store_slot(bt, BT_R15, slot);
+    bt_emit_mov_imm(bt, BT_R11, (uint64_t)(uintptr_t)(bt->code + offset));
+    bt_emit_store_slot(bt, BT_R11, slot);
 }
 
-/* A look into the first jump cache failed, for the target in R14 or a constant. Goes on with the
+/* A look into the first jump cache failed, for the target in R10 or a constant. Goes on with the
  * code's address in its slot: at the stub's @back, or there after @release bytes are taken from the
  * stack. Or leaves for the stub's reason. */
 static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
@@ -130,7 +130,7 @@ static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
     if (s->rcx_saved)
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     if (s->target)
-        bt_emit_mov_imm(bt, BT_R14, s->target);
+        bt_emit_mov_imm(bt, BT_R10, s->target);
     emit_store_code_address(bt, hit, BT_SLOT(far_hit));
     emit_store_code_address(bt, miss, BT_SLOT(far_miss));
     bt_emit_jmp(bt, bt->far_probe[t->kind]);
@@ -147,7 +147,7 @@ static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_
     return s;
 }
 
-/* R15 = the code's address for the linear address in R14. The stub that is given is for those that
+/* R11 = the code's address for the linear address in R10. The stub that is given is for those that
  * are not in the first jump cache; what is in neither is the interpreter's. */
 static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn *in)
 {
@@ -155,12 +155,12 @@ static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn
     struct bt_stub *s;
     uint32_t hit;
 
-    t->r15_group = BT_NO_GROUP;
-    bt_emit_pext(bt, BT_R15, BT_R14, BT_SLOT(jump_mask));
+    t->r11_group = BT_NO_GROUP;
+    bt_emit_pext(bt, BT_R11, BT_R10, BT_SLOT(jump_mask));
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_load_table(bt, HV_RCX, BT_R15, jump_table(t->kind, offsetof(struct bt_jumps, rip)));
-    bt_emit_load_table(bt, BT_R15, BT_R15, jump_table(t->kind, offsetof(struct bt_jumps, code)));
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
+    bt_emit_load_table(bt, HV_RCX, BT_R11, jump_table(t->kind, offsetof(struct bt_jumps, rip)));
+    bt_emit_load_table(bt, BT_R11, BT_R11, jump_table(t->kind, offsetof(struct bt_jumps, code)));
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R10, 0, 0);
     hit = bt_emit_jrcxz_open(bt);
     s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_INTERP, bt_rip_of(t, in));
     s->rcx_saved = true;
@@ -169,9 +169,9 @@ static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn
     return s;
 }
 
-static void emit_jmp_r15(struct bt *bt)
+static void emit_jmp_r11(struct bt *bt)
 {
-    BT_EMIT(bt, 0x41, 0xff, 0xe7); /* jmp r15 */
+    BT_EMIT(bt, 0x41, 0xff, 0xe3); /* jmp r11 */
 }
 
 static void emit_look_at_kick(struct bt_translation *t, uint64_t rip)
@@ -201,18 +201,18 @@ static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_d
         bt_emit_cmp_slot_imm(bt, true, tag, (int32_t)-rip);
         s = add_far(t, bt_emit_jcc_open(bt, 5), BT_EXIT_LOOKUP, rip);
     } else if (flags_dead) {
-        bt_emit_mov_imm(bt, BT_R14, -rip);
-        bt_emit_alu_slot(bt, BT_CMP, BT_R14, tag);
+        bt_emit_mov_imm(bt, BT_R10, -rip);
+        bt_emit_alu_slot(bt, BT_CMP, BT_R10, tag);
         s = add_far(t, bt_emit_jcc_open(bt, 5), BT_EXIT_LOOKUP, rip);
     } else {
         bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
         bt_emit_load_slot(bt, HV_RCX, tag);
-        bt_emit_mov_imm(bt, BT_R14, rip);
-        bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R14, 0, 0);
+        bt_emit_mov_imm(bt, BT_R10, rip);
+        bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R10, 0, 0);
         if (back) { /* which does not hit either if there is a kick */
-            BT_EMIT(bt, 0x65, 0x44, 0x8b, 0x3c, 0x25); /* mov r15d, gs:[kick] */
+            BT_EMIT(bt, 0x65, 0x44, 0x8b, 0x1c, 0x25); /* mov r11d, gs:[kick] */
             bt_emit32(bt, BT_SLOT(kick));
-            bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
+            bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
         }
         hit = bt_emit_jrcxz_open(bt);
         s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_LOOKUP, rip);
@@ -275,12 +275,12 @@ static void emit_site_stub(struct bt_translation *t, const struct bt_stub *s)
     if (s->rcx_saved) {
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     } else if (group) { /* the tag fits but two pages do not: there may be code for that */
-        bt_emit_cmp_imm(bt, BT_R14, HV_PAGE_SIZE - 1);
+        bt_emit_cmp_imm(bt, BT_R10, HV_PAGE_SIZE - 1);
         site.crosses = bt_emit_jcc_open(bt, 6); /* jbe */
         bt_close(bt, site.crosses);
     }
-    bt_emit_store_slot(bt, BT_R14, BT_SLOT(scratch14));
-    bt_emit_mov_imm(bt, BT_R14, (uint64_t)(uintptr_t)(bt->code + at));
+    bt_emit_store_slot(bt, BT_R10, BT_SLOT(scratch10));
+    bt_emit_mov_imm(bt, BT_R10, (uint64_t)(uintptr_t)(bt->code + at));
     bt_emit_jmp(bt, bt->leave[group ? BT_EXIT_GROUP : BT_EXIT_MISS]);
     memcpy(bt->code_rw + at, &site, sizeof(site));
 }
@@ -289,7 +289,7 @@ static void emit_leave_stub(struct bt_translation *t, const struct bt_stub *s)
 {
     bt_close(t->bt, s->from);
     if (s->reason == BT_EXIT_LINK)
-        bt_emit_mov32_imm(t->bt, BT_R15, s->from);
+        bt_emit_mov32_imm(t->bt, BT_R11, s->from);
     bt_emit_leave(t, s->reason, s->rip);
 }
 
@@ -298,7 +298,7 @@ static void emit_fpu_stub(struct bt_translation *t, const struct bt_stub *s)
     bt_close(t->bt, s->from);
     if (s->rcx_saved)
         bt_emit_load_slot(t->bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_mov32_imm(t->bt, BT_R15, s->back);
+    bt_emit_mov32_imm(t->bt, BT_R11, s->back);
     bt_emit_leave(t, s->avx ? BT_EXIT_AVX : BT_EXIT_FPU, s->rip);
 }
 
@@ -334,7 +334,7 @@ void bt_emit_stubs(struct bt_translation *t)
 
 /* ---- jumps */
 
-/* R14 = where an indirect jump or call goes. */
+/* R10 = where an indirect jump or call goes. */
 static void emit_indirect_target(struct bt_translation *t, const struct bt_insn *in)
 {
     unsigned reg;
@@ -342,14 +342,14 @@ static void emit_indirect_target(struct bt_translation *t, const struct bt_insn 
     if (in->mem) {
         struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-        bt_emit_load_place(t->bt, BT_R14, &p);
+        bt_emit_load_place(t->bt, BT_R10, &p);
         return;
     }
     reg = bt_gpr_of(in->ops[0].reg.value);
-    if (reg >= 14)
-        bt_emit_load_guest(t, reg, BT_R14);
+    if (bt_in_slot(reg))
+        bt_emit_load_guest(t, reg, BT_R10);
     else
-        bt_emit_mov(t->bt, BT_R14, reg);
+        bt_emit_mov(t->bt, BT_R10, reg);
 }
 
 /* What does not hit the jump cache is executed by the interpreter, which also checks the target;
@@ -362,7 +362,7 @@ void bt_emit_jmp_insn(struct bt_translation *t, const struct bt_insn *in)
     }
     emit_indirect_target(t, in);
     (void)emit_probe(t, in);
-    emit_jmp_r15(t->bt);
+    emit_jmp_r11(t->bt);
 }
 
 static void emit_push_return(struct bt_translation *t, const struct bt_insn *in,
@@ -372,7 +372,7 @@ static void emit_push_return(struct bt_translation *t, const struct bt_insn *in,
 
     bt_emit_store_constant(t->bt, &p, bt_next_rip(t, in));
     bt_emit_lea(t->bt, HV_RSP, HV_RSP, 4, 0, -8);
-    t->r15_group = BT_NO_GROUP;
+    t->r11_group = BT_NO_GROUP;
 }
 
 void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
@@ -387,7 +387,7 @@ void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
     }
     emit_indirect_target(t, in);
     s = emit_probe(t, in);
-    bt_emit_store_slot(bt, BT_R15, BT_SLOT(code));
+    bt_emit_store_slot(bt, BT_R11, BT_SLOT(code));
     s->back = bt->code_used;
     emit_push_return(t, in, &in->refs[in->nr_refs - 1]);
     emit_jmp_slot(bt, BT_SLOT(code));
@@ -398,10 +398,10 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
     int32_t release = in->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->zi.raw.imm[0].value.u : 0;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-    bt_emit_load_place(t->bt, BT_R14, &p);
+    bt_emit_load_place(t->bt, BT_R10, &p);
     emit_probe(t, in)->release = 8 + release;
     bt_emit_lea(t->bt, HV_RSP, HV_RSP, 4, 0, 8 + release);
-    emit_jmp_r15(t->bt);
+    emit_jmp_r11(t->bt);
 }
 
 /* The block may go on behind it. */

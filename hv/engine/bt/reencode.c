@@ -7,7 +7,7 @@
 #define FIELD_REG  1u /* ModRM.reg */
 #define FIELD_VVVV 2u /* VEX.vvvv */
 
-/* The fields of the encoding that have the guest's register @reg, R14 or R15. */
+/* The fields of the encoding that have the guest's register @reg, R10 or R11. */
 static unsigned fields_with(const struct bt_insn *in, unsigned reg)
 {
     unsigned fields = 0;
@@ -22,18 +22,14 @@ static unsigned fields_with(const struct bt_insn *in, unsigned reg)
     return fields;
 }
 
-static bool accesses_guest(const struct bt_insn *in, unsigned reg, ZydisOperandActions actions)
+static bool writes_guest(const struct bt_insn *in, unsigned reg)
 {
     for (unsigned i = 0; i < in->zi.operand_count; i++)
         if (in->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-            bt_gpr_of(in->ops[i].reg.value) == reg && (in->ops[i].actions & actions))
+            bt_gpr_of(in->ops[i].reg.value) == reg &&
+            (in->ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
             return true;
     return false;
-}
-
-static bool writes_guest(const struct bt_insn *in, unsigned reg)
-{
-    return accesses_guest(in, reg, ZYDIS_OPERAND_ACTION_MASK_WRITE);
 }
 
 static const uint8_t *bytes_of(const struct bt_translation *t, const struct bt_insn *in)
@@ -94,19 +90,42 @@ static void emit_vex(struct bt_translation *t, const struct bt_insn *in, const s
     emit_immediates(t, in);
 }
 
+/* Whether all of the register is written and nothing of it read. */
+static bool is_overwritten(const struct bt_insn *in, unsigned reg)
+{
+    bool written = false;
+
+    if (in->zi.mnemonic == ZYDIS_MNEMONIC_BSF || in->zi.mnemonic == ZYDIS_MNEMONIC_BSR)
+        return false; /* nothing is written if the source is zero */
+    for (unsigned i = 0; i < in->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->ops[i];
+
+        if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (bt_gpr_of(o->mem.base) == reg || bt_gpr_of(o->mem.index) == reg))
+            return false;
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || bt_gpr_of(o->reg.value) != reg)
+            continue;
+        if (o->actions != ZYDIS_OPERAND_ACTION_WRITE || o->size < 32)
+            return false;
+        written = true;
+    }
+    return written;
+}
+
 static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
 {
-    unsigned guest = fields_with(in, 14) ? 14 : 15, scratch = BT_R14;
+    unsigned guest = fields_with(in, BT_R10) ? BT_R10 : BT_R11, scratch = BT_R10;
     unsigned fields = fields_with(in, guest);
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-    if (fields && p.base == BT_R14) {
-        if (p.index == BT_R15)
-            bt_emit_lea(t->bt, BT_R14, BT_R14, BT_R15, 0, p.disp);
-        p = (struct bt_place){.base = BT_R14, .index = 4, .disp = p.index == BT_R15 ? 0 : p.disp};
-        scratch = BT_R15;
+    if (fields && p.base == BT_R10) {
+        if (p.index == BT_R11)
+            bt_emit_lea(t->bt, BT_R10, BT_R10, BT_R11, 0, p.disp);
+        p = (struct bt_place){.base = BT_R10, .index = 4, .disp = p.index == BT_R11 ? 0 : p.disp};
+        scratch = BT_R11;
+        t->r11_group = BT_NO_GROUP;
     }
-    if (fields && accesses_guest(in, guest, ~(ZydisOperandActions)0))
+    if (fields && !is_overwritten(in, guest))
         bt_emit_load_guest(t, guest, scratch);
     if (in->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         emit_vex(t, in, &p, fields, scratch);
@@ -116,7 +135,21 @@ static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
         bt_emit_store_guest(t, guest, scratch);
 }
 
-/* Without memory R14 and R15 are the guest's for the time of the instruction. */
+/* Whether the guest's register is in the host's of the same number from an instruction before. */
+static bool is_held(const struct bt_translation *t, unsigned reg)
+{
+    return reg == BT_R10 ? t->r10_is_guest : t->r11_group == BT_GUEST_R11;
+}
+
+static void hold(struct bt_translation *t, unsigned reg)
+{
+    if (reg == BT_R10)
+        t->r10_is_guest = true;
+    else
+        t->r11_group = BT_GUEST_R11;
+}
+
+/* Without memory R10 and R11 are the guest's for the time of the instruction. */
 static void emit_registers_only(struct bt_translation *t, const struct bt_insn *in)
 {
     unsigned used = 0;
@@ -131,13 +164,16 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
             used |= bt_gpr_of(o->mem.index) < 16 ? 1u << bt_gpr_of(o->mem.index) : 0;
         }
     }
-    for (unsigned reg = 14; reg < 16; reg++)
-        if (used & 1u << reg)
+    for (unsigned reg = BT_R10; reg <= BT_R11; reg++)
+        if ((used & 1u << reg) && !is_overwritten(in, reg) && !is_held(t, reg))
             bt_emit_load_guest(t, reg, reg);
     bt_emit_bytes(t->bt, bytes_of(t, in), in->zi.length);
-    for (unsigned reg = 14; reg < 16; reg++)
+    for (unsigned reg = BT_R10; reg <= BT_R11; reg++) {
         if (writes_guest(in, reg))
             bt_emit_store_guest(t, reg, reg);
+        if (used & 1u << reg)
+            hold(t, reg);
+    }
 }
 
 /* LEA of an address near RIP, a constant here. */
@@ -152,11 +188,13 @@ static bool emit_lea_rip(struct bt_translation *t, const struct bt_insn *in)
     value = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
     if (in->zi.operand_width == 32)
         value &= 0xffffffff;
-    if (reg == 15)
-        t->r15_group = BT_NO_GROUP;
+    if (reg == BT_R11)
+        t->r11_group = BT_NO_GROUP;
     bt_emit_mov_imm(t->bt, reg, value);
-    if (reg >= 14)
+    if (bt_in_slot(reg)) {
         bt_emit_store_guest(t, reg, reg);
+        hold(t, reg);
+    }
     return true;
 }
 
@@ -168,24 +206,24 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
         emit_registers_only(t, in);
 }
 
-/* R15 = bit number of BT and its kin, sign-extended. */
+/* R11 = bit number of BT and its kin, sign-extended. */
 static void emit_bit_number(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
     unsigned reg = bt_gpr_of(in->ops[1].reg.value), size = in->ops[1].size;
     uint8_t rex;
 
-    if (reg >= 14) {
-        bt_emit_load_guest(t, reg, BT_R15);
-        reg = BT_R15;
+    if (bt_in_slot(reg)) {
+        bt_emit_load_guest(t, reg, BT_R11);
+        reg = BT_R11;
     }
     rex = (uint8_t)(0x4c | reg >> 3);
     if (size == 64)
-        bt_emit_mov(bt, BT_R15, reg);
+        bt_emit_mov(bt, BT_R11, reg);
     else if (size == 32)
-        BT_EMIT(bt, rex, 0x63, (uint8_t)(0xf8 | (reg & 7))); /* movsxd r15, reg */
+        BT_EMIT(bt, rex, 0x63, (uint8_t)(0xd8 | (reg & 7))); /* movsxd r11, reg */
     else
-        BT_EMIT(bt, rex, 0x0f, 0xbf, (uint8_t)(0xf8 | (reg & 7))); /* movsx r15, reg16 */
+        BT_EMIT(bt, rex, 0x0f, 0xbf, (uint8_t)(0xd8 | (reg & 7))); /* movsx r11, reg16 */
 }
 
 /* BT, BTS, BTR and BTC of memory with a register as bit number, which reaches beyond the operand:
@@ -201,11 +239,11 @@ void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
     emit_bit_number(t, in);
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
     bt_emit_mov32_imm(bt, HV_RCX, shift);
-    BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xff); /* sarx r15, r15, rcx */
+    BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xdb); /* sarx r11, r11, rcx */
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_lea(bt, BT_R14, BT_R14, BT_R15, shift - 3, 0);
-    p = bt_emit_access_at_r14(t, in, &in->refs[0], resume);
+    bt_emit_lea(bt, BT_R10, BT_R10, BT_R11, shift - 3, 0);
+    p = bt_emit_access_at_r10(t, in, &in->refs[0], resume);
     emit_bit_number(t, in);
-    bt_emit_pext(bt, BT_R15, BT_R15, (uint32_t)(BT_SLOT(bit_mask) + 8 * shift));
-    emit_legacy(t, in, &p, FIELD_REG, BT_R15);
+    bt_emit_pext(bt, BT_R11, BT_R11, (uint32_t)(BT_SLOT(bit_mask) + 8 * shift));
+    emit_legacy(t, in, &p, FIELD_REG, BT_R11);
 }

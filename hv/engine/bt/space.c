@@ -226,7 +226,7 @@ static uint64_t missed_address(const struct bt *bt, const struct bt_site *site)
 {
     if (site->constant)
         return site->constant;
-    return bt->region->scratch14 - tags_of(bt, site)[bt->region->scratch15];
+    return bt->region->scratch10 - tags_of(bt, site)[bt->region->scratch11];
 }
 
 static bool hits(const struct bt *bt, const struct bt_site *site, uint64_t va)

@@ -2,7 +2,7 @@
  * operand at a time by the host's own instruction, and leave for C at a miss of the TLB, where the
  * count and the pointers tell how far they came.
  *
- * A block comes with R14 the address of its struct bt_string. The routine keeps RAX, RDX and the
+ * A block comes with R10 the address of its struct bt_string. The routine keeps RAX, RDX and the
  * flags in slots.
  */
 #include "config.h"
@@ -15,21 +15,21 @@
 
 static void emit_begin(struct bt *bt)
 {
-    bt_emit_store_slot(bt, BT_R14, BT_SLOT(string));
+    bt_emit_store_slot(bt, BT_R10, BT_SLOT(string));
     bt_emit_store_slot(bt, HV_RAX, BT_SLOT(string_rax));
     bt_emit_store_slot(bt, HV_RDX, BT_SLOT(string_rdx));
     BT_EMIT(bt, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
     bt_emit_store_slot(bt, HV_RAX, BT_SLOT(ax_flags));
 }
 
-/* R14 = struct bt_string again. */
+/* R10 = struct bt_string again. */
 static void emit_restore(struct bt *bt)
 {
     bt_emit_load_slot(bt, HV_RAX, BT_SLOT(ax_flags));
     BT_EMIT(bt, 0x04, 0x7f, 0x9e); /* add al, 127; sahf */
     bt_emit_load_slot(bt, HV_RAX, BT_SLOT(string_rax));
     bt_emit_load_slot(bt, HV_RDX, BT_SLOT(string_rdx));
-    bt_emit_load_slot(bt, BT_R14, BT_SLOT(string));
+    bt_emit_load_slot(bt, BT_R10, BT_SLOT(string));
 }
 
 /* Jumps to the ends of the routine. */
@@ -43,7 +43,7 @@ static void add_miss(struct bt *bt, struct ends *e, unsigned cc)
     e->misses[e->nr_misses++] = bt_emit_jcc_open(bt, cc);
 }
 
-/* R15 = how many elements are in the pages that RDI and, with @source, RSI point to; at most RCX.
+/* R11 = how many elements are in the pages that RDI and, with @source, RSI point to; at most RCX.
  */
 static void emit_count(struct bt *bt, bool source, unsigned shift, struct ends *e)
 {
@@ -52,15 +52,15 @@ static void emit_count(struct bt *bt, bool source, unsigned shift, struct ends *
         BT_EMIT(bt, 0x89, 0xf2, 0x81, 0xe2, 0xff, 0x0f, 0, 0); /* mov edx, esi; and edx, 0xfff */
         BT_EMIT(bt, 0x39, 0xd0, 0x0f, 0x42, 0xc2);             /* cmp eax, edx; cmovb eax, edx */
     }
-    bt_emit_mov32_imm(bt, BT_R15, HV_PAGE_SIZE);
-    BT_EMIT(bt, 0x41, 0x29, 0xc7); /* sub r15d, eax */
+    bt_emit_mov32_imm(bt, BT_R11, HV_PAGE_SIZE);
+    BT_EMIT(bt, 0x41, 0x29, 0xc3); /* sub r11d, eax */
     if (shift) {
-        BT_EMIT(bt, 0x41, 0xc1, 0xef, (uint8_t)shift); /* shr r15d, shift */
+        BT_EMIT(bt, 0x41, 0xc1, 0xeb, (uint8_t)shift); /* shr r11d, shift */
         add_miss(bt, e, 4);                            /* jz: an element is in two pages */
     }
-    BT_EMIT(bt, 0x4c, 0x39, 0xf9);       /* cmp rcx, r15 */
-    BT_EMIT(bt, 0x4c, 0x0f, 0x42, 0xf9); /* cmovb r15, rcx */
-    bt_emit_store_slot(bt, BT_R15, BT_SLOT(string_count));
+    BT_EMIT(bt, 0x4c, 0x39, 0xd9);       /* cmp rcx, r11 */
+    BT_EMIT(bt, 0x4c, 0x0f, 0x42, 0xd9); /* cmovb r11, rcx */
+    bt_emit_store_slot(bt, BT_R11, BT_SLOT(string_count));
 }
 
 /* @to = addend of the page that @pointer points to. */
@@ -70,13 +70,13 @@ static void emit_addend(struct bt *bt, unsigned to, unsigned pointer, unsigned k
     uint32_t tlb = (uint32_t)(BT_SLOT(tlb) + kind * sizeof(struct bt_tlb));
 
     bt_emit_mov(bt, to, pointer);
-    bt_emit_pext(bt, BT_R15, to, BT_SLOT(tlb_mask));
+    bt_emit_pext(bt, BT_R11, to, BT_SLOT(tlb_mask));
     bt_emit_alu_table(
-        bt, BT_ADD, to, BT_R15,
+        bt, BT_ADD, to, BT_R11,
         tlb + (uint32_t)(write ? offsetof(struct bt_tlb, write) : offsetof(struct bt_tlb, read)));
     bt_emit_cmp_imm(bt, to, HV_PAGE_MASK);
     add_miss(bt, e, 7); /* ja */
-    bt_emit_load_table(bt, to, BT_R15, tlb + (uint32_t)offsetof(struct bt_tlb, addend));
+    bt_emit_load_table(bt, to, BT_R11, tlb + (uint32_t)offsetof(struct bt_tlb, addend));
 }
 
 static void emit_move_by(struct bt *bt, uint8_t opcode, bool source)
@@ -88,9 +88,9 @@ static void emit_move_by(struct bt *bt, uint8_t opcode, bool source)
 
 static void emit_host_string(struct bt *bt, bool source, unsigned shift)
 {
-    BT_EMIT(bt, 0x49, 0x89, 0xce); /* mov r14, rcx */
+    BT_EMIT(bt, 0x49, 0x89, 0xca); /* mov r10, rcx */
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(string_count));
-    BT_EMIT(bt, 0x49, 0x29, 0xce); /* sub r14, rcx */
+    BT_EMIT(bt, 0x49, 0x29, 0xca); /* sub r10, rcx */
     emit_move_by(bt, 0x01, source);
     if (!source)
         bt_emit_load_slot(bt, HV_RAX, BT_SLOT(string_rax));
@@ -101,7 +101,7 @@ static void emit_host_string(struct bt *bt, bool source, unsigned shift)
         bt_emit8(bt, 0x48);
     bt_emit8(bt, (uint8_t)((source ? 0xa4 : 0xaa) | (shift ? 1 : 0))); /* rep movs or rep stos */
     emit_move_by(bt, 0x29, source);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
 }
 
 /* ---- the routines */
@@ -110,7 +110,7 @@ static void emit_ends(struct bt *bt, const struct ends *e)
 {
     bt_close(bt, e->done);
     emit_restore(bt);
-    BT_EMIT(bt, 0x41, 0xff, 0x66, (uint8_t)offsetof(struct bt_string, after)); /* jmp [r14+after] */
+    BT_EMIT(bt, 0x41, 0xff, 0x62, (uint8_t)offsetof(struct bt_string, after)); /* jmp [r10+after] */
     for (unsigned i = 0; i < e->nr_misses; i++)
         bt_close(bt, e->misses[i]);
     emit_restore(bt);
@@ -138,7 +138,7 @@ static void emit_routine(struct bt *bt, bool source, unsigned shift, unsigned ki
     bt_emit_cmp_slot_imm(bt, false, BT_SLOT(kick), 0);
     bt_patch_jump(bt, bt_emit_jcc_open(bt, 4), loop);
     emit_restore(bt);
-    BT_EMIT(bt, 0x4d, 0x8b, 0x76, (uint8_t)offsetof(struct bt_string, rip)); /* mov r14,[r14+rip] */
+    BT_EMIT(bt, 0x4d, 0x8b, 0x52, (uint8_t)offsetof(struct bt_string, rip)); /* mov r10,[r10+rip] */
     bt_emit_jmp(bt, bt->leave[BT_EXIT_LOOKUP]);
     emit_ends(bt, &e);
 }
@@ -171,7 +171,7 @@ void bt_emit_string(struct bt_translation *t, const struct bt_insn *in)
     uint32_t resume = bt->code_used;
     struct bt_stub *s;
 
-    BT_EMIT(bt, 0x49, 0xbe); /* mov r14, the address of what the stub's place will hold */
+    BT_EMIT(bt, 0x49, 0xba); /* mov r10, the address of what the stub's place will hold */
     bt_emit64(bt, 0);
     s = bt_add_stub(t, bt->code_used - 8);
     bt_emit_jmp(bt, bt->strings[is_movs(in)][shift_of(in)][t->kind]);

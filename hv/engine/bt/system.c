@@ -11,9 +11,9 @@ void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
     (void)in;
     BT_EMIT(bt, 0x0f, 0x31);                         /* rdtsc */
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 0x20); /* rorx rdx, rdx, 32 */
-    bt_emit_load_slot(bt, BT_R14, BT_SLOT(tsc_offset));
+    bt_emit_load_slot(bt, BT_R10, BT_SLOT(tsc_offset));
     bt_emit_lea(bt, HV_RAX, HV_RAX, HV_RDX, 0, 0);
-    bt_emit_lea(bt, HV_RAX, HV_RAX, BT_R14, 0, 0);
+    bt_emit_lea(bt, HV_RAX, HV_RAX, BT_R10, 0, 0);
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 0x20); /* rorx rdx, rax, 32 */
     BT_EMIT(bt, 0x89, 0xd2, 0x89, 0xc0);             /* mov edx, edx; mov eax, eax */
 }
@@ -23,20 +23,20 @@ void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
 
-    struct bt_place p = bt_emit_access_free15(t, in, &in->refs[0]);
+    struct bt_place p = bt_emit_access_free11(t, in, &in->refs[0]);
 
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_mov(bt, BT_R15, HV_RSP);
+    bt_emit_mov(bt, BT_R11, HV_RSP);
     bt_emit_load_slot(bt, HV_RSP, BT_SLOT(host_rsp));
     BT_EMIT(bt, 0x9c, 0x59); /* pushfq; pop rcx */
-    bt_emit_mov(bt, HV_RSP, BT_R15);
+    bt_emit_mov(bt, HV_RSP, BT_R11);
     bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(arith_mask));
     BT_EMIT(bt, 0x65, 0xc4, 0xe2, 0xf3, 0xf5, 0x0c, 0x25); /* pdep rcx, rcx, gs:[arith_mask] */
     bt_emit32(bt, BT_SLOT(arith_mask));
-    bt_emit_load_slot(bt, BT_R15, BT_SLOT(rflags));
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
-    bt_emit_load_slot(bt, BT_R15, BT_SLOT(if_flag));
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R15, 0, 0);
+    bt_emit_load_slot(bt, BT_R11, BT_SLOT(rflags));
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
+    bt_emit_load_slot(bt, BT_R11, BT_SLOT(if_flag));
+    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
     bt_emit_store_place(bt, HV_RCX, &p);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     bt_emit_lea(bt, HV_RSP, HV_RSP, 4, 0, -8);
@@ -61,13 +61,13 @@ void bt_emit_sti(struct bt_translation *t, const struct bt_insn *in)
     struct bt *bt = t->bt;
     uint32_t none;
 
-    bt_emit_mov(bt, BT_R14, HV_RCX);
+    bt_emit_mov(bt, BT_R10, HV_RCX);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(irq_window));
     none = bt_emit_jrcxz_open(bt);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
     bt_emit_leave(t, BT_EXIT_INTERP, bt_rip_of(t, in));
     bt_close8(bt, none);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
     emit_set_if(bt, HV_EFLAGS_IF);
 }
 
@@ -76,12 +76,12 @@ void bt_emit_swapgs(struct bt_translation *t, const struct bt_insn *in)
     struct bt *bt = t->bt;
 
     (void)in;
-    bt_emit_load_slot(bt, BT_R14, BT_SLOT(gs_base));
-    bt_emit_load_slot(bt, BT_R15, BT_SLOT(cpu));
-    BT_EMIT(bt, 0x4d, 0x87, 0xb7); /* xchg [r15 + kernel_gs_base], r14 */
+    bt_emit_load_slot(bt, BT_R10, BT_SLOT(gs_base));
+    bt_emit_load_slot(bt, BT_R11, BT_SLOT(cpu));
+    BT_EMIT(bt, 0x4d, 0x87, 0x93); /* xchg [r11 + kernel_gs_base], r10 */
     bt_emit32(bt, (uint32_t)offsetof(struct hv_cpu, kernel_gs_base));
-    bt_emit_store(bt, BT_R14, BT_R15,
+    bt_emit_store(bt, BT_R10, BT_R11,
                   (int32_t)(offsetof(struct hv_cpu, seg) + HV_GS * sizeof(struct hv_segment) +
                             offsetof(struct hv_segment, base)));
-    bt_emit_store_slot(bt, BT_R14, BT_SLOT(gs_base));
+    bt_emit_store_slot(bt, BT_R10, BT_SLOT(gs_base));
 }

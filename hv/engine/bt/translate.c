@@ -191,14 +191,14 @@ static void emit_look_at_attention(struct bt_translation *t)
         add_leave_stub(t, bt_emit_jcc_open(bt, 5));
         return;
     }
-    bt_emit_mov(bt, BT_R14, HV_RCX);
+    bt_emit_mov(bt, BT_R10, HV_RCX);
     BT_EMIT(bt, 0x65, 0x8b, 0x0c, 0x25); /* mov ecx, gs:[kick] */
     bt_emit32(bt, BT_SLOT(kick));
     none = bt_emit_jrcxz_open(bt);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
     bt_emit_leave(t, BT_EXIT_LOOKUP, t->block->rip);
     bt_close8(bt, none);
-    bt_emit_mov(bt, HV_RCX, BT_R14);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
 }
 
 /* The x87 and SSE state is in the host's units, or C puts it there and goes on behind this. */
@@ -248,23 +248,33 @@ static bt_emitter *const emitters[] = {
     [BT_BITS] = bt_emit_bits,
 };
 
-/* Whether the emitter keeps account of what is in R15. */
-static bool knows_r15(enum bt_class class)
+/* Whether the emitter keeps account of what is in R11. */
+static bool knows_r11(enum bt_class class)
 {
     return class == BT_NATIVE || class == BT_NOTHING || class == BT_PUSH || class == BT_POP ||
            class == BT_JCC;
 }
 
+/* Whether the instruction leaves the scratch register R10 alone, or uses it as the guest's. */
+static bool keeps_r10(const struct bt_insn *in)
+{
+    return (in->class == BT_NATIVE && !in->mem) || in->class == BT_NOTHING || in->class == BT_JCC;
+}
+
 static void emit_insns(struct bt_translation *t)
 {
-    t->r15_group = BT_NO_GROUP;
+    t->r11_group = BT_NO_GROUP;
+    t->r10_is_guest = false;
     for (unsigned i = 0; i < t->nr_insns; i++) {
         const struct bt_insn *in = &t->insns[i];
 
-        bt_emit_group_checks(t, i);
+        if (!keeps_r10(in))
+            t->r10_is_guest = false;
+        if (bt_emit_group_checks(t, i))
+            t->r10_is_guest = false;
         emitters[in->class](t, in);
-        if (!knows_r15(in->class))
-            t->r15_group = BT_NO_GROUP;
+        if (!knows_r11(in->class))
+            t->r11_group = BT_NO_GROUP;
     }
 }
 

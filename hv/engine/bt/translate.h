@@ -23,13 +23,14 @@ struct bt_stub {
     uint32_t back;         /* FPU, FAR: offset of the code to go on at; FAR: or 0 */
     uint64_t rip;
     int32_t release;         /* FAR */
-    uint64_t target;         /* FAR: a constant, or 0 if it is in R14 */
+    uint64_t target;         /* FAR: a constant, or 0 if it is in R10 */
     struct bt_site site;     /* MISS, GROUP */
     struct bt_string string; /* STRING */
 };
 
 #define BT_MAX_STUBS (5 * BT_BLOCK_INSNS + 8)
 #define BT_NO_GROUP  0xff
+#define BT_GUEST_R11 0xfe /* R11 is the guest's */
 
 /* The values of registers before an instruction: registers with the same root differ by their
  * offsets. */
@@ -64,7 +65,8 @@ struct bt_translation {
     uint64_t next_rip;   /* behind the last instruction */
     const uint8_t *page; /* the guest's page that the block is in */
     uint64_t marked;     /* its lines of 64 bytes that are marked as code */
-    unsigned r15_group;  /* whose addend is in R15 */
+    unsigned r11_group;  /* whose addend is in R11, BT_NO_GROUP or BT_GUEST_R11 */
+    bool r10_is_guest;   /* R10 is the guest's */
     uint32_t again;      /* of a loop: offset of the code that goes round once more, or 0 */
     uint32_t live_out;   /* arithmetic flags that matter after the block */
     uint8_t
@@ -88,26 +90,27 @@ bool bt_is_loop(const struct bt_translation *t);
 
 /* ---- access.c */
 /* Emits the looks into the TLB that belong before the instruction. */
-void bt_emit_group_checks(struct bt_translation *t, unsigned insn);
+/* False if there are none. */
+bool bt_emit_group_checks(struct bt_translation *t, unsigned insn);
 /* Emits the looks into the TLB for the groups of a loop. */
 void bt_emit_loop_groups(struct bt_translation *t);
 /* Emits the comparisons of a loop's groups; those that fail go to @recheck. */
 void bt_emit_loop_checks(struct bt_translation *t, uint32_t recheck);
 /* Makes the memory of @ref accessible: gives its place on the host, for code that follows at once.
- * R14 and R15 may be part of it; else they are free, whose old contents are lost. Flags are kept
+ * R10 and R11 may be part of it; else they are free, whose old contents are lost. Flags are kept
  * unless they are dead. Leaves for the interpreter or the TLB's filler if not. */
 struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *in,
                                const struct bt_ref *ref);
-/* The same of @ref's size at the linear address in R14, with R15 free; @resume is the offset of the
+/* The same of @ref's size at the linear address in R10, with R11 free; @resume is the offset of the
  * code that makes the address. */
-struct bt_place bt_emit_access_at_r14(struct bt_translation *t, const struct bt_insn *in,
+struct bt_place bt_emit_access_at_r10(struct bt_translation *t, const struct bt_insn *in,
                                       const struct bt_ref *ref, uint32_t resume);
-/* R14 = linear address of @ref. */
+/* R10 = linear address of @ref. */
 void bt_emit_address(struct bt_translation *t, const struct bt_ref *ref);
-/* The same, with R15 free. */
-struct bt_place bt_emit_access_free15(struct bt_translation *t, const struct bt_insn *in,
+/* The same, with R11 free. */
+struct bt_place bt_emit_access_free11(struct bt_translation *t, const struct bt_insn *in,
                                       const struct bt_ref *ref);
-/* Loads the guest's R14 or R15 into a host register. */
+/* Loads the guest's R10 or R11 into a host register. */
 void bt_emit_load_guest(struct bt_translation *t, unsigned guest, unsigned host);
 void bt_emit_store_guest(struct bt_translation *t, unsigned guest, unsigned host);
 
@@ -131,7 +134,7 @@ bt_emitter bt_emit_call, bt_emit_ret, bt_emit_jmp_insn, bt_emit_jcc, bt_emit_jrc
 bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
 bt_emitter bt_emit_string, bt_emit_bits;
 bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
-/* mov qword [@p], @value; R15 or R14, whichever @p does not have, is destroyed. */
+/* mov qword [@p], @value; R11 or R10, whichever @p does not have, is destroyed. */
 void bt_emit_store_constant(struct bt *bt, const struct bt_place *p, uint64_t value);
 
 static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt_insn *in)
@@ -163,7 +166,7 @@ static inline bool bt_is_direct(const struct bt_insn *in)
 
 static inline uint32_t bt_guest_slot(unsigned guest)
 {
-    return guest == 14 ? BT_SLOT(r14) : BT_SLOT(r15);
+    return guest == BT_R10 ? BT_SLOT(r10) : BT_SLOT(r11);
 }
 
 struct bt_stub *bt_add_stub(struct bt_translation *t, uint32_t from);
