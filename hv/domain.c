@@ -13,6 +13,7 @@
 #include "hv/backend/console.h"
 #include "hv/backend/xenbus.h"
 #include "hv/control/server.h"
+#include "hv/engine/engine.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant.h"
 #include "hv/hypercall/params.h"
@@ -73,6 +74,7 @@ int hv_domain_new(const struct hv_engine_ops *engine, struct hv_loop *loop, stru
     if (!d)
         return -ENOMEM;
     d->engine = engine;
+    d->code_cache_bytes = HV_CODE_CACHE_DEFAULT;
     d->loop = loop;
     atomic_init(&d->shutdown_code, -1);
     pthread_mutex_init(&d->lock, NULL);

@@ -79,6 +79,7 @@ struct hv_domain {
     unsigned nr_vcpus; /* immutable once a vCPU runs */
     struct hv_vcpu *vcpus[HV_MAX_VCPUS];
     const struct hv_engine_ops *engine; /* immutable */
+    uint64_t code_cache_bytes;          /* of translated code, for each vCPU; immutable once there is one */
 
     struct hv_loop *loop;
     struct hv_evtchn *evtchn;

@@ -24,6 +24,8 @@
 
 enum mode { RUN = 1, CONTROL = 2, BOTH = RUN | CONTROL };
 
+#define CODE_CACHE_MIB_MAX 65536
+
 struct arguments {
     enum mode mode;
     struct hv_standalone_options run;
@@ -111,6 +113,16 @@ static bool set_engine(struct arguments *a, const char *name, const char *value)
         list_engines();
     a->run.engine = hv_engine_find(value);
     return a->run.engine || complain(name, value, "there is no such engine");
+}
+
+static bool set_code_cache(struct arguments *a, const char *name, const char *value)
+{
+    unsigned long long mib;
+
+    if (!parse_number(value, 1, CODE_CACHE_MIB_MAX, &mib))
+        return complain(name, value, "not a number of MiB from 1 to 65536");
+    a->run.code_cache_bytes = mib << 20;
+    return true;
 }
 
 static bool set_console(struct arguments *a, const char *name, const char *value)
@@ -230,6 +242,7 @@ static const struct {
     {"control-fd", "N", BOTH, set_control_fd, "serve the control channel on socket N"},
     {"user", "UID:GID", CONTROL, set_user, "become this user before any guest code runs"},
     {"engine", "NAME", BOTH, set_engine, "what executes guest code (auto); \"help\" lists"},
+    {"code-cache", "MIB", BOTH, set_code_cache, "the most that translated code may take (64)"},
     {"name", "NAME", BOTH, set_name, "name of the domain, for messages"},
     {"debug", NULL, BOTH, set_debug, "log more"},
 };
@@ -309,7 +322,10 @@ static void require(bool given, const char *what)
 
 static int serve(struct hv_loop *loop, const struct arguments *a)
 {
-    struct hv_control_options options_ = {.loop = loop, .engine = a->run.engine, .name = a->run.name};
+    struct hv_control_options options_ = {.loop = loop,
+                                          .engine = a->run.engine,
+                                          .name = a->run.name,
+                                          .code_cache_bytes = a->run.code_cache_bytes};
     struct hv_control *control;
     int error = hv_control_new(&options_, &control);
 

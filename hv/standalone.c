@@ -165,7 +165,10 @@ static int load(struct standalone *s)
 static int make_domain(struct standalone *s)
 {
     const struct hv_standalone_options *o = s->options;
-    struct hv_control_options options = {.loop = s->loop, .engine = o->engine, .name = o->name};
+    struct hv_control_options options = {.loop = s->loop,
+                                         .engine = o->engine,
+                                         .name = o->name,
+                                         .code_cache_bytes = o->code_cache_bytes};
     int error = hv_control_new(&options, &s->control);
 
     if (!error)

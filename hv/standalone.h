@@ -19,6 +19,7 @@ struct hv_standalone_options {
     uint64_t memory_kib;
     unsigned vcpus;
     const struct hv_engine_ops *engine;
+    uint64_t code_cache_bytes; /* 0: HV_CODE_CACHE_DEFAULT */
     const char *console; /* "stdio" or a path */
     bool stats;
     bool store; /* with a store of its own */

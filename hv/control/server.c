@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "hv/engine/engine.h"
 #include "hv/hypercall/hypercall.h"
 #include "hv/log.h"
 #include "hv/loop.h"
@@ -337,6 +338,8 @@ int hv_control_new(const struct hv_control_options *options, struct hv_control *
         return -ENOMEM;
     control->loop = options->loop;
     control->engine = options->engine;
+    control->code_cache_bytes =
+        options->code_cache_bytes ? options->code_cache_bytes : HV_CODE_CACHE_DEFAULT;
     snprintf(control->name, sizeof(control->name), "%s", options->name ? options->name : "");
     control->pause_count = 1; /* a new domain is paused */
     control->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);

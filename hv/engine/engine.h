@@ -24,8 +24,14 @@ enum hv_run {
     HV_RUN_UNSUPPORTED,  /* the engine cannot execute this; vcpu->error says what */
 };
 
+/* What translated code of a domain takes at most, unless told otherwise. */
+#define HV_CODE_CACHE_DEFAULT (64ull << 20)
+
 struct hv_engine_ops {
     const char *name;
+
+    /* Whether this host can run it; NULL if any can. */
+    bool (*available)(void);
 
     /* Engine state that belongs to one vCPU; hung on vcpu->engine_state. 0 or negative errno. */
     int (*vcpu_init)(struct hv_vcpu *v);
@@ -56,8 +62,8 @@ struct hv_engine_ops {
 extern const struct hv_engine_ops hv_engine_interp;
 extern const struct hv_engine_ops hv_engine_bt;
 
-/* Finds an engine by name ("auto" is the best one that works here); NULL if there is none. */
+/* Finds an engine by name ("auto" is the best one that works on this host); NULL if there is none. */
 const struct hv_engine_ops *hv_engine_find(const char *name);
 
-/* The name of engine @index, counted from 0; NULL past the last one. */
+/* The name of engine @index, counted from 0, the best first; NULL past the last one. */
 const char *hv_engine_name(size_t index);

@@ -5,17 +5,19 @@
 
 #include <string.h>
 
+/* The best first. */
 static const struct hv_engine_ops *const engines[] = {
-    &hv_engine_interp,
     &hv_engine_bt,
+    &hv_engine_interp,
 };
 
 const struct hv_engine_ops *hv_engine_find(const char *name)
 {
-    if (strcmp(name, "auto") == 0)
-        return engines[0];
+    bool any = strcmp(name, "auto") == 0;
+
     for (size_t i = 0; i < HV_ARRAY_LEN(engines); i++)
-        if (strcmp(engines[i]->name, name) == 0)
+        if (any ? !engines[i]->available || engines[i]->available()
+                : strcmp(engines[i]->name, name) == 0)
             return engines[i];
     return NULL;
 }

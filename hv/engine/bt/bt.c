@@ -292,7 +292,7 @@ static void run_translated(struct interp *x)
 
 /* ---- life */
 
-static bool host_can(void)
+static bool available(void)
 {
     unsigned eax, ebx = 0, ecx, edx;
 
@@ -319,7 +319,7 @@ static int vcpu_init(struct hv_vcpu *v)
     struct interp *x;
     int err;
 
-    if (!host_can())
+    if (!available())
         return -ENOTSUP;
     err = interp_vcpu_init(v);
     if (err)
@@ -388,6 +388,7 @@ static void print_stats(struct hv_vcpu *v, int fd)
 
 const struct hv_engine_ops hv_engine_bt = {
     .name = "bt",
+    .available = available,
     .vcpu_init = vcpu_init,
     .vcpu_fini = vcpu_fini,
     .run = interp_run,

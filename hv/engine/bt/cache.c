@@ -9,6 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define CODE_BYTES_MIN  (1u << 20)
+#define CODE_BYTES_MAX  (1u << 30)
+#define BYTES_PER_BLOCK 256u /* of code: few have less on average */
+
 /* W^X: the cache is a memory file, mapped once to write and once to execute. */
 static int map_code(struct bt *bt)
 {
@@ -28,13 +32,23 @@ static int map_code(struct bt *bt)
     return 0;
 }
 
+/* The vCPU's share, but no less than a few blocks need; jumps in it reach 2 GiB. */
+static void set_sizes(struct bt *bt)
+{
+    uint64_t bytes = bt->x->v->domain->code_cache_bytes & ~(uint64_t)(2 * HV_PAGE_SIZE - 1);
+
+    if (bytes < CODE_BYTES_MIN)
+        bytes = CODE_BYTES_MIN;
+    bt->code_bytes = bytes > CODE_BYTES_MAX ? CODE_BYTES_MAX : (uint32_t)bytes;
+    bt->max_blocks = bt->code_bytes / BYTES_PER_BLOCK;
+}
+
 int bt_cache_init(struct bt *bt)
 {
     int err;
 
     bt->code_fd = -1;
-    bt->code_bytes = 32u << 20;
-    bt->max_blocks = 131072u;
+    set_sizes(bt);
     bt->blocks = mmap(NULL, bt->max_blocks * sizeof(struct bt_block), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (bt->blocks == MAP_FAILED) {
