@@ -172,6 +172,19 @@ struct bt_writable {
 
 #define BT_WRITABLE 4096u
 
+/* Stores to a page with code that the interpreter had to make: when one follows the other along the
+ * page, code is being written there, and the page is better off as data until it runs again. */
+struct bt_written {
+    uint64_t gfn;
+    uint64_t last;  /* gpa of the last one */
+    uint64_t lines; /* of 64 bytes, that were stored to */
+    uint64_t
+        former; /* those that had code when the page was made data, but for the ones stored to */
+    unsigned run, wanted; /* so many in a row, so many before that is done */
+};
+
+#define BT_WRITTEN 64u
+
 /* What is put aside of an address space that is not current. */
 struct bt_space {
     uint64_t serial; /* of its TLB contents, 0 for none */
@@ -187,6 +200,7 @@ struct bt {
     struct interp *x;
     struct bt_region *region;
     struct bt_writable writable[BT_WRITABLE];
+    struct bt_written written[BT_WRITTEN];
 
     /* Of the entries in the region that are not global. */
     uint64_t serial; /* of the address space they belong to */
@@ -254,6 +268,10 @@ bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index
  * the code map; the others, after it. */
 void bt_protect_own(struct bt *bt, uint64_t gfn);
 void bt_protect_others(struct bt *bt, uint64_t gfn);
+/* The interpreter is about to store at @gpa, in a page with code. */
+void bt_note_store(struct bt *bt, uint64_t gpa);
+/* Code at @gpa is about to be translated. */
+void bt_note_code(struct bt *bt, uint64_t gpa);
 /* Takes notice of stale code and of others' requests. */
 void bt_read_log(struct bt *bt);
 

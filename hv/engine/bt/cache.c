@@ -232,6 +232,7 @@ static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_
                            .kind = (uint8_t)bt_kind_now(bt),
                            .ungrouped = ungrouped};
     bt_protect_own(bt, gfn);
+    bt_note_code(bt, at->gpa);
     b->generation_now = b->generation2_now = generation_at(bt, gfn);
     if (at->bytes2) {
         bt_protect_own(bt, b->gfn2);

@@ -84,6 +84,51 @@ void bt_protect_others(struct bt *bt, uint64_t gfn)
     }
 }
 
+/* ---- code that is being written */
+
+#define RUN_AT_FIRST 4u
+#define RUN_AT_MOST  1024u
+#define STEP_BYTES   16u /* from one store to the next */
+
+static unsigned line_of(uint64_t gpa)
+{
+    return (unsigned)(gpa & HV_PAGE_MASK) / 64;
+}
+
+void bt_note_store(struct bt *bt, uint64_t gpa)
+{
+    struct hv_codemap *map = bt->x->v->domain->mem.code;
+    uint64_t gfn = gpa >> HV_PAGE_SHIFT;
+    struct bt_written *w = &bt->written[gfn % BT_WRITTEN];
+
+    if (w->gfn != gfn || !w->wanted)
+        *w = (struct bt_written){.gfn = gfn, .wanted = RUN_AT_FIRST};
+    w->run = gpa > w->last && gpa - w->last <= STEP_BYTES ? w->run + 1 : 0;
+    w->last = gpa;
+    w->lines |= 1ull << line_of(gpa);
+    if (w->run < w->wanted)
+        return;
+    w->former = __atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & ~w->lines;
+    w->run = 0;
+    hv_codemap_retire(map, gfn);
+    bt_poke_others(bt);
+}
+
+/* What had not been written runs again: the page has code and data that both are in use. */
+void bt_note_code(struct bt *bt, uint64_t gpa)
+{
+    struct bt_written *w = &bt->written[(gpa >> HV_PAGE_SHIFT) % BT_WRITTEN];
+
+    if (w->gfn != gpa >> HV_PAGE_SHIFT || !w->wanted)
+        return;
+    if ((w->former >> line_of(gpa) & 1) && w->wanted < RUN_AT_MOST)
+        w->wanted *= 2;
+    w->former = w->lines = 0;
+    w->run = 0;
+}
+
+/* ---- requests of others */
+
 static void serve(struct bt *bt, uint64_t entry)
 {
     struct hv_codemap *map = bt->x->v->domain->mem.code;

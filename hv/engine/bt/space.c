@@ -254,7 +254,11 @@ bool bt_fill(struct bt *bt, const struct bt_site *site)
         !interp_walk(x, NULL, va, site->write ? HV_ACCESS_WRITE : 0, &gpa))
         return false;
     copy_entry(bt, site->kind, va);
-    return hits(bt, site, va);
+    if (hits(bt, site, va))
+        return true;
+    if (site->write && e->write == interp_tag(x, va, 1))
+        bt_note_store(bt, va + e->addend - (uint64_t)(uintptr_t)x->mem_base);
+    return false;
 }
 
 /* A store is not certain yet, so that no dirty bit may be set: a clean page does without. */
