@@ -176,51 +176,51 @@ static bool is_high_byte(ZydisRegister reg)
     return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
 }
 
-static bool find_memory(struct bt_insn *in)
+static bool find_memory(struct bt_decoded *d)
 {
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &d->ops[i];
 
         if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
             continue;
         if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
             continue; /* the stack, by those whose class knows */
         if (o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
-            in->mem)
+            d->mem)
             return false;
-        in->mem = o;
-        in->writes = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+        d->mem = o;
+        d->writes = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
     }
     return true;
 }
 
 /* Whether registers are such that the instruction can be encoded with its operand at [R10] and R11
  * the one other scratch register. */
-static bool fits_scratch(const struct bt_insn *in)
+static bool fits_scratch(const struct bt_decoded *d)
 {
     unsigned mask = 0;
 
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &d->ops[i];
         unsigned reg;
 
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
-        if (in->mem && is_high_byte(o->reg.value))
+        if (d->mem && is_high_byte(o->reg.value))
             return false;
         reg = bt_gpr_of(o->reg.value);
         if (bt_in_slot(reg))
             mask |= 1u << reg;
     }
-    return !in->mem || mask != (1u << BT_R10 | 1u << BT_R11);
+    return !d->mem || mask != (1u << BT_R10 | 1u << BT_R11);
 }
 
-static bool special_register(const struct bt_insn *in)
+static bool special_register(const struct bt_decoded *d)
 {
-    for (unsigned i = 0; i < in->zi.operand_count_visible; i++) {
-        if (in->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+    for (unsigned i = 0; i < d->zi.operand_count_visible; i++) {
+        if (d->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
-        switch (ZydisRegisterGetClass(in->ops[i].reg.value)) {
+        switch (ZydisRegisterGetClass(d->ops[i].reg.value)) {
         case ZYDIS_REGCLASS_SEGMENT:
         case ZYDIS_REGCLASS_CONTROL:
         case ZYDIS_REGCLASS_DEBUG:
@@ -233,42 +233,41 @@ static bool special_register(const struct bt_insn *in)
 }
 
 /* BT and its kin with a register as bit number reach beyond the operand. */
-static bool is_bit_string(const struct bt_insn *in)
+static bool is_bit_string(const struct bt_decoded *d)
 {
-    switch (in->zi.mnemonic) {
+    switch (d->zi.mnemonic) {
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTS:
     case ZYDIS_MNEMONIC_BTR:
     case ZYDIS_MNEMONIC_BTC:
-        return in->mem && in->ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+        return d->mem && d->ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
     default:
         return false;
     }
 }
 
 /* Helpers of the interpreter, for they need no memory. */
-static bool is_vzero(const struct bt_insn *in)
+static bool is_vzero(const struct bt_decoded *d)
 {
-    return in->zi.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
-           in->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+    return d->zi.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || d->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
 }
 
 /* x87, MMX, SSE and AVX, if a stub of the interpreter is nothing but the instruction. */
-static enum bt_class classify_vector(struct bt *bt, struct bt_insn *in)
+static enum bt_class classify_vector(struct bt *bt, struct bt_decoded *d)
 {
     const struct hv_native_insn *stub;
 
-    if (hv_native_compile(bt->x->native, &in->zi, in->ops, &stub) ||
-        (stub->helper && !is_vzero(in)) || stub->memory_in_rdi || stub->info.fwait)
+    if (hv_native_compile(bt->x->native, &d->zi, d->ops, &stub) || (stub->helper && !is_vzero(d)) ||
+        stub->memory_in_rdi || stub->info.fwait)
         return BT_FALLBACK;
-    if (in->mem && in->mem->size / 8 > 64)
+    if (d->mem && d->mem->size / 8 > 64)
         return BT_FALLBACK;
-    if (stub->info.has_memory != (in->mem != NULL))
+    if (stub->info.has_memory != (d->mem != NULL))
         return BT_FALLBACK;
     if (stub->info.aligned)
-        in->align = (uint8_t)(in->mem->size / 8);
-    in->vector = true;
-    in->avx = stub->info.avx;
+        d->align = (uint8_t)(d->mem->size / 8);
+    d->vector = true;
+    d->avx = stub->info.avx;
     return BT_NATIVE;
 }
 
@@ -280,60 +279,60 @@ static bool is_sse_form(const ZydisDecodedInstruction *zi)
 }
 
 /* A repeated string instruction without a segment of its own. */
-static bool is_plain_rep(const struct bt_insn *in)
+static bool is_plain_rep(const struct bt_decoded *d)
 {
     for (unsigned i = 0; i < 2; i++)
-        if (in->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            (in->ops[i].mem.segment == ZYDIS_REGISTER_FS ||
-             in->ops[i].mem.segment == ZYDIS_REGISTER_GS))
+        if (d->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (d->ops[i].mem.segment == ZYDIS_REGISTER_FS ||
+             d->ops[i].mem.segment == ZYDIS_REGISTER_GS))
             return false;
-    return in->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
+    return d->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
 }
 
-static enum bt_class class_of(struct bt *bt, struct bt_insn *in)
+static enum bt_class class_of(struct bt *bt, struct bt_decoded *d)
 {
-    const ZydisDecodedInstruction *zi = &in->zi;
+    const ZydisDecodedInstruction *zi = &d->zi;
     enum bt_class class = (enum bt_class)classes[zi->mnemonic];
 
     if (zi->address_width != 64 || (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
                                     zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
         return BT_FALLBACK;
     if (class == BT_NOTHING) {
-        in->mem = NULL;
+        d->mem = NULL;
         return class;
     }
     if (class == BT_STRING && !is_sse_form(zi))
-        return is_plain_rep(in) ? class : BT_FALLBACK;
-    if (!find_memory(in) || !fits_scratch(in))
+        return is_plain_rep(d) ? class : BT_FALLBACK;
+    if (!find_memory(d) || !fits_scratch(d))
         return BT_FALLBACK;
     if (class == BT_STRING)
-        return classify_vector(bt, in);
+        return classify_vector(bt, d);
     if (class == BT_FALLBACK)
         return bt->x->insns[zi->mnemonic] && !is_sse_form(zi) ? BT_FALLBACK
-                                                              : classify_vector(bt, in);
+                                                              : classify_vector(bt, d);
     if (!is_base(zi) && !interp_knows(bt->x, zi->mnemonic))
         return BT_FALLBACK;
-    if (special_register(in))
+    if (special_register(d))
         return BT_FALLBACK;
-    if (is_bit_string(in))
+    if (is_bit_string(d))
         return BT_BITS;
-    if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && in->mem)
-        in->align = 16;
+    if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && d->mem)
+        d->align = 16;
     return class;
 }
 
 /* Whether the forms that the emitters do not know are left out. */
-static bool is_known_form(const struct bt_insn *in)
+static bool is_known_form(const struct bt_decoded *d)
 {
-    const ZydisDecodedInstruction *zi = &in->zi;
-    const ZydisDecodedOperand *o = &in->ops[0];
+    const ZydisDecodedInstruction *zi = &d->zi;
+    const ZydisDecodedOperand *o = &d->ops[0];
 
-    switch (in->class) {
+    switch (d->class) {
     case BT_PUSH:
         return zi->operand_width == 64 &&
-               (in->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
+               (d->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
     case BT_POP:
-        return zi->operand_width == 64 && !in->mem && bt_gpr_of(o->reg.value) < 16;
+        return zi->operand_width == 64 && !d->mem && bt_gpr_of(o->reg.value) < 16;
     case BT_CALL:
     case BT_RET:
     case BT_JMP:
@@ -362,7 +361,7 @@ static void add_stack_ref(struct bt_insn *in, unsigned base, int64_t disp, bool 
 
 static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
 {
-    const ZydisDecodedOperand *o = in->mem;
+    const ZydisDecodedOperand *o = in->d->mem;
     struct bt_ref *ref = &in->refs[in->nr_refs++];
 
     *ref = (struct bt_ref){
@@ -373,8 +372,8 @@ static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
                    : o->mem.segment == ZYDIS_REGISTER_GS ? HV_GS
                                                          : 0,
         .computed = in->class == BT_BITS,
-        .write = in->writes,
-        .align = in->align,
+        .write = in->d->writes,
+        .align = in->d->align,
         .bytes = o->size / 8,
         .disp = o->mem.disp.value,
     };
@@ -394,7 +393,7 @@ static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
 static void find_refs(struct bt_translation *t, struct bt_insn *in)
 {
     in->nr_refs = 0;
-    if (in->mem)
+    if (in->d->mem)
         add_operand_ref(t, in);
     switch (in->class) {
     case BT_PUSH:
@@ -414,20 +413,23 @@ static void find_refs(struct bt_translation *t, struct bt_insn *in)
     }
 }
 
+void bt_describe(struct bt *bt, struct bt_decoded *d)
+{
+    d->mem = NULL;
+    d->writes = d->vector = d->avx = false;
+    d->align = 1;
+    d->class = class_of(bt, d);
+    if (!is_known_form(d))
+        d->class = BT_FALLBACK;
+}
+
 void bt_classify(struct bt_translation *t, struct bt_insn *in)
 {
-    struct bt *bt = t->bt;
-
-    in->mem = NULL;
-    in->writes = in->vector = in->avx = false;
-    in->align = 1;
-    in->class = class_of(bt, in);
-    if (in->class == BT_RDTSC && bt->tsd)
+    in->class = in->d->class;
+    if (in->class == BT_RDTSC && t->bt->tsd)
         in->class = BT_FALLBACK;
     if ((in->class == BT_CLI || in->class == BT_STI || in->class == BT_SWAPGS) &&
-        bt_kind_now(bt) == INTERP_TLB_USER)
-        in->class = BT_FALLBACK;
-    if (!is_known_form(in))
+        bt_kind_now(t->bt) == INTERP_TLB_USER)
         in->class = BT_FALLBACK;
     find_refs(t, in);
 }

@@ -41,24 +41,34 @@ struct bt_ref {
     uint64_t va;
 };
 
-struct bt_insn {
+/* What an instruction is, wherever it stands. */
+struct bt_decoded {
     ZydisDecodedInstruction zi;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     const ZydisDecodedOperand *mem; /* the explicit memory operand that is accessed, or NULL */
-    struct bt_ref refs[2];          /* that of @mem first */
+    enum bt_class class;
+    bool writes;   /* the memory operand */
+    uint8_t align; /* of the memory operand */
+    bool vector;   /* needs x87 or vector state */
+    bool avx;      /* and AVX enabled */
+    uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+    uint64_t used; /* the translation that used it last */
+};
+
+struct bt_insn {
+    const struct bt_decoded *d;
+    struct bt_ref refs[2]; /* that of the memory operand first */
     unsigned nr_refs;
     uint16_t at; /* offset in the block */
     enum bt_class class;
-    bool writes;         /* the memory operand */
-    uint8_t align;       /* of the memory operand */
-    bool vector;         /* needs x87 or vector state */
-    bool avx;            /* and AVX enabled */
     bool flags_dead;     /* nobody looks at the flags that are there before it */
     uint32_t live_after; /* the flags that somebody looks at behind it */
 };
 
-/* Fills in what follows from zi and ops. */
 struct bt_translation;
+/* Fills in what @d is, from what has been decoded. */
+void bt_describe(struct bt *bt, struct bt_decoded *d);
+/* Fills in class and accesses of an instruction in its place. */
 void bt_classify(struct bt_translation *t, struct bt_insn *in);
 
 /* Whether the guest's register is in the region: the host's of that number is scratch. */
@@ -67,17 +77,17 @@ bool bt_in_slot(unsigned reg);
 /* Host register number of a general register, or 16. */
 static inline unsigned bt_gpr_of(ZydisRegister reg)
 {
-    switch (ZydisRegisterGetClass(reg)) {
-    case ZYDIS_REGCLASS_GPR16:
-    case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-        return (unsigned)ZydisRegisterGetId(reg);
-    case ZYDIS_REGCLASS_GPR8:
-        if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH)
-            return (unsigned)(reg - ZYDIS_REGISTER_AH);
-        return reg >= ZYDIS_REGISTER_SPL ? (unsigned)(reg - ZYDIS_REGISTER_SPL) + 4
-                                         : (unsigned)(reg - ZYDIS_REGISTER_AL);
-    default:
-        return 16;
-    }
+    if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15)
+        return (unsigned)(reg - ZYDIS_REGISTER_RAX);
+    if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D)
+        return (unsigned)(reg - ZYDIS_REGISTER_EAX);
+    if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W)
+        return (unsigned)(reg - ZYDIS_REGISTER_AX);
+    if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH)
+        return (unsigned)(reg - ZYDIS_REGISTER_AH);
+    if (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B)
+        return (unsigned)(reg - ZYDIS_REGISTER_SPL) + 4;
+    if (reg >= ZYDIS_REGISTER_AL && reg <= ZYDIS_REGISTER_BL)
+        return (unsigned)(reg - ZYDIS_REGISTER_AL);
+    return 16;
 }

@@ -7,10 +7,10 @@
 static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    bool wide = in->ops[0].size == 64, sign = in->class == BT_IDIV && !wide;
+    bool wide = in->d->ops[0].size == 64, sign = in->class == BT_IDIV && !wide;
     unsigned reg;
 
-    if (in->mem) {
+    if (in->d->mem) {
         struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
         if (sign) /* movsxd r11, dword [p] */
@@ -20,7 +20,7 @@ static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
         bt_emit_modrm(bt, BT_R11, &p);
         return;
     }
-    reg = bt_gpr_of(in->ops[0].reg.value);
+    reg = bt_gpr_of(in->d->ops[0].reg.value);
     if (bt_in_slot(reg)) {
         bt_emit_load_guest(t, reg, BT_R11);
         reg = BT_R11;
@@ -94,7 +94,7 @@ static unsigned emit_check_signed(struct bt *bt, bool wide, uint32_t bad[])
 void bt_emit_division(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    bool wide = in->ops[0].size == 64;
+    bool wide = in->d->ops[0].size == 64;
     uint32_t bad[3], over;
     unsigned nr_bad;
 

@@ -131,8 +131,8 @@ void bt_find_dead_flags(struct bt_translation *t)
         if (in->class == BT_JCC && i + 1 < t->nr_insns)
             live |= live_at_target(t, bt_target_of(t, in));
         in->live_after = live;
-        live &= ~written_flags(&in->zi);
-        live |= tested_flags(&in->zi);
+        live &= ~written_flags(&in->d->zi);
+        live |= tested_flags(&in->d->zi);
         in->flags_dead = !live;
     }
 }

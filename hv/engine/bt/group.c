@@ -20,11 +20,11 @@ static void follow_write(struct bt_values *v, unsigned reg, uint32_t *next_root)
 /* The constant that the instruction adds to its first operand, a 64-bit register. */
 static bool added_constant(const struct bt_insn *in, int64_t *constant)
 {
-    const ZydisDecodedOperand *to = &in->ops[0], *by = &in->ops[1];
+    const ZydisDecodedOperand *to = &in->d->ops[0], *by = &in->d->ops[1];
 
-    if (in->zi.operand_width != 64 || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
+    if (in->d->zi.operand_width != 64 || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
         return false;
-    switch (in->zi.mnemonic) {
+    switch (in->d->zi.mnemonic) {
     case ZYDIS_MNEMONIC_INC:
         *constant = 1;
         return true;
@@ -35,7 +35,7 @@ static bool added_constant(const struct bt_insn *in, int64_t *constant)
     case ZYDIS_MNEMONIC_SUB:
         if (by->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
             return false;
-        *constant = in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ? by->imm.value.s : -by->imm.value.s;
+        *constant = in->d->zi.mnemonic == ZYDIS_MNEMONIC_ADD ? by->imm.value.s : -by->imm.value.s;
         return true;
     default:
         return false;
@@ -45,16 +45,16 @@ static bool added_constant(const struct bt_insn *in, int64_t *constant)
 /* MOV between registers, and LEA without index, copy a value. */
 static bool copied_value(const struct bt_insn *in, unsigned *from, int64_t *constant)
 {
-    const ZydisDecodedOperand *o = &in->ops[1];
+    const ZydisDecodedOperand *o = &in->d->ops[1];
 
-    if (in->zi.operand_width != 64 || in->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+    if (in->d->zi.operand_width != 64 || in->d->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
         return false;
-    if (in->zi.mnemonic == ZYDIS_MNEMONIC_MOV && o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_MOV && o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
         *from = bt_gpr_of(o->reg.value);
         *constant = 0;
         return *from < 16;
     }
-    if (in->zi.mnemonic == ZYDIS_MNEMONIC_LEA && o->mem.index == ZYDIS_REGISTER_NONE) {
+    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_LEA && o->mem.index == ZYDIS_REGISTER_NONE) {
         *from = bt_gpr_of(o->mem.base);
         *constant = o->mem.disp.value;
         return *from < 16;
@@ -80,7 +80,7 @@ static int64_t moved_stack(const struct bt_insn *in)
 static void follow(struct bt_values *v, const struct bt_insn *in, uint32_t *next_root)
 {
     int64_t constant = 0, stack = moved_stack(in);
-    unsigned reg = bt_gpr_of(in->ops[0].reg.value), from;
+    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value), from;
 
     if (in->class == BT_NATIVE && added_constant(in, &constant)) {
         v->offset[reg] += constant;
@@ -91,8 +91,8 @@ static void follow(struct bt_values *v, const struct bt_insn *in, uint32_t *next
         v->offset[reg] = v->offset[from] + constant;
         return;
     }
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->d->ops[i];
         unsigned written = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? bt_gpr_of(o->reg.value) : 16;
 
         if (written < 16 && (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&

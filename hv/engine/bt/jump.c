@@ -339,13 +339,13 @@ static void emit_indirect_target(struct bt_translation *t, const struct bt_insn 
 {
     unsigned reg;
 
-    if (in->mem) {
+    if (in->d->mem) {
         struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
         bt_emit_load_place(t->bt, BT_R10, &p);
         return;
     }
-    reg = bt_gpr_of(in->ops[0].reg.value);
+    reg = bt_gpr_of(in->d->ops[0].reg.value);
     if (bt_in_slot(reg))
         bt_emit_load_guest(t, reg, BT_R10);
     else
@@ -395,7 +395,8 @@ void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 {
-    int32_t release = in->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->zi.raw.imm[0].value.u : 0;
+    int32_t release =
+        in->d->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->d->zi.raw.imm[0].value.u : 0;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
     bt_emit_load_place(t->bt, BT_R10, &p);
@@ -407,7 +408,7 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 /* The block may go on behind it. */
 void bt_emit_jcc(struct bt_translation *t, const struct bt_insn *in)
 {
-    finish_jump(t, bt_emit_jcc_open(t->bt, in->zi.opcode & 15), in, bt_target_of(t, in));
+    finish_jump(t, bt_emit_jcc_open(t->bt, in->d->zi.opcode & 15), in, bt_target_of(t, in));
     if (in == &t->insns[t->nr_insns - 1])
         bt_emit_goto(t, in, bt_next_rip(t, in));
 }

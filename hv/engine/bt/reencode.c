@@ -12,8 +12,8 @@ static unsigned fields_with(const struct bt_insn *in, unsigned reg)
 {
     unsigned fields = 0;
 
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->d->ops[i];
 
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || bt_gpr_of(o->reg.value) != reg)
             continue;
@@ -24,10 +24,10 @@ static unsigned fields_with(const struct bt_insn *in, unsigned reg)
 
 static bool writes_guest(const struct bt_insn *in, unsigned reg)
 {
-    for (unsigned i = 0; i < in->zi.operand_count; i++)
-        if (in->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-            bt_gpr_of(in->ops[i].reg.value) == reg &&
-            (in->ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+    for (unsigned i = 0; i < in->d->zi.operand_count; i++)
+        if (in->d->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            bt_gpr_of(in->d->ops[i].reg.value) == reg &&
+            (in->d->ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
             return true;
     return false;
 }
@@ -40,16 +40,16 @@ static const uint8_t *bytes_of(const struct bt_translation *t, const struct bt_i
 static void emit_immediates(struct bt_translation *t, const struct bt_insn *in)
 {
     for (unsigned i = 0; i < 2; i++)
-        if (in->zi.raw.imm[i].size)
-            bt_emit_bytes(t->bt, bytes_of(t, in) + in->zi.raw.imm[i].offset,
-                          in->zi.raw.imm[i].size / 8u);
+        if (in->d->zi.raw.imm[i].size)
+            bt_emit_bytes(t->bt, bytes_of(t, in) + in->d->zi.raw.imm[i].offset,
+                          in->d->zi.raw.imm[i].size / 8u);
 }
 
 /* The encoding with the memory operand at @p, and @scratch in @fields. */
 static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
                         const struct bt_place *p, unsigned fields, unsigned scratch)
 {
-    const ZydisDecodedInstruction *zi = &in->zi;
+    const ZydisDecodedInstruction *zi = &in->d->zi;
     struct bt *bt = t->bt;
     bool rex = zi->attributes & ZYDIS_ATTRIB_HAS_REX;
     unsigned w = rex ? zi->raw.rex.W : 0, r = rex ? zi->raw.rex.R : 0;
@@ -76,16 +76,16 @@ static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
 static void emit_vex(struct bt_translation *t, const struct bt_insn *in, const struct bt_place *p,
                      unsigned fields, unsigned scratch)
 {
-    const uint8_t *vex = bytes_of(t, in) + in->zi.raw.vex.offset;
-    bool three = in->zi.raw.vex.size == 3;
+    const uint8_t *vex = bytes_of(t, in) + in->d->zi.raw.vex.offset;
+    bool three = in->d->zi.raw.vex.size == 3;
     uint8_t map = three ? vex[1] & 0x1f : 1, b2 = three ? vex[2] : vex[1] & 0x7f;
     unsigned reg =
-        fields & FIELD_REG ? scratch : in->zi.raw.modrm.reg | (unsigned)(~vex[1] >> 7 & 1) << 3;
+        fields & FIELD_REG ? scratch : in->d->zi.raw.modrm.reg | (unsigned)(~vex[1] >> 7 & 1) << 3;
     uint8_t rex = bt_rex(0, reg, p);
 
     if (fields & FIELD_VVVV)
         b2 = (uint8_t)((b2 & ~0x78) | (~scratch & 15) << 3);
-    BT_EMIT(t->bt, 0xc4, (uint8_t)((~rex & 7) << 5 | map), b2, in->zi.opcode);
+    BT_EMIT(t->bt, 0xc4, (uint8_t)((~rex & 7) << 5 | map), b2, in->d->zi.opcode);
     bt_emit_modrm(t->bt, reg, p);
     emit_immediates(t, in);
 }
@@ -95,10 +95,10 @@ static bool is_overwritten(const struct bt_insn *in, unsigned reg)
 {
     bool written = false;
 
-    if (in->zi.mnemonic == ZYDIS_MNEMONIC_BSF || in->zi.mnemonic == ZYDIS_MNEMONIC_BSR)
+    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_BSF || in->d->zi.mnemonic == ZYDIS_MNEMONIC_BSR)
         return false; /* nothing is written if the source is zero */
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->d->ops[i];
 
         if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
             (bt_gpr_of(o->mem.base) == reg || bt_gpr_of(o->mem.index) == reg))
@@ -127,7 +127,7 @@ static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
     }
     if (fields && !is_overwritten(in, guest))
         bt_emit_load_guest(t, guest, scratch);
-    if (in->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+    if (in->d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         emit_vex(t, in, &p, fields, scratch);
     else
         emit_legacy(t, in, &p, fields, scratch);
@@ -154,8 +154,8 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
 {
     unsigned used = 0;
 
-    for (unsigned i = 0; i < in->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->ops[i];
+    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &in->d->ops[i];
 
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && bt_gpr_of(o->reg.value) < 16) {
             used |= 1u << bt_gpr_of(o->reg.value);
@@ -167,7 +167,7 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++)
         if ((used & 1u << reg) && !is_overwritten(in, reg) && !is_held(t, reg))
             bt_emit_load_guest(t, reg, reg);
-    bt_emit_bytes(t->bt, bytes_of(t, in), in->zi.length);
+    bt_emit_bytes(t->bt, bytes_of(t, in), in->d->zi.length);
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++) {
         if (writes_guest(in, reg))
             bt_emit_store_guest(t, reg, reg);
@@ -179,14 +179,14 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
 /* LEA of an address near RIP, a constant here. */
 static bool emit_lea_rip(struct bt_translation *t, const struct bt_insn *in)
 {
-    const ZydisDecodedOperand *o = &in->ops[1];
-    unsigned reg = bt_gpr_of(in->ops[0].reg.value);
+    const ZydisDecodedOperand *o = &in->d->ops[1];
+    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value);
     uint64_t value;
 
-    if (in->zi.mnemonic != ZYDIS_MNEMONIC_LEA || o->mem.base != ZYDIS_REGISTER_RIP)
+    if (in->d->zi.mnemonic != ZYDIS_MNEMONIC_LEA || o->mem.base != ZYDIS_REGISTER_RIP)
         return false;
     value = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
-    if (in->zi.operand_width == 32)
+    if (in->d->zi.operand_width == 32)
         value &= 0xffffffff;
     if (reg == BT_R11)
         t->r11_group = BT_NO_GROUP;
@@ -200,7 +200,7 @@ static bool emit_lea_rip(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
 {
-    if (in->mem)
+    if (in->d->mem)
         emit_with_memory(t, in);
     else if (!emit_lea_rip(t, in))
         emit_registers_only(t, in);
@@ -210,7 +210,7 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
 static void emit_bit_number(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    unsigned reg = bt_gpr_of(in->ops[1].reg.value), size = in->ops[1].size;
+    unsigned reg = bt_gpr_of(in->d->ops[1].reg.value), size = in->d->ops[1].size;
     uint8_t rex;
 
     if (bt_in_slot(reg)) {
@@ -232,7 +232,7 @@ void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
     uint32_t resume = bt->code_used;
-    unsigned shift = (unsigned)__builtin_ctz(in->ops[1].size);
+    unsigned shift = (unsigned)__builtin_ctz(in->d->ops[1].size);
     struct bt_place p;
 
     bt_emit_address(t, &in->refs[0]);

@@ -43,11 +43,11 @@ static void emit_push_memory(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_push(struct bt_translation *t, const struct bt_insn *in)
 {
-    const ZydisDecodedOperand *o = &in->ops[0];
+    const ZydisDecodedOperand *o = &in->d->ops[0];
     struct bt_place p;
     unsigned reg;
 
-    if (in->mem) {
+    if (in->d->mem) {
         emit_push_memory(t, in);
         return;
     }
@@ -67,7 +67,7 @@ void bt_emit_push(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_pop(struct bt_translation *t, const struct bt_insn *in)
 {
-    unsigned reg = bt_gpr_of(in->ops[0].reg.value);
+    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value);
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
     if (bt_in_slot(reg)) {

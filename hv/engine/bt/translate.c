@@ -68,7 +68,8 @@ static bool decode_one(struct bt_translation *t, struct bt_insn *in, const uint8
     bt_mark_code(t, (unsigned)(t->block->gpa & HV_PAGE_MASK) + at, n);
     memcpy(t->bytes + at, bytes + at, n);
     in->at = (uint16_t)at;
-    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, t->bytes + at, n, &in->zi, in->ops));
+    in->d = bt_decode(t, &t->own[t->nr_insns], t->bytes + at, n);
+    return in->d;
 }
 
 /* No look at attention may come between STI and the next instruction, which may be HLT: if none
@@ -108,8 +109,8 @@ static void decode_crossing(struct bt_translation *t, const uint8_t *bytes, cons
     t->open = false;
     t->next_rip = t->block->rip;
     in->at = 0;
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, t->bytes, ZYDIS_MAX_INSTRUCTION_LENGTH,
-                                             &in->zi, in->ops)))
+    in->d = bt_decode(t, &t->own[0], t->bytes, ZYDIS_MAX_INSTRUCTION_LENGTH);
+    if (!in->d)
         return;
     bt_classify(t, in);
     if (in->class == BT_FALLBACK || in->class == BT_STI)
@@ -141,7 +142,7 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
             break;
         }
         t->nr_insns++;
-        at += in->zi.length;
+        at += in->d->zi.length;
         t->block->bytes = (uint16_t)at;
         if (ends_block(t, in)) {
             t->open = false;
@@ -159,9 +160,9 @@ static enum bt_fpu needed_fpu(const struct bt_translation *t)
     enum bt_fpu need = BT_FPU_NONE;
 
     for (unsigned i = 0; i < t->nr_insns; i++) {
-        if (t->insns[i].avx)
+        if (t->insns[i].d->avx)
             return BT_FPU_AVX;
-        if (t->insns[i].vector)
+        if (t->insns[i].d->vector)
             need = BT_FPU_LOADED;
     }
     return need;
@@ -258,7 +259,8 @@ static bool knows_r11(enum bt_class class)
 /* Whether the instruction leaves the scratch register R10 alone, or uses it as the guest's. */
 static bool keeps_r10(const struct bt_insn *in)
 {
-    return (in->class == BT_NATIVE && !in->mem) || in->class == BT_NOTHING || in->class == BT_JCC;
+    return (in->class == BT_NATIVE && !in->d->mem) || in->class == BT_NOTHING ||
+           in->class == BT_JCC;
 }
 
 static void emit_insns(struct bt_translation *t)
@@ -316,6 +318,7 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
     t->block = b;
     t->kind = b->kind;
     t->nr_stubs = 0;
+    t->number++;
     t->marked = 0;
     t->page = bytes - (b->gpa & HV_PAGE_MASK);
     if (bytes2)

@@ -30,6 +30,7 @@ struct bt_stub {
 
 #define BT_MAX_STUBS (5 * BT_BLOCK_INSNS + 8)
 #define BT_NO_GROUP  0xff
+#define BT_DECODED   512u
 #define BT_GUEST_R11 0xfe /* R11 is the guest's */
 
 /* The values of registers before an instruction: registers with the same root differ by their
@@ -76,7 +77,16 @@ struct bt_translation {
     struct bt_group groups[BT_GROUPS];
     struct bt_stub stubs[BT_MAX_STUBS];
     ZydisDecoder decoder;
+    uint64_t number; /* of the translation */
+    struct bt_decoded decoded[BT_DECODED];
+    struct bt_decoded own[BT_BLOCK_INSNS]; /* of instructions whose place in the cache is taken */
 };
+
+/* ---- decode.c */
+/* Decodes the instruction at @bytes; NULL if there is none or more than @room bytes of it. @own is
+ * used if the cache has no place. */
+const struct bt_decoded *bt_decode(struct bt_translation *t, struct bt_decoded *own,
+                                   const uint8_t *bytes, unsigned room);
 
 /* ---- flags.c */
 /* Fills in flags_dead of the instructions. */
@@ -144,7 +154,7 @@ static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt
 
 static inline uint64_t bt_next_rip(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_rip_of(t, in) + in->zi.length;
+    return bt_rip_of(t, in) + in->d->zi.length;
 }
 
 /* Whether code at @rip can be jumped to directly: it is in the block's page, whose mapping the
@@ -156,12 +166,12 @@ static inline bool bt_same_page(const struct bt_translation *t, uint64_t rip)
 
 static inline uint64_t bt_target_of(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_next_rip(t, in) + (uint64_t)in->ops[0].imm.value.s;
+    return bt_next_rip(t, in) + (uint64_t)in->d->ops[0].imm.value.s;
 }
 
 static inline bool bt_is_direct(const struct bt_insn *in)
 {
-    return in->ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    return in->d->ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 }
 
 static inline uint32_t bt_guest_slot(unsigned guest)
