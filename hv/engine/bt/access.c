@@ -73,6 +73,10 @@ static void emit_offset(struct bt_translation *t, unsigned base, unsigned index,
     unsigned b = base, i = index;
 
     hv_assert(disp == (int32_t)disp);
+    if (t->code32) {
+        bt_emit_lea32(t->bt, BT_R10, base, index == 16 ? 4 : index, scale, (int32_t)disp);
+        return;
+    }
     if (bt_in_slot(base)) {
         bt_emit_load_guest(t, base, BT_R10);
         b = BT_R10;
@@ -98,7 +102,10 @@ void bt_emit_address(struct bt_translation *t, const struct bt_ref *ref)
         emit_offset(t, ref->base, ref->index, ref->scale, ref->disp);
     if (ref->segment) {
         bt_emit_load_slot(t->bt, BT_R11, segment_slot(ref->segment));
-        bt_emit_lea(t->bt, BT_R10, BT_R10, BT_R11, 0, 0);
+        if (t->code32)
+            bt_emit_lea32(t->bt, BT_R10, BT_R10, BT_R11, 0, 0);
+        else
+            bt_emit_lea(t->bt, BT_R10, BT_R10, BT_R11, 0, 0);
     }
 }
 
@@ -209,7 +216,7 @@ static void emit_group_check(struct bt_translation *t, unsigned number)
         .bytes = (uint16_t)(g->hi - g->lo),
         .write = g->write,
         .align = g->align,
-        .kind = (uint8_t)t->kind,
+        .kind = (uint8_t)t->tlb_kind,
     };
 
     t->r11_group = BT_NO_GROUP;
@@ -275,7 +282,7 @@ static struct bt_place place_of_member(struct bt_translation *t, const struct bt
         bt_emit_load_slot(t->bt, BT_R11, group_slot(ref->group));
         t->r11_group = ref->group;
     }
-    if (ref->index != 16) {
+    if (ref->index != 16 || t->code32) {
         emit_offset(t, ref->base, ref->index, ref->scale, ref->disp);
         return (struct bt_place){.base = BT_R10, .index = BT_R11};
     }
@@ -352,7 +359,7 @@ struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *i
         .bytes = ref->bytes,
         .write = ref->write,
         .align = ref->align,
-        .kind = (uint8_t)t->kind,
+        .kind = (uint8_t)t->tlb_kind,
     };
 
     if (ref->group != BT_NO_GROUP)
@@ -365,8 +372,8 @@ struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *i
         emit_lookup_destroying(t, &site, false);
     else
         emit_lookup_neutral(t, &site, false);
-    if (ref->index == 16 && ref->base != 16 && !bt_in_slot(ref->base) && !ref->segment &&
-        !ref->absolute) {
+    if (!t->code32 && ref->index == 16 && ref->base != 16 && !bt_in_slot(ref->base) &&
+        !ref->segment && !ref->absolute) {
         bt_emit_load_table(t->bt, BT_R11, BT_R11, addends_of(&site));
         return (struct bt_place){.base = ref->base, .index = BT_R11, .disp = (int32_t)ref->disp};
     }
@@ -397,7 +404,7 @@ struct bt_place bt_emit_access_at_r10(struct bt_translation *t, const struct bt_
         .bytes = ref->bytes,
         .write = ref->write,
         .align = ref->align,
-        .kind = (uint8_t)t->kind,
+        .kind = (uint8_t)t->tlb_kind,
     };
 
     if (in->flags_dead)

@@ -255,7 +255,8 @@ static bool set_gs(const struct bt_region *r)
     return true;
 }
 
-/* Executes 64-bit code until the interpreter's loop has something to look at. */
+/* Executes 64-bit code, or that of flat 32-bit programs, until the interpreter's loop has something
+ * to look at. */
 static void run_translated(struct interp *x)
 {
     struct bt *bt = bt_of(x);

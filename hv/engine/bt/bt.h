@@ -1,9 +1,10 @@
 /* The translator, inside: x86-64 guest code to x86-64 host code.
  *
- * It sits on the interpreter. 64-bit code is translated in blocks that end at a branch or at a page
- * boundary; whatever is not translated (system instructions, string instructions, devices, accesses
- * over two pages, faults) leaves translated code with exact state, and the interpreter executes
- * that one instruction. So faults are precise and there is one definition of everything rare.
+ * It sits on the interpreter. 64-bit code, and 32-bit code of programs with flat segments, is
+ * translated in blocks that end at a branch or at a page boundary; whatever is not translated
+ * (system instructions, string instructions, devices, accesses over two pages, faults) leaves
+ * translated code with exact state, and the interpreter executes that one instruction. So faults
+ * are precise and there is one definition of everything rare.
  *
  * While translated code runs: guest registers are in the host registers of the same number, RSP
  * included, but R10 and R11, which are in the region (below) and whose host registers are scratch.
@@ -56,6 +57,10 @@
 
 #define BT_KINDS INTERP_TLB_NONE /* where each access is looked at, there is no translated code */
 
+/* Kinds of code: those of access rights, and 32-bit programs, whose rights are the user's. A flat
+ * GS, apart from its base, is what programs have for their threads' data. */
+enum { BT_USER = INTERP_TLB_USER, BT_USER32, BT_USER32_GS, BT_CODE_KINDS };
+
 #define BT_BLOCK_INSNS 64u
 #define BT_BLOCK_BYTES 32768u /* of translated code at most */
 #define BT_HASH        16384u
@@ -97,9 +102,9 @@ struct bt_region {
     uint64_t fpu;       /* enum bt_fpu */
     uint64_t jump_mask; /* atomic: 0 for a kick */
     uint64_t tlb_mask, near_mask, page_mask, far_mask, sign_mask, avx_mask;
-    uint64_t bit_mask[7];       /* 2 to that power, less 1 */
-    uint64_t align_mask[7];     /* page_mask with that many low bits */
-    uint64_t salt[BT_KINDS];    /* of the jump cache's tags; 0 for the kernel */
+    uint64_t bit_mask[7];         /* 2 to that power, less 1 */
+    uint64_t align_mask[7];       /* page_mask with that many low bits */
+    uint64_t salt[BT_CODE_KINDS]; /* of the jump cache's tags; 0 for the kernel */
     uint64_t limit[BT_GROUPS];  /* of the groups of a loop: up or down to here a register may go */
     uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
@@ -109,8 +114,8 @@ struct bt_region {
 
     /* Below: not for translated code but the TLB and the jump cache. */
     struct bt_tlb tlb[BT_KINDS];
-    struct bt_jumps jumps[BT_KINDS];
-    struct bt_far fars[BT_KINDS];
+    struct bt_jumps jumps[BT_CODE_KINDS];
+    struct bt_far fars[BT_CODE_KINDS];
 };
 
 enum bt_reason {
@@ -213,19 +218,19 @@ struct bt {
     } jumped[BT_LOGGED];
     uint64_t global[BT_KINDS][BT_TLB_ENTRIES / 64]; /* which entries are global */
     uint64_t salts;                                 /* ever given out */
-    bool jumps_used[BT_KINDS], fars_used[BT_KINDS];
+    bool jumps_used[BT_CODE_KINDS], fars_used[BT_CODE_KINDS];
     uint64_t jump_pages[64]; /* Bloom filter: pages that were in the jump cache */
     struct bt_space spaces[INTERP_PCIDS];
 
     int code_fd;
     uint8_t *code, *code_rw; /* two mappings of the cache */
     uint32_t code_bytes;
-    uint32_t code_used, code_start;   /* what runs often is in the first half */
-    uint32_t cold_used;               /* and what does not, in the second */
-    uint32_t exit_code;               /* offset of the way out */
-    uint32_t leave[BT_REASONS];       /* of the ways to it */
-    uint32_t far_probe[BT_KINDS];     /* routines: the look into the second jump cache */
-    uint32_t strings[2][4][BT_KINDS]; /* routines: STOS and MOVS by log2 of the element's size */
+    uint32_t code_used, code_start;    /* what runs often is in the first half */
+    uint32_t cold_used;                /* and what does not, in the second */
+    uint32_t exit_code;                /* offset of the way out */
+    uint32_t leave[BT_REASONS];        /* of the ways to it */
+    uint32_t far_probe[BT_CODE_KINDS]; /* routines: the look into the second jump cache */
+    uint32_t strings[2][4][BT_KINDS];  /* routines: STOS and MOVS by log2 of the element's size */
     void (*enter)(struct bt_region *region, uint64_t code);
     void (*enter_fpu)(struct bt_region *region, uint64_t code);
 
@@ -251,7 +256,7 @@ int bt_space_init(struct bt *bt) HV_MUST_CHECK;
 void bt_space_fini(struct bt *bt);
 /* Makes the region that of the interpreter's current address space. */
 void bt_switch_space(struct bt *bt);
-enum interp_tlb_kind bt_kind_now(const struct bt *bt);
+unsigned bt_kind_now(const struct bt *bt);
 /* Fills the TLB after a miss; raises page faults at @site's instruction. False if the interpreter
  * has to execute it. */
 bool bt_fill(struct bt *bt, const struct bt_site *site);

@@ -185,8 +185,9 @@ static bool find_memory(struct bt_decoded *d)
             continue;
         if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
             continue; /* the stack, by those whose class knows */
-        if (o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
-            d->mem)
+        if ((o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+             o->encoding != ZYDIS_OPERAND_ENCODING_DISP16_32_64) ||
+            o->mem.type != ZYDIS_MEMOP_TYPE_MEM || d->mem)
             return false;
         d->mem = o;
         d->writes = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
@@ -294,8 +295,9 @@ static enum bt_class class_of(struct bt *bt, struct bt_decoded *d)
     const ZydisDecodedInstruction *zi = &d->zi;
     enum bt_class class = (enum bt_class)classes[zi->mnemonic];
 
-    if (zi->address_width != 64 || (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-                                    zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
+    if (zi->address_width != (d->code32 ? 32 : 64) ||
+        (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+         zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
         return BT_FALLBACK;
     if (class == BT_NOTHING) {
         d->mem = NULL;
@@ -326,21 +328,22 @@ static bool is_known_form(const struct bt_decoded *d)
 {
     const ZydisDecodedInstruction *zi = &d->zi;
     const ZydisDecodedOperand *o = &d->ops[0];
+    unsigned word = d->code32 ? 32 : 64;
 
     switch (d->class) {
     case BT_PUSH:
-        return zi->operand_width == 64 &&
+        return zi->operand_width == word &&
                (d->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
     case BT_POP:
-        return zi->operand_width == 64 && !d->mem && bt_gpr_of(o->reg.value) < 16;
+        return zi->operand_width == word && !d->mem && bt_gpr_of(o->reg.value) < 16;
     case BT_CALL:
     case BT_RET:
     case BT_JMP:
-        return zi->operand_width == 64 && zi->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+        return zi->operand_width == word && zi->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
     case BT_JCC:
     case BT_JRCXZ:
     case BT_LEAVE:
-        return zi->operand_width == 64;
+        return zi->operand_width == word;
     case BT_DIV:
     case BT_IDIV:
         return o->size == 32 || o->size == 64;
@@ -353,10 +356,15 @@ static bool is_known_form(const struct bt_decoded *d)
 
 /* ---- memory accesses */
 
-static void add_stack_ref(struct bt_insn *in, unsigned base, int64_t disp, bool write)
+static void add_stack_ref(const struct bt_translation *t, struct bt_insn *in, unsigned base,
+                          bool write)
 {
-    in->refs[in->nr_refs++] = (struct bt_ref){
-        .base = (uint8_t)base, .index = 16, .align = 1, .bytes = 8, .disp = disp, .write = write};
+    in->refs[in->nr_refs++] = (struct bt_ref){.base = (uint8_t)base,
+                                              .index = 16,
+                                              .align = 1,
+                                              .bytes = (uint16_t)t->word,
+                                              .disp = write ? -(int64_t)t->word : 0,
+                                              .write = write};
 }
 
 static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
@@ -381,7 +389,7 @@ static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
         ref->va = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
         ref->absolute = true;
     } else if (ref->base == 16 && ref->index == 16) {
-        ref->va = (uint64_t)o->mem.disp.value;
+        ref->va = bt_wrap(t, (uint64_t)o->mem.disp.value);
         ref->absolute = true;
     }
     if (ref->absolute && ref->segment && (int64_t)ref->va == (int32_t)ref->va) {
@@ -399,14 +407,14 @@ static void find_refs(struct bt_translation *t, struct bt_insn *in)
     case BT_PUSH:
     case BT_PUSHF:
     case BT_CALL:
-        add_stack_ref(in, HV_RSP, -8, true);
+        add_stack_ref(t, in, HV_RSP, true);
         break;
     case BT_POP:
     case BT_RET:
-        add_stack_ref(in, HV_RSP, 0, false);
+        add_stack_ref(t, in, HV_RSP, false);
         break;
     case BT_LEAVE:
-        add_stack_ref(in, HV_RBP, 0, false);
+        add_stack_ref(t, in, HV_RBP, false);
         break;
     default:
         break;
@@ -429,7 +437,11 @@ void bt_classify(struct bt_translation *t, struct bt_insn *in)
     if (in->class == BT_RDTSC && t->bt->tsd)
         in->class = BT_FALLBACK;
     if ((in->class == BT_CLI || in->class == BT_STI || in->class == BT_SWAPGS) &&
-        bt_kind_now(t->bt) == INTERP_TLB_USER)
+        t->kind >= BT_USER)
         in->class = BT_FALLBACK;
     find_refs(t, in);
+    for (unsigned i = 0; i < in->nr_refs; i++)
+        if (t->code32 && in->refs[i].segment &&
+            !(t->kind == BT_USER32_GS && in->refs[i].segment == HV_GS))
+            in->class = BT_FALLBACK; /* the segment has limits, or is none */
 }

@@ -51,6 +51,7 @@ struct bt_decoded {
     uint8_t align; /* of the memory operand */
     bool vector;   /* needs x87 or vector state */
     bool avx;      /* and AVX enabled */
+    bool code32;
     uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
     uint64_t used; /* the translation that used it last */
 };

@@ -57,11 +57,13 @@ static bool decode(struct bt_translation *t, struct bt_decoded *d, const uint8_t
                    unsigned room)
 {
     d->zi.length = 0;
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, bytes, room, &d->zi, d->ops))) {
+    if (!ZYAN_SUCCESS(
+            ZydisDecoderDecodeFull(&t->decoders[t->code32], bytes, room, &d->zi, d->ops))) {
         d->zi.length = 0;
         return false;
     }
     memcpy(d->bytes, bytes, d->zi.length);
+    d->code32 = t->code32;
     bt_describe(t->bt, d);
     return true;
 }
@@ -71,7 +73,8 @@ const struct bt_decoded *bt_decode(struct bt_translation *t, struct bt_decoded *
 {
     struct bt_decoded *d = &t->decoded[slot_of(bytes, room)];
 
-    if (d->zi.length && d->zi.length <= room && memcmp(d->bytes, bytes, d->zi.length) == 0) {
+    if (d->zi.length && d->code32 == t->code32 && d->zi.length <= room &&
+        memcmp(d->bytes, bytes, d->zi.length) == 0) {
         d->used = t->number;
         return d;
     }

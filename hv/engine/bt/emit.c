@@ -125,6 +125,11 @@ void bt_emit_mov(struct bt *bt, unsigned to, unsigned from)
     BT_EMIT(bt, rex_w(from, 0, to), 0x89, modrm(3, from, to));
 }
 
+void bt_emit_mov32(struct bt *bt, unsigned to, unsigned from)
+{
+    BT_EMIT(bt, rex_w(from, 0, to) & ~0x08, 0x89, modrm(3, from, to));
+}
+
 void bt_emit_mov32_imm(struct bt *bt, unsigned reg, uint32_t value)
 {
     if (reg >= 8)
@@ -159,20 +164,32 @@ void bt_emit_store(struct bt *bt, unsigned reg, unsigned base, int32_t disp)
     bt_emit32(bt, (uint32_t)disp);
 }
 
-void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
-                 int32_t disp)
+static void emit_lea(struct bt *bt, uint8_t rex_mask, unsigned reg, unsigned base, unsigned index,
+                     unsigned scale, int32_t disp)
 {
     bool none = base == 16, sib = none || index != 4 || (base & 7) == 4;
     unsigned mod = none ? 0 : disp == 0 && (base & 7) != HV_RBP ? 0 : disp == (int8_t)disp ? 1 : 2;
     unsigned b = none ? 5 : base;
 
-    BT_EMIT(bt, rex_w(reg, index, b), 0x8d, modrm(mod, reg, sib ? 4 : b));
+    BT_EMIT(bt, rex_w(reg, index, b) & rex_mask, 0x8d, modrm(mod, reg, sib ? 4 : b));
     if (sib)
         bt_emit8(bt, (uint8_t)(scale << 6 | (index & 7) << 3 | (b & 7)));
     if (mod == 1)
         bt_emit8(bt, (uint8_t)disp);
     else if (mod == 2 || none)
         bt_emit32(bt, (uint32_t)disp);
+}
+
+void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
+                 int32_t disp)
+{
+    emit_lea(bt, 0xff, reg, base, index, scale, disp);
+}
+
+void bt_emit_lea32(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
+                   int32_t disp)
+{
+    emit_lea(bt, (uint8_t)~0x08, reg, base, index, scale, disp);
 }
 
 uint8_t bt_rex(unsigned w, unsigned reg, const struct bt_place *p)
@@ -200,15 +217,15 @@ void bt_emit_modrm(struct bt *bt, unsigned reg, const struct bt_place *p)
         bt_emit32(bt, (uint32_t)p->disp);
 }
 
-void bt_emit_load_place(struct bt *bt, unsigned reg, const struct bt_place *p)
+void bt_emit_load_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p)
 {
-    BT_EMIT(bt, bt_rex(1, reg, p), 0x8b);
+    BT_EMIT(bt, bt_rex(bytes == 8, reg, p), 0x8b);
     bt_emit_modrm(bt, reg, p);
 }
 
-void bt_emit_store_place(struct bt *bt, unsigned reg, const struct bt_place *p)
+void bt_emit_store_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p)
 {
-    BT_EMIT(bt, bt_rex(1, reg, p), 0x89);
+    BT_EMIT(bt, bt_rex(bytes == 8, reg, p), 0x89);
     bt_emit_modrm(bt, reg, p);
 }
 

@@ -28,6 +28,7 @@ void bt_emit_store_table(struct bt *bt, unsigned reg, unsigned index, uint32_t t
 void bt_emit_pext(struct bt *bt, unsigned to, unsigned from, uint32_t slot);
 void bt_emit_rorx(struct bt *bt, unsigned to, unsigned from, uint8_t by); /* rorx to, from, by */
 void bt_emit_mov(struct bt *bt, unsigned to, unsigned from);              /* mov to, from */
+void bt_emit_mov32(struct bt *bt, unsigned to, unsigned from);            /* of 32 bits */
 void bt_emit_mov_imm(struct bt *bt, unsigned reg, uint64_t value);        /* mov reg, value */
 void bt_emit_mov32_imm(struct bt *bt, unsigned reg, uint32_t value);      /* mov reg32, value */
 void bt_emit_load(struct bt *bt, unsigned reg, unsigned base,
@@ -35,6 +36,8 @@ void bt_emit_load(struct bt *bt, unsigned reg, unsigned base,
 void bt_emit_store(struct bt *bt, unsigned reg, unsigned base,
                    int32_t disp); /* mov [base+disp], reg */
 /* lea reg, [base + index * (1 << scale) + disp]; 16 for no base, 4 for no index */
+void bt_emit_lea32(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
+                   int32_t disp); /* of 32 bits, the upper ones become 0 */
 void bt_emit_lea(struct bt *bt, unsigned reg, unsigned base, unsigned index, unsigned scale,
                  int32_t disp);
 /* A memory operand of the host. */
@@ -48,8 +51,9 @@ struct bt_place {
 uint8_t bt_rex(unsigned w, unsigned reg, const struct bt_place *p);
 /* ModRM, SIB and displacement. */
 void bt_emit_modrm(struct bt *bt, unsigned reg, const struct bt_place *p);
-void bt_emit_load_place(struct bt *bt, unsigned reg, const struct bt_place *p);  /* mov reg, [p] */
-void bt_emit_store_place(struct bt *bt, unsigned reg, const struct bt_place *p); /* mov [p], reg */
+/* mov reg, [p] and mov [p], reg of 4 or 8 bytes */
+void bt_emit_load_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p);
+void bt_emit_store_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p);
 /* op reg, gs:[slot] with a 64-bit operand: BT_ADD or BT_CMP. */
 enum bt_alu { BT_ADD = 0x03, BT_CMP = 0x3b };
 void bt_emit_alu_slot(struct bt *bt, enum bt_alu op, unsigned reg, uint32_t slot);

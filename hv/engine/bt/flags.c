@@ -89,7 +89,8 @@ static uint32_t peek(struct bt_translation *t, uint64_t rip)
 
         bt_mark_code(t, at, n);
         memcpy(bytes, t->page + at, n);
-        if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&t->decoder, NULL, bytes, n, &zi)))
+        if (!ZYAN_SUCCESS(
+                ZydisDecoderDecodeInstruction(&t->decoders[t->code32], NULL, bytes, n, &zi)))
             break;
         live |= tested_flags(&zi) & ~killed;
         killed |= written_flags(&zi);

@@ -17,12 +17,18 @@ static void follow_write(struct bt_values *v, unsigned reg, uint32_t *next_root)
     v->offset[reg] = 0;
 }
 
-/* The constant that the instruction adds to its first operand, a 64-bit register. */
+/* Whether the instruction works on all bits that addresses have. */
+static bool is_address_wide(const struct bt_insn *in)
+{
+    return in->d->zi.operand_width == (in->d->code32 ? 32 : 64);
+}
+
+/* The constant that the instruction adds to its first operand, a register. */
 static bool added_constant(const struct bt_insn *in, int64_t *constant)
 {
     const ZydisDecodedOperand *to = &in->d->ops[0], *by = &in->d->ops[1];
 
-    if (in->d->zi.operand_width != 64 || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
+    if (!is_address_wide(in) || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
         return false;
     switch (in->d->zi.mnemonic) {
     case ZYDIS_MNEMONIC_INC:
@@ -47,7 +53,7 @@ static bool copied_value(const struct bt_insn *in, unsigned *from, int64_t *cons
 {
     const ZydisDecodedOperand *o = &in->d->ops[1];
 
-    if (in->d->zi.operand_width != 64 || in->d->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+    if (!is_address_wide(in) || in->d->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
         return false;
     if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_MOV && o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
         *from = bt_gpr_of(o->reg.value);
@@ -62,24 +68,25 @@ static bool copied_value(const struct bt_insn *in, unsigned *from, int64_t *cons
     return false;
 }
 
-static int64_t moved_stack(const struct bt_insn *in)
+static int64_t moved_stack(const struct bt_translation *t, const struct bt_insn *in)
 {
     switch (in->class) {
     case BT_PUSH:
     case BT_PUSHF:
     case BT_CALL:
-        return -8;
+        return -(int64_t)t->word;
     case BT_POP:
-        return 8;
+        return t->word;
     default:
         return 0;
     }
 }
 
 /* @v: before the instruction; becomes the values after it. */
-static void follow(struct bt_values *v, const struct bt_insn *in, uint32_t *next_root)
+static void follow(const struct bt_translation *t, struct bt_values *v, const struct bt_insn *in,
+                   uint32_t *next_root)
 {
-    int64_t constant = 0, stack = moved_stack(in);
+    int64_t constant = 0, stack = moved_stack(t, in);
     unsigned reg = bt_gpr_of(in->d->ops[0].reg.value), from;
 
     if (in->class == BT_NATIVE && added_constant(in, &constant)) {
@@ -111,7 +118,7 @@ static void find_values(struct bt_translation *t)
         v.root[i] = i;
     for (unsigned i = 0; i < t->nr_insns; i++) {
         t->values[i] = v;
-        follow(&v, &t->insns[i], &next_root);
+        follow(t, &v, &t->insns[i], &next_root);
     }
     t->values[t->nr_insns] = v;
 }
@@ -159,9 +166,9 @@ static void join(struct bt_group *g, const struct bt_values *v, const struct bt_
 }
 
 /* R10 and R11 are loaded from their slots, and there is one register for that. */
-static bool can_be_member(const struct bt_ref *ref)
+static bool can_be_member(const struct bt_translation *t, const struct bt_ref *ref)
 {
-    return !ref->absolute && !ref->computed &&
+    return !(t->code32 && ref->segment) && !ref->absolute && !ref->computed &&
            !(bt_in_slot(ref->base) && bt_in_slot(ref->index) && ref->base != ref->index);
 }
 
@@ -172,7 +179,7 @@ static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref,
     struct bt_group *g;
 
     ref->group = BT_NO_GROUP;
-    if (!can_be_member(ref))
+    if (!can_be_member(t, ref))
         return;
     for (unsigned i = 0; i < t->nr_groups; i++)
         if (fits(&t->groups[i], v, ref, exits, gs_version)) {
@@ -227,7 +234,7 @@ bool bt_is_loop(const struct bt_translation *t)
 {
     const struct bt_insn *last = t->nr_insns ? &t->insns[t->nr_insns - 1] : NULL;
 
-    return last && !t->block->ungrouped && t->block->gfn2 == BT_NO_GFN &&
+    return last && !t->code32 && !t->block->ungrouped && t->block->gfn2 == BT_NO_GFN &&
            (last->class == BT_JCC || (last->class == BT_JMP && bt_is_direct(last))) &&
            bt_target_of(t, last) == t->block->rip;
 }

@@ -99,7 +99,7 @@ static void emit_far_probe(struct bt *bt, unsigned kind)
 
 void bt_emit_far_probes(struct bt *bt)
 {
-    for (unsigned kind = 0; kind < BT_KINDS; kind++) {
+    for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++) {
         bt->far_probe[kind] = bt->code_used;
         emit_far_probe(bt, kind);
     }
@@ -123,7 +123,7 @@ static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
     if (!hit) {
         hit = bt->code_used;
         if (s->release)
-            bt_emit_lea(bt, HV_RSP, HV_RSP, 4, 0, s->release);
+            bt_emit_move_rsp(t, s->release);
         emit_jmp_slot(bt, BT_SLOT(code));
     }
     bt_close(bt, s->from);
@@ -342,12 +342,14 @@ static void emit_indirect_target(struct bt_translation *t, const struct bt_insn 
     if (in->d->mem) {
         struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-        bt_emit_load_place(t->bt, BT_R10, &p);
+        bt_emit_load_place(t->bt, t->word, BT_R10, &p);
         return;
     }
     reg = bt_gpr_of(in->d->ops[0].reg.value);
     if (bt_in_slot(reg))
         bt_emit_load_guest(t, reg, BT_R10);
+    else if (t->code32)
+        bt_emit_mov32(t->bt, BT_R10, reg);
     else
         bt_emit_mov(t->bt, BT_R10, reg);
 }
@@ -370,8 +372,8 @@ static void emit_push_return(struct bt_translation *t, const struct bt_insn *in,
 {
     struct bt_place p = bt_emit_access(t, in, ref);
 
-    bt_emit_store_constant(t->bt, &p, bt_next_rip(t, in));
-    bt_emit_lea(t->bt, HV_RSP, HV_RSP, 4, 0, -8);
+    bt_emit_store_constant(t, &p, bt_next_rip(t, in));
+    bt_emit_move_rsp(t, -(int32_t)t->word);
     t->r11_group = BT_NO_GROUP;
 }
 
@@ -399,9 +401,10 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
         in->d->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->d->zi.raw.imm[0].value.u : 0;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
-    bt_emit_load_place(t->bt, BT_R10, &p);
-    emit_probe(t, in)->release = 8 + release;
-    bt_emit_lea(t->bt, HV_RSP, HV_RSP, 4, 0, 8 + release);
+    bt_emit_load_place(t->bt, t->word, BT_R10, &p);
+    release += (int32_t)t->word;
+    emit_probe(t, in)->release = release;
+    bt_emit_move_rsp(t, release);
     emit_jmp_r11(t->bt);
 }
 

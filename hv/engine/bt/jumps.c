@@ -26,7 +26,7 @@ static void clear_jumps(struct bt *bt, unsigned kind)
 
 void bt_clear_jumps(struct bt *bt)
 {
-    for (unsigned kind = 0; kind < BT_KINDS; kind++) {
+    for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++) {
         clear_jumps(bt, kind);
         if (bt->fars_used[kind])
             memset(bt->region->fars[kind].rip, 0, sizeof(bt->region->fars[kind].rip));
@@ -70,7 +70,7 @@ void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool
     fars->rip[bt_far_index(rip)] = bt->region->salt[kind] - rip;
     bt->jumps_used[kind] = bt->fars_used[kind] = true;
     page_bit(bt, rip >> HV_PAGE_SHIFT, true);
-    if (kind != INTERP_TLB_USER && !global)
+    if (kind < BT_USER && !global)
         note_local(bt, kind, rip);
 }
 
@@ -95,8 +95,9 @@ void bt_drop_local_jumps(struct bt *bt)
     for (unsigned i = 0; i < bt->nr_jumps; i++)
         drop_rip(bt, bt->jumped[i].kind, bt->jumped[i].rip);
     bt->nr_jumps = 0;
-    if (bt->jumps_used[INTERP_TLB_USER])
-        clear_jumps(bt, INTERP_TLB_USER);
+    for (unsigned kind = BT_USER; kind < BT_CODE_KINDS; kind++)
+        if (bt->jumps_used[kind])
+            clear_jumps(bt, kind);
 }
 
 void bt_drop_jump(struct bt *bt, const struct bt_block *b)
@@ -114,7 +115,7 @@ static void drop_jumps_in(struct bt *bt, uint64_t page)
 {
     if (!page_bit(bt, page, false))
         return;
-    for (unsigned kind = 0; kind < BT_KINDS; kind++)
+    for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++)
         for (uint64_t at = 0; at < HV_PAGE_SIZE; at++)
             drop_rip(bt, kind, (page << HV_PAGE_SHIFT) + at);
 }

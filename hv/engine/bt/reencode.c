@@ -45,6 +45,14 @@ static void emit_immediates(struct bt_translation *t, const struct bt_insn *in)
                           in->d->zi.raw.imm[i].size / 8u);
 }
 
+/* MOV between the accumulator and a constant address, and the same with ModRM. */
+static const uint8_t moffs_opcodes[] = {0x8a, 0x8b, 0x88, 0x89};
+
+static bool is_moffs(const ZydisDecodedInstruction *zi)
+{
+    return zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && zi->opcode >= 0xa0 && zi->opcode <= 0xa3;
+}
+
 /* The encoding with the memory operand at @p, and @scratch in @fields. */
 static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
                         const struct bt_place *p, unsigned fields, unsigned scratch)
@@ -53,7 +61,9 @@ static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
     struct bt *bt = t->bt;
     bool rex = zi->attributes & ZYDIS_ATTRIB_HAS_REX;
     unsigned w = rex ? zi->raw.rex.W : 0, r = rex ? zi->raw.rex.R : 0;
-    unsigned reg = fields & FIELD_REG ? scratch : (unsigned)zi->raw.modrm.reg | r << 3;
+    unsigned reg = is_moffs(zi)         ? HV_RAX
+                   : fields & FIELD_REG ? scratch
+                                        : (unsigned)zi->raw.modrm.reg | r << 3;
 
     for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
         uint8_t prefix = zi->raw.prefixes[i].value;
@@ -68,7 +78,7 @@ static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
         bt_emit8(bt, 0x38);
     if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
         bt_emit8(bt, 0x3a);
-    bt_emit8(bt, zi->opcode);
+    bt_emit8(bt, is_moffs(zi) ? moffs_opcodes[zi->opcode & 3] : zi->opcode);
     bt_emit_modrm(bt, reg, p);
     emit_immediates(t, in);
 }
@@ -149,6 +159,19 @@ static void hold(struct bt_translation *t, unsigned reg)
         t->r11_group = BT_GUEST_R11;
 }
 
+/* INC and DEC of one byte, which is REX in 64-bit code. */
+static bool is_short_inc(const ZydisDecodedInstruction *zi)
+{
+    return zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (zi->opcode & 0xf0) == 0x40;
+}
+
+static void emit_short_inc(struct bt_translation *t, const struct bt_insn *in)
+{
+    if (in->d->zi.operand_width == 16)
+        bt_emit8(t->bt, 0x66);
+    BT_EMIT(t->bt, 0xff, (uint8_t)(0xc0 | (in->d->zi.opcode & 15))); /* DEC is in bit 3 */
+}
+
 /* Without memory R10 and R11 are the guest's for the time of the instruction. */
 static void emit_registers_only(struct bt_translation *t, const struct bt_insn *in)
 {
@@ -167,7 +190,10 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++)
         if ((used & 1u << reg) && !is_overwritten(in, reg) && !is_held(t, reg))
             bt_emit_load_guest(t, reg, reg);
-    bt_emit_bytes(t->bt, bytes_of(t, in), in->d->zi.length);
+    if (t->code32 && is_short_inc(&in->d->zi))
+        emit_short_inc(t, in);
+    else
+        bt_emit_bytes(t->bt, bytes_of(t, in), in->d->zi.length);
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++) {
         if (writes_guest(in, reg))
             bt_emit_store_guest(t, reg, reg);
@@ -176,16 +202,19 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
     }
 }
 
-/* LEA of an address near RIP, a constant here. */
-static bool emit_lea_rip(struct bt_translation *t, const struct bt_insn *in)
+/* LEA of an address near RIP, or of no register at all: a constant here. */
+static bool emit_constant_lea(struct bt_translation *t, const struct bt_insn *in)
 {
     const ZydisDecodedOperand *o = &in->d->ops[1];
     unsigned reg = bt_gpr_of(in->d->ops[0].reg.value);
+    bool near_rip = o->mem.base == ZYDIS_REGISTER_RIP;
     uint64_t value;
 
-    if (in->d->zi.mnemonic != ZYDIS_MNEMONIC_LEA || o->mem.base != ZYDIS_REGISTER_RIP)
+    if (in->d->zi.mnemonic != ZYDIS_MNEMONIC_LEA ||
+        !(near_rip ||
+          (t->code32 && o->mem.base == ZYDIS_REGISTER_NONE && o->mem.index == ZYDIS_REGISTER_NONE)))
         return false;
-    value = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
+    value = (near_rip ? bt_next_rip(t, in) : 0) + (uint64_t)o->mem.disp.value;
     if (in->d->zi.operand_width == 32)
         value &= 0xffffffff;
     if (reg == BT_R11)
@@ -202,7 +231,7 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
 {
     if (in->d->mem)
         emit_with_memory(t, in);
-    else if (!emit_lea_rip(t, in))
+    else if (!emit_constant_lea(t, in))
         emit_registers_only(t, in);
 }
 
@@ -241,7 +270,10 @@ void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_mov32_imm(bt, HV_RCX, shift);
     BT_EMIT(bt, 0xc4, 0x42, 0xf2, 0xf7, 0xdb); /* sarx r11, r11, rcx */
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_lea(bt, BT_R10, BT_R10, BT_R11, shift - 3, 0);
+    if (t->code32)
+        bt_emit_lea32(bt, BT_R10, BT_R10, BT_R11, shift - 3, 0);
+    else
+        bt_emit_lea(bt, BT_R10, BT_R10, BT_R11, shift - 3, 0);
     p = bt_emit_access_at_r10(t, in, &in->refs[0], resume);
     emit_bit_number(t, in);
     bt_emit_pext(bt, BT_R11, BT_R11, (uint32_t)(BT_SLOT(bit_mask) + 8 * shift));

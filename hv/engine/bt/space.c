@@ -146,7 +146,8 @@ static void set_salt(struct bt *bt)
         bt->salts = bt->serial >> 16;
         bt_clear_jumps(bt);
     }
-    bt->region->salt[INTERP_TLB_USER] = bt->serial << 48;
+    for (unsigned kind = BT_USER; kind < BT_CODE_KINDS; kind++)
+        bt->region->salt[kind] = bt->serial << 48;
 }
 
 static void forget_everything(struct bt *bt)
@@ -194,9 +195,13 @@ void bt_pages_flushed(struct interp *x, uint64_t va, uint64_t pages)
         bt->spaces[i].nr_saved = 0;
 }
 
-enum interp_tlb_kind bt_kind_now(const struct bt *bt)
+unsigned bt_kind_now(const struct bt *bt)
 {
-    return (enum interp_tlb_kind)((bt->x->tlb - bt->x->tables[0]) / INTERP_TLB_ENTRIES);
+    unsigned kind = (unsigned)((bt->x->tlb - bt->x->tables[0]) / INTERP_TLB_ENTRIES);
+
+    if (kind != BT_USER || interp_is_64(bt->x))
+        return kind;
+    return bt->x->flat_gs ? BT_USER32_GS : BT_USER32;
 }
 
 /* ---- filling */

@@ -171,17 +171,22 @@ void bt_emit_string(struct bt_translation *t, const struct bt_insn *in)
     uint32_t resume = bt->code_used;
     struct bt_stub *s;
 
+    if (t->code32) {
+        bt_emit_mov32(bt, HV_RSI, HV_RSI);
+        bt_emit_mov32(bt, HV_RDI, HV_RDI);
+        bt_emit_mov32(bt, HV_RCX, HV_RCX);
+    }
     BT_EMIT(bt, 0x49, 0xba); /* mov r10, the address of what the stub's place will hold */
     bt_emit64(bt, 0);
     s = bt_add_stub(t, bt->code_used - 8);
-    bt_emit_jmp(bt, bt->strings[is_movs(in)][shift_of(in)][t->kind]);
+    bt_emit_jmp(bt, bt->strings[is_movs(in)][shift_of(in)][t->tlb_kind]);
     s->kind = BT_STUB_STRING;
     s->string = (struct bt_string){
         .rip = bt_rip_of(t, in),
         .after = (uint64_t)(uintptr_t)(bt->code + bt->code_used),
         .resume = resume,
         .bytes = (uint8_t)(1u << shift_of(in)),
-        .kind = (uint8_t)t->kind,
+        .kind = (uint8_t)t->tlb_kind,
         .source = is_movs(in),
     };
 }

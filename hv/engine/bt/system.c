@@ -37,9 +37,9 @@ void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
     bt_emit_load_slot(bt, BT_R11, BT_SLOT(if_flag));
     bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
-    bt_emit_store_place(bt, HV_RCX, &p);
+    bt_emit_store_place(bt, 8, HV_RCX, &p);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_lea(bt, HV_RSP, HV_RSP, 4, 0, -8);
+    bt_emit_move_rsp(t, -8);
 }
 
 static void emit_set_if(struct bt *bt, uint32_t value)

@@ -15,8 +15,10 @@ int bt_translate_init(struct bt *bt)
     if (!bt->translation)
         return -ENOMEM;
     bt->translation->bt = bt;
-    if (!ZYAN_SUCCESS(ZydisDecoderInit(&bt->translation->decoder, ZYDIS_MACHINE_MODE_LONG_64,
-                                       ZYDIS_STACK_WIDTH_64)))
+    if (!ZYAN_SUCCESS(ZydisDecoderInit(&bt->translation->decoders[0], ZYDIS_MACHINE_MODE_LONG_64,
+                                       ZYDIS_STACK_WIDTH_64)) ||
+        !ZYAN_SUCCESS(ZydisDecoderInit(&bt->translation->decoders[1],
+                                       ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32)))
         return -EINVAL;
     return 0;
 }
@@ -88,10 +90,11 @@ static void leave_sti_to_next(struct bt_translation *t)
 bool bt_crosses(struct bt *bt, const uint8_t *bytes, uint64_t rip)
 {
     unsigned room = HV_PAGE_SIZE - (unsigned)(rip & HV_PAGE_MASK);
+    bool code32 = bt_kind_now(bt) > BT_USER;
     ZydisDecodedInstruction zi;
 
-    return ZydisDecoderDecodeInstruction(&bt->translation->decoder, NULL, bytes, room, &zi) ==
-           ZYDIS_STATUS_NO_MORE_DATA;
+    return ZydisDecoderDecodeInstruction(&bt->translation->decoders[code32], NULL, bytes, room,
+                                         &zi) == ZYDIS_STATUS_NO_MORE_DATA;
 }
 
 /* The one instruction of a block that is in two pages. */
@@ -149,7 +152,7 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
             return;
         }
     }
-    t->next_rip = t->block->rip + at;
+    t->next_rip = bt_wrap(t, t->block->rip + at);
     leave_sti_to_next(t);
 }
 
@@ -317,6 +320,9 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
 
     t->block = b;
     t->kind = b->kind;
+    t->code32 = b->kind > BT_USER;
+    t->tlb_kind = t->code32 ? BT_USER : b->kind;
+    t->word = t->code32 ? 4 : 8;
     t->nr_stubs = 0;
     t->number++;
     t->marked = 0;

@@ -61,7 +61,9 @@ struct bt_group {
 struct bt_translation {
     struct bt *bt;
     struct bt_block *block;
-    unsigned kind, nr_insns, nr_stubs, nr_groups;
+    unsigned kind, tlb_kind, nr_insns, nr_stubs, nr_groups;
+    bool code32;         /* 32-bit code: addresses and the stack are of 32 bits */
+    unsigned word;       /* bytes of the stack's elements */
     bool open;           /* the last instruction does not end the block */
     uint64_t next_rip;   /* behind the last instruction */
     const uint8_t *page; /* the guest's page that the block is in */
@@ -76,8 +78,8 @@ struct bt_translation {
     struct bt_values values[BT_BLOCK_INSNS + 1]; /* the last: behind the block */
     struct bt_group groups[BT_GROUPS];
     struct bt_stub stubs[BT_MAX_STUBS];
-    ZydisDecoder decoder;
-    uint64_t number; /* of the translation */
+    ZydisDecoder decoders[2]; /* of 64-bit and of 32-bit code */
+    uint64_t number;          /* of the translation */
     struct bt_decoded decoded[BT_DECODED];
     struct bt_decoded own[BT_BLOCK_INSNS]; /* of instructions whose place in the cache is taken */
 };
@@ -141,11 +143,20 @@ typedef void bt_emitter(struct bt_translation *t, const struct bt_insn *in);
 bt_emitter bt_emit_call, bt_emit_ret, bt_emit_jmp_insn, bt_emit_jcc, bt_emit_jrcxz;
 
 /* ---- stack.c, divide.c, system.c */
+/* RSP is moved @by bytes. */
+void bt_emit_move_rsp(struct bt_translation *t, int32_t by);
 bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
 bt_emitter bt_emit_string, bt_emit_bits;
 bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
-/* mov qword [@p], @value; R11 or R10, whichever @p does not have, is destroyed. */
-void bt_emit_store_constant(struct bt *bt, const struct bt_place *p, uint64_t value);
+/* The stack's element at @p becomes @value; R11 or R10, whichever @p does not have, is destroyed.
+ */
+void bt_emit_store_constant(struct bt_translation *t, const struct bt_place *p, uint64_t value);
+
+/* An address as the code has them. */
+static inline uint64_t bt_wrap(const struct bt_translation *t, uint64_t address)
+{
+    return t->code32 ? (uint32_t)address : address;
+}
 
 static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt_insn *in)
 {
@@ -154,7 +165,7 @@ static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt
 
 static inline uint64_t bt_next_rip(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_rip_of(t, in) + in->d->zi.length;
+    return bt_wrap(t, bt_rip_of(t, in) + in->d->zi.length);
 }
 
 /* Whether code at @rip can be jumped to directly: it is in the block's page, whose mapping the
@@ -166,7 +177,7 @@ static inline bool bt_same_page(const struct bt_translation *t, uint64_t rip)
 
 static inline uint64_t bt_target_of(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_next_rip(t, in) + (uint64_t)in->d->ops[0].imm.value.s;
+    return bt_wrap(t, bt_next_rip(t, in) + (uint64_t)in->d->ops[0].imm.value.s);
 }
 
 static inline bool bt_is_direct(const struct bt_insn *in)

@@ -186,7 +186,7 @@ static enum hv_run loop(struct interp *x)
             return HV_RUN_IRQ_WINDOW;
         if (x->stepping)
             step(x);
-        else if (x->translator && interp_is_64(x) && x->tlb != x->tables[INTERP_TLB_NONE])
+        else if (x->translator && x->translatable)
             x->translator(x);
         else
             run_blocks(x, interp_find_block(x));

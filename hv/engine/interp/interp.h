@@ -189,8 +189,10 @@ struct interp {
     enum hv_run stop_reason;
     uint64_t bounce[8]; /* operands that are not in one RAM page */
 
-    /* A translator on top of this engine (bt/): executes 64-bit code from cpu until something is
+    /* A translator on top of this engine (bt/): executes @translatable code from cpu until something is
      * for this engine's loop; is told of INVLPG. NULL without. */
+    bool translatable; /* 64-bit, or a 32-bit program's with flat segments; not watched */
+    bool flat_gs;      /* but for its base */
     void (*translator)(struct interp *x);
     void (*page_flushed)(struct interp *x, uint64_t va, uint64_t pages); /* from @va on */
     void *translator_state;

@@ -126,6 +126,12 @@ void interp_tlb_flush_page(struct interp *x, uint64_t va)
 
 /* ---- mode */
 
+/* Present, data, expand-up, writable, and all of 4 GiB from 0 or, with @any_base, from elsewhere. */
+static bool is_flat_data(const struct hv_segment *s, bool any_base)
+{
+    return (any_base || s->base == 0) && s->limit == 0xffffffff && (s->attr & 0x9e) == 0x92;
+}
+
 static uint32_t mode_of(const struct hv_cpu *cpu)
 {
     uint32_t mode;
@@ -143,13 +149,24 @@ static uint32_t mode_of(const struct hv_cpu *cpu)
         for (unsigned i = 0; i < HV_ARRAY_LEN(flat_segments); i++) {
             const struct hv_segment *s = &cpu->seg[flat_segments[i]];
 
-            /* Present, data, expand-up, writable. */
-            flat = flat && s->base == 0 && s->limit == 0xffffffff && (s->attr & 0x9e) == 0x92;
+            flat = flat && is_flat_data(s, false);
         }
         if (flat && (cpu->seg[HV_SS].attr & HV_SEG_DB))
             mode |= INTERP_MODE_FLAT;
     }
     return mode;
+}
+
+static bool is_translatable(const struct interp *x, enum interp_tlb_kind kind)
+{
+    const uint32_t flat32 = INTERP_MODE_32 | INTERP_MODE_FLAT | INTERP_MODE_PROTECTED;
+
+    if (kind == INTERP_TLB_NONE)
+        return false;
+    if (interp_is_64(x))
+        return true;
+    return kind == INTERP_TLB_USER && hv_cpu_long_mode(&x->v->cpu) &&
+           (x->mode & ~(uint32_t)INTERP_MODE_ONE) == flat32;
 }
 
 void interp_refresh(struct interp *x)
@@ -177,6 +194,8 @@ void interp_refresh(struct interp *x)
         cpu->int_shadow || (cpu->rflags & (HV_EFLAGS_TF | HV_EFLAGS_RF)) || (cpu->dr7 & 0xff);
     if (x->stepping)
         x->mode |= INTERP_MODE_ONE;
+    x->flat_gs = is_flat_data(&cpu->seg[HV_GS], true);
+    x->translatable = is_translatable(x, kind);
     x->jump_key =
         x->jump_epoch << 20 | x->asid << 8 | (uint64_t)(hv_cpu_cpl(cpu) == 3) << 7 | x->mode;
     x->stale = false;
