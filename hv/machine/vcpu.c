@@ -64,6 +64,7 @@ struct hv_vcpu_run {
     int runstate;
     struct hv_loop_source *timer;
     uint64_t armed_ns; /* what the timer is set to, 0 for not at all */
+    uint64_t poll_ns;  /* how long to look for work before sleeping */
 };
 
 /* ---------------------------------------------------------------- requests from anywhere */
@@ -343,6 +344,45 @@ static void sleep_locked(struct hv_vcpu *v, uint64_t deadline_ns)
         atomic_fetch_or(&v->attention, HV_ATTN_TIMER);
 }
 
+/* To sleep and be woken takes tens of microseconds, so a vCPU that is woken soon after it halts first
+ * looks for work for a while; one that sleeps long does not at all. */
+#define POLL_NS_FIRST 10000u
+#define POLL_NS_MOST  200000u
+#define POLL_PAUSES   32u /* from one look at the time to the next */
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* True if there is something to attend to before it is time to sleep, or @deadline_ns unless 0. */
+static bool poll_for_work(struct hv_vcpu *v, uint64_t deadline_ns)
+{
+    uint64_t end = v->run->poll_ns ? monotonic_ns() + v->run->poll_ns : 0, now;
+
+    if (deadline_ns && deadline_ns < end)
+        end = deadline_ns;
+    do {
+        if (atomic_load(&v->attention))
+            return true;
+        now = monotonic_ns();
+        for (unsigned i = 0; i < POLL_PAUSES && now < end; i++)
+            __builtin_ia32_pause();
+    } while (now < end);
+    return false;
+}
+
+static void learn_from_sleep(struct hv_vcpu_run *run, uint64_t slept_ns)
+{
+    if (slept_ns > POLL_NS_MOST)
+        run->poll_ns = 0;
+    else if (run->poll_ns < POLL_NS_MOST)
+        run->poll_ns = run->poll_ns ? 2 * run->poll_ns : POLL_NS_FIRST;
+}
+
 static int resting_runstate(const struct hv_vcpu *v)
 {
     return hv_vcpu_is_online(v) && !runnable(v) ? RUNSTATE_blocked : RUNSTATE_offline;
@@ -365,8 +405,8 @@ static bool wait_turn(struct hv_vcpu *v)
 
     pthread_mutex_lock(&run->lock);
     while (!must_wake_locked(v)) {
-        bool paused = run->pause_count != 0;
-        uint64_t deadline_ns;
+        bool paused = run->pause_count != 0, found;
+        uint64_t deadline_ns, since;
 
         /* Parts with locks of their own are asked without ours; what changes now wakes us at once.
          */
@@ -374,9 +414,13 @@ static bool wait_turn(struct hv_vcpu *v)
         set_runstate(v, resting_runstate(v));
         arm_timer(v, 0);
         deadline_ns = next_deadline_ns(v);
+        found = !paused && poll_for_work(v, deadline_ns);
+        since = monotonic_ns();
         pthread_mutex_lock(&run->lock);
-        if (paused == (run->pause_count != 0))
+        if (!found && paused == (run->pause_count != 0))
             sleep_locked(v, paused ? 0 : deadline_ns);
+        if (!found)
+            learn_from_sleep(run, monotonic_ns() - since);
     }
     go_on = !(atomic_load(&v->attention) & HV_ATTN_EXIT);
     run->place = go_on ? RUNNING : STOPPED;
