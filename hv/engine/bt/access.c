@@ -276,12 +276,16 @@ void bt_emit_loop_checks(struct bt_translation *t, uint32_t recheck)
     }
 }
 
+void bt_emit_load_addend(struct bt_translation *t, unsigned group)
+{
+    bt_emit_load_slot(t->bt, BT_R11, group_slot(group));
+    t->r11_group = group;
+}
+
 static struct bt_place place_of_member(struct bt_translation *t, const struct bt_ref *ref)
 {
-    if (t->r11_group != ref->group) {
-        bt_emit_load_slot(t->bt, BT_R11, group_slot(ref->group));
-        t->r11_group = ref->group;
-    }
+    if (t->r11_group != ref->group)
+        bt_emit_load_addend(t, ref->group);
     if (ref->index != 16 || t->code32) {
         emit_offset(t, ref->base, ref->index, ref->scale, ref->disp);
         return (struct bt_place){.base = BT_R10, .index = BT_R11};

@@ -140,6 +140,30 @@ static uint32_t serve_group(struct bt *bt, const struct bt_site *missed)
     return b->body;
 }
 
+/* Whether all address spaces have the block's code. */
+static bool is_global(struct bt *bt, const struct bt_block *b)
+{
+    return interp_tlb_at(bt->x, b->rip)->global &&
+           (b->gfn2 == BT_NO_GFN || interp_tlb_at(bt->x, b->rip + HV_PAGE_SIZE)->global);
+}
+
+/* Whether the block at @rip is there now and in the jump cache. What may fault is left to the
+ * interpreter. */
+static bool provide_target(struct bt *bt, uint64_t rip)
+{
+    uint64_t flushes = bt->flushes;
+    struct bt_block *b;
+
+    if (bt_may_cross(rip) || interp_tlb_at(bt->x, rip)->exec != interp_tag(bt->x, rip, 1))
+        return false;
+    b = bt_find_block(bt, rip, false);
+    if (!b || flushes != bt->flushes)
+        return false;
+    bt_add_jump(bt, bt_kind_now(bt), rip, (uint64_t)(uintptr_t)(bt->code + b->body),
+                is_global(bt, b));
+    return true;
+}
+
 /* Runs from @code until something else than the TLB or the FPU needs C. */
 static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code)
 {
@@ -170,6 +194,14 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
             if (!bt_fill_string(bt, string))
                 return BT_EXIT_INTERP;
             code = string->resume;
+            break;
+        case BT_EXIT_TARGET:
+            cpu->rip = r->rip;
+            if (__atomic_load_n(&r->kick, __ATOMIC_RELAXED))
+                return BT_EXIT_LOOKUP;
+            if (!provide_target(bt, r->target))
+                return BT_EXIT_INTERP;
+            code = (uint32_t)r->detail;
             break;
         case BT_EXIT_FPU:
         case BT_EXIT_AVX:
@@ -212,13 +244,6 @@ static void link_jump(struct bt *bt, uint32_t at, const struct bt_block *to)
         from->gpa >> HV_PAGE_SHIFT == to->gpa >> HV_PAGE_SHIFT &&
         from->generation == to->generation && from->kind == to->kind)
         bt_patch_jump(bt, at, to->rip < from->rip + from->bytes ? to->head : to->body);
-}
-
-/* Whether all address spaces have the block's code. */
-static bool is_global(struct bt *bt, const struct bt_block *b)
-{
-    return interp_tlb_at(bt->x, b->rip)->global &&
-           (b->gfn2 == BT_NO_GFN || interp_tlb_at(bt->x, b->rip + HV_PAGE_SIZE)->global);
 }
 
 static uint32_t find_code(struct bt *bt)
@@ -373,6 +398,7 @@ static void print_stats(struct hv_vcpu *v, int fd)
         {"block_lookups", bt->lookups},
         {"interpreted", bt->fallbacks},
         {"tlb_fills", bt->tlb_fills},
+        {"exits_target", bt->exits[BT_EXIT_TARGET]},
         {"exits_string", bt->exits[BT_EXIT_STRING]},
         {"exits_group", bt->exits[BT_EXIT_GROUP]},
         {"ungrouped", bt->ungrouped},

@@ -125,6 +125,7 @@ enum bt_reason {
     BT_EXIT_MISS,   /* detail is a struct bt_site */
     BT_EXIT_GROUP,  /* the same, of a group */
     BT_EXIT_STRING, /* detail is a struct bt_string */
+    BT_EXIT_TARGET, /* there is no code for the slot's target; detail is the code to try again */
     BT_EXIT_FPU,    /* detail is the code to go on at with the state loaded */
     BT_EXIT_AVX,    /* the same, with AVX enabled */
     BT_REASONS,

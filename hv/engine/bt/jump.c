@@ -117,8 +117,18 @@ static void emit_store_code_address(struct bt *bt, uint32_t offset, uint32_t slo
 static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
 {
     struct bt *bt = t->bt;
-    uint32_t miss = bt->code_used, hit = s->back;
+    uint32_t again = s->resume, miss, hit = s->back;
 
+    if (s->reason == BT_EXIT_TARGET && s->group != BT_NO_GROUP) {
+        again = bt->code_used;
+        bt_emit_load_addend(t, s->group);
+        bt_emit_jmp(bt, s->resume);
+    }
+    miss = bt->code_used;
+    if (s->reason == BT_EXIT_TARGET) {
+        bt_emit_store_slot(bt, BT_R10, BT_SLOT(target));
+        bt_emit_mov32_imm(bt, BT_R11, again);
+    }
     bt_emit_leave(t, s->reason, s->rip);
     if (!hit) {
         hit = bt->code_used;
@@ -148,7 +158,8 @@ static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_
 }
 
 /* R11 = the code's address for the linear address in R10. The stub that is given is for those that
- * are not in the first jump cache; what is in neither is the interpreter's. */
+ * are not in the first jump cache; what is in neither is the interpreter's, unless it becomes
+ * another reason's. */
 static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
@@ -354,16 +365,33 @@ static void emit_indirect_target(struct bt_translation *t, const struct bt_insn 
         bt_emit_mov(t->bt, BT_R10, reg);
 }
 
-/* What does not hit the jump cache is executed by the interpreter, which also checks the target;
- * then it is looked up. */
+static unsigned held_group(unsigned r11_group)
+{
+    return r11_group == BT_GUEST_R11 ? BT_NO_GROUP : r11_group;
+}
+
+/* The target is translated, and the instruction tried again from @resume, where R11 has the
+ * addend of @group: for those that store nothing, since what they would store to may be found to be
+ * code. */
+static void try_again(struct bt_stub *s, uint32_t resume, unsigned group)
+{
+    s->reason = BT_EXIT_TARGET;
+    s->resume = resume;
+    s->group = group;
+}
+
 void bt_emit_jmp_insn(struct bt_translation *t, const struct bt_insn *in)
 {
+    uint32_t resume;
+    unsigned group = t->r11_group;
+
     if (bt_is_direct(in)) {
         bt_emit_goto(t, in, bt_target_of(t, in));
         return;
     }
+    resume = t->bt->code_used;
     emit_indirect_target(t, in);
-    (void)emit_probe(t, in);
+    try_again(emit_probe(t, in), resume, held_group(group));
     emit_jmp_r11(t->bt);
 }
 
@@ -399,11 +427,16 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 {
     int32_t release =
         in->d->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->d->zi.raw.imm[0].value.u : 0;
+    uint32_t resume = t->bt->code_used;
+    unsigned group = t->r11_group;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
+    struct bt_stub *s;
 
     bt_emit_load_place(t->bt, t->word, BT_R10, &p);
     release += (int32_t)t->word;
-    emit_probe(t, in)->release = release;
+    s = emit_probe(t, in);
+    s->release = release;
+    try_again(s, resume, held_group(group));
     bt_emit_move_rsp(t, release);
     emit_jmp_r11(t->bt);
 }

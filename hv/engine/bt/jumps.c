@@ -111,13 +111,38 @@ void bt_drop_jump(struct bt *bt, const struct bt_block *b)
         empty_far(bt, b->kind, far);
 }
 
+/* Whether @tag is that of an address in the page, with any salt. */
+static bool is_of_page(uint64_t tag, uint64_t page)
+{
+    const uint64_t mask = ~0ull >> 16;
+
+    return ((-tag ^ page << HV_PAGE_SHIFT) & mask) >> HV_PAGE_SHIFT == 0;
+}
+
+/* The entries of a page are neighbours in both levels. */
+static void drop_jumps_of_kind(struct bt *bt, unsigned kind, uint64_t page)
+{
+    const struct bt_jumps *jumps = &bt->region->jumps[kind];
+    const struct bt_far *fars = &bt->region->fars[kind];
+    unsigned near = bt_jump_index(page << HV_PAGE_SHIFT), far = bt_far_index(page << HV_PAGE_SHIFT);
+
+    for (unsigned n = 0; n <= HV_PAGE_SIZE >> BT_JUMP_SHIFT; n++) {
+        unsigned i = (near + n) & (BT_JUMPS - 1), k = (far + n) & (BT_FARS - 1);
+
+        if (is_of_page(jumps->rip[i], page))
+            empty_jump(bt, kind, i);
+        if (is_of_page(fars->rip[k], page))
+            empty_far(bt, kind, k);
+    }
+}
+
 static void drop_jumps_in(struct bt *bt, uint64_t page)
 {
     if (!page_bit(bt, page, false))
         return;
     for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++)
-        for (uint64_t at = 0; at < HV_PAGE_SIZE; at++)
-            drop_rip(bt, kind, (page << HV_PAGE_SHIFT) + at);
+        if (bt->fars_used[kind])
+            drop_jumps_of_kind(bt, kind, page);
 }
 
 /* The last instruction of the page before may reach into this one. */

@@ -22,6 +22,8 @@ struct bt_stub {
     uint32_t from;         /* the distance of the jump to it */
     uint32_t back;         /* FPU, FAR: offset of the code to go on at; FAR: or 0 */
     uint64_t rip;
+    uint32_t resume;         /* FAR: for TARGET */
+    unsigned group;          /* whose addend is in R11 there, or BT_NO_GROUP */
     int32_t release;         /* FAR */
     uint64_t target;         /* FAR: a constant, or 0 if it is in R10 */
     struct bt_site site;     /* MISS, GROUP */
@@ -117,6 +119,8 @@ struct bt_place bt_emit_access(struct bt_translation *t, const struct bt_insn *i
  * code that makes the address. */
 struct bt_place bt_emit_access_at_r10(struct bt_translation *t, const struct bt_insn *in,
                                       const struct bt_ref *ref, uint32_t resume);
+/* R11 = the addend of a group. */
+void bt_emit_load_addend(struct bt_translation *t, unsigned group);
 /* R10 = linear address of @ref. */
 void bt_emit_address(struct bt_translation *t, const struct bt_ref *ref);
 /* The same, with R11 free. */
