@@ -261,6 +261,8 @@ static bool can_loop(const struct bt_translation *t, struct bt_group *g)
         if (is_barrier(t, g, i))
             return false;
     g->stride = base + index * (1 << g->scale);
+    if (g->stride && g->index != 16 && g->members == 1)
+        return false; /* the comparison would be no shorter than the look into the TLB */
     return llabs(g->stride) < (int64_t)HV_PAGE_SIZE && g->stride % g->align == 0 &&
            !(g->segment && g->stride);
 }
