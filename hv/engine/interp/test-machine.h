@@ -250,7 +250,7 @@ static void test_reset(struct test_machine *m)
 }
 
 /* 32-bit protected mode without paging, as the PVH entry has it. */
-static void test_reset_32(struct test_machine *m)
+__attribute__((unused)) static void test_reset_32(struct test_machine *m)
 {
     struct hv_cpu *cpu = m->cpu;
 
@@ -265,7 +265,7 @@ static void test_reset_32(struct test_machine *m)
 
 /* User mode, 64-bit. The guest has only the pages of TEST_VA there: page 0 is the code, page 1 the
  * stack. */
-static void test_reset_user(struct test_machine *m)
+__attribute__((unused)) static void test_reset_user(struct test_machine *m)
 {
     struct hv_cpu *cpu = m->cpu;
 
