@@ -270,18 +270,33 @@ static struct hv_segment flat_data(uint16_t selector, unsigned dpl)
     };
 }
 
+void hv_x86_syscall_segments(const struct hv_cpu *cpu, struct hv_segment *cs, struct hv_segment *ss)
+{
+    uint16_t selector = (uint16_t)(cpu->star >> 32);
+
+    *cs = flat_code(selector & 0xfffcu, 0, true);
+    *ss = flat_data((uint16_t)((selector & 0xfffcu) + 8), 0);
+}
+
+void hv_x86_sysret_segments(const struct hv_cpu *cpu, bool wide, struct hv_segment *cs,
+                            struct hv_segment *ss)
+{
+    uint16_t selector = (uint16_t)(cpu->star >> 48);
+
+    *cs = flat_code((uint16_t)((selector + (wide ? 16 : 0)) | 3), 3, wide);
+    *ss = flat_data((uint16_t)((selector + 8) | 3), 3);
+}
+
 int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &v->cpu;
-    uint16_t selector = (uint16_t)(cpu->star >> 32);
 
     if (!(cpu->efer & HV_EFER_SCE) || !hv_cpu_64bit(cpu))
         return hv_x86_fault(fault, HV_VEC_UD);
     cpu->gpr[HV_RCX] = next_rip;
     cpu->gpr[HV_R11] = cpu->rflags & ~(uint64_t)HV_EFLAGS_RF;
     cpu->rflags = (cpu->rflags & ~(cpu->sfmask | HV_EFLAGS_RF)) | HV_EFLAGS_FIXED;
-    cpu->seg[HV_CS] = flat_code(selector & 0xfffcu, 0, true);
-    cpu->seg[HV_SS] = flat_data((uint16_t)((selector & 0xfffcu) + 8), 0);
+    hv_x86_syscall_segments(cpu, &cpu->seg[HV_CS], &cpu->seg[HV_SS]);
     cpu->rip = cpu->lstar;
     return 0;
 }
@@ -289,8 +304,7 @@ int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault)
 int hv_x86_sysret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &v->cpu;
-    uint16_t selector = (uint16_t)(cpu->star >> 48);
-    const uint64_t kept = 0x3c7fd7;
+    const uint64_t kept = HV_SYSRET_FLAGS;
     bool wide = bytes == 8;
 
     if (!(cpu->efer & HV_EFER_SCE) || !hv_cpu_64bit(cpu))
@@ -298,8 +312,7 @@ int hv_x86_sysret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault)
     if (hv_cpu_cpl(cpu) || (wide && !hv_x86_canonical(cpu->gpr[HV_RCX])))
         return gp(fault);
     cpu->rflags = (cpu->gpr[HV_R11] & kept) | HV_EFLAGS_FIXED;
-    cpu->seg[HV_CS] = flat_code((uint16_t)((selector + (wide ? 16 : 0)) | 3), 3, wide);
-    cpu->seg[HV_SS] = flat_data((uint16_t)((selector + 8) | 3), 3);
+    hv_x86_sysret_segments(cpu, wide, &cpu->seg[HV_CS], &cpu->seg[HV_SS]);
     cpu->rip = wide ? cpu->gpr[HV_RCX] : (uint32_t)cpu->gpr[HV_RCX];
     return 0;
 }

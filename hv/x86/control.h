@@ -31,6 +31,14 @@ int hv_x86_read_dr(struct hv_vcpu *v, unsigned number, uint64_t *value,
 int hv_x86_write_xcr(struct hv_vcpu *v, uint32_t number, uint64_t value,
                      struct hv_fault *fault) HV_MUST_CHECK;
 
+/* The flags that SYSRET takes from R11. */
+#define HV_SYSRET_FLAGS 0x3c7fd7u
+
+/* What SYSCALL in 64-bit mode, and SYSRET to 64-bit code if @wide, load into CS and SS. */
+void hv_x86_syscall_segments(const struct hv_cpu *cpu, struct hv_segment *cs, struct hv_segment *ss);
+void hv_x86_sysret_segments(const struct hv_cpu *cpu, bool wide, struct hv_segment *cs,
+                            struct hv_segment *ss);
+
 /* SYSCALL with RIP of the next instruction; SYSRET and SYSEXIT with operand size 8 or 4. They check
  * all they need, privilege included. Source: Intel SDM volume 2. */
 int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault) HV_MUST_CHECK;

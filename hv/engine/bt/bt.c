@@ -68,7 +68,9 @@ static void prepare(struct bt *bt, struct bt_region *r)
     r->gs_base = cpu->seg[HV_GS].base;
     r->tsc_offset = cpu->tsc_offset;
     r->ax_flags = interp_flags_ax(cpu->rflags);
-    r->rflags = cpu->rflags & ~(uint64_t)(INTERP_ARITH | HV_EFLAGS_IF);
+    r->rflags = cpu->rflags & ~(uint64_t)(INTERP_ARITH | HV_EFLAGS_IF | HV_EFLAGS_AC);
+    r->ac_flag = cpu->rflags & HV_EFLAGS_AC;
+    r->tsc_aux = (uint32_t)cpu->tsc_aux;
     r->if_flag = cpu->rflags & HV_EFLAGS_IF;
     r->irq_window = bt->x->v->irq_window;
 }
@@ -86,10 +88,11 @@ static enum bt_reason enter(struct bt *bt, struct bt_region *r, uint32_t code, e
 
     r->fpu = fpu;
     prepare(bt, r);
+    bt_prepare_syscall(bt);
     if (fpu && bt->host_avx)
         set_header(cpu);
     (fpu ? bt->enter_fpu : bt->enter)(r, (uint64_t)(uintptr_t)(bt->code + code));
-    cpu->rflags = r->rflags | r->if_flag | interp_ax_flags((uint16_t)r->ax_flags);
+    cpu->rflags = r->rflags | r->if_flag | r->ac_flag | interp_ax_flags((uint16_t)r->ax_flags);
     bt->exits[r->reason]++;
     return (enum bt_reason)r->reason;
 }
@@ -176,6 +179,8 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
         const struct bt_string *string = (const struct bt_string *)(uintptr_t)r->detail;
 
         fpu = (enum bt_fpu)r->fpu;
+        if (bt->x->stale) /* the rights have changed */
+            interp_refresh(bt->x);
         switch (reason) {
         case BT_EXIT_MISS:
             cpu->rip = site->rip;
@@ -286,7 +291,7 @@ static void run_translated(struct interp *x)
 {
     struct bt *bt = bt_of(x);
     struct hv_vcpu *v = x->v;
-    bool tsd = v->cpu.cr4 & HV_CR4_TSD;
+    bool tsd = v->cpu.cr4 & HV_CR4_TSD, smap = v->cpu.cr4 & HV_CR4_SMAP;
 
     /* Rings 1 and 2 are nobody's, but IOPL is about them. */
     if (hv_cpu_cpl(&v->cpu) == 1 || hv_cpu_cpl(&v->cpu) == 2) {
@@ -297,8 +302,9 @@ static void run_translated(struct interp *x)
         fallback(bt);
         return;
     }
-    if (tsd != bt->tsd) {
+    if (tsd != bt->tsd || smap != bt->smap) {
         bt->tsd = tsd;
+        bt->smap = smap;
         bt_cache_flush(bt);
     }
     while (!x->stale && !has_attention(bt)) {

@@ -95,11 +95,15 @@ struct bt_region {
     uint64_t r10, r11, rip, rcx, target, code, scratch10, scratch11;
     uint64_t host_rsp, cpu, fs_base, gs_base, tsc_offset;
     uint64_t ax_flags, reason, detail;
-    uint64_t rflags;     /* but for the arithmetic flags and IF */
+    uint64_t rflags;     /* but for the arithmetic flags, IF and AC */
     uint64_t if_flag;    /* IF, at its place */
+    uint64_t ac_flag;    /* AC, at its place */
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
-    uint64_t fpu;       /* enum bt_fpu */
+    uint64_t fpu;         /* enum bt_fpu */
+    uint64_t stale;       /* address of the interpreter's flag */
+    uint64_t syscall_rip; /* 0: SYSCALL is for the interpreter */
+    uint64_t syscall_keeps, syscall_cs, syscall_ss, sysret_cs, sysret_ss, tsc_aux;
     uint64_t jump_mask; /* atomic: 0 for a kick */
     uint64_t tlb_mask, near_mask, page_mask, far_mask, sign_mask, avx_mask;
     uint64_t bit_mask[7];         /* 2 to that power, less 1 */
@@ -237,6 +241,8 @@ struct bt {
 
     struct bt_translation *translation; /* of the block at work */
     bool tsd;                           /* RDTSC is for the kernel */
+    bool smap;
+    uint64_t star, lstar, sfmask, efer; /* that the region's part about SYSCALL was made from */
     bool host_avx;                      /* the state is moved by XSAVE and XRSTOR */
 
     struct bt_block *blocks;
@@ -318,6 +324,10 @@ void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 
 /* ---- entry.c: the way in and out */
 void bt_emit_entry(struct bt *bt);
+
+/* ---- syscall.c */
+/* Brings the region's part about SYSCALL up to date with the MSRs. */
+void bt_prepare_syscall(struct bt *bt);
 
 /* ---- string.c */
 void bt_emit_string_routines(struct bt *bt);

@@ -148,6 +148,11 @@ static const uint8_t classes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     C(DIV, DIV),
     C(IDIV, IDIV),
     C(RDTSC, RDTSC),
+    C(RDTSCP, RDTSC),
+    C(SYSCALL, SYSCALL),
+    C(SYSRET, SYSRET),
+    C(STAC, STAC),
+    C(CLAC, CLAC),
     C(JO, JCC),
     C(JNO, JCC),
     C(JB, JCC),
@@ -347,6 +352,8 @@ static bool is_known_form(const struct bt_decoded *d)
     case BT_DIV:
     case BT_IDIV:
         return o->size == 32 || o->size == 64;
+    case BT_SYSRET:
+        return zi->operand_width == 64;
     case BT_NATIVE: /* LEA of 16 bits near RIP is a curiosity */
         return zi->mnemonic != ZYDIS_MNEMONIC_LEA || zi->operand_width != 16;
     default:
@@ -431,13 +438,30 @@ void bt_describe(struct bt *bt, struct bt_decoded *d)
         d->class = BT_FALLBACK;
 }
 
+/* Whether the class is translated in code of this kind. */
+static bool has_rights(const struct bt_translation *t, enum bt_class class)
+{
+    switch (class) {
+    case BT_CLI:
+    case BT_STI:
+    case BT_SWAPGS:
+    case BT_SYSRET:
+    case BT_STAC:
+    case BT_CLAC:
+        return t->kind < BT_USER;
+    case BT_SYSCALL:
+        return t->kind == BT_USER;
+    default:
+        return true;
+    }
+}
+
 void bt_classify(struct bt_translation *t, struct bt_insn *in)
 {
     in->class = in->d->class;
     if (in->class == BT_RDTSC && t->bt->tsd)
         in->class = BT_FALLBACK;
-    if ((in->class == BT_CLI || in->class == BT_STI || in->class == BT_SWAPGS) &&
-        t->kind >= BT_USER)
+    if (!has_rights(t, in->class))
         in->class = BT_FALLBACK;
     find_refs(t, in);
     for (unsigned i = 0; i < in->nr_refs; i++)

@@ -22,6 +22,10 @@ enum bt_class {
     BT_CLI,
     BT_STI,
     BT_SWAPGS,
+    BT_SYSCALL,
+    BT_SYSRET, /* to 64-bit code */
+    BT_STAC,
+    BT_CLAC,
     BT_STRING, /* REP MOVS, REP STOS */
     BT_BITS,   /* BT and its kin of memory, with a register */
 };

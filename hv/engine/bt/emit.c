@@ -50,6 +50,13 @@ void bt_emit_alu_slot(struct bt *bt, enum bt_alu op, unsigned reg, uint32_t slot
     emit_slot(bt, reg, slot);
 }
 
+void bt_emit_store_slot_imm(struct bt *bt, uint32_t slot, int32_t value)
+{
+    BT_EMIT(bt, 0x65, 0x48, 0xc7);
+    emit_slot(bt, 0, slot);
+    bt_emit32(bt, (uint32_t)value);
+}
+
 void bt_emit_load_slot(struct bt *bt, unsigned reg, uint32_t slot)
 {
     BT_EMIT(bt, 0x65, rex_w(reg, 0, 0), 0x8b);

@@ -54,8 +54,10 @@ void bt_emit_modrm(struct bt *bt, unsigned reg, const struct bt_place *p);
 /* mov reg, [p] and mov [p], reg of 4 or 8 bytes */
 void bt_emit_load_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p);
 void bt_emit_store_place(struct bt *bt, unsigned bytes, unsigned reg, const struct bt_place *p);
-/* op reg, gs:[slot] with a 64-bit operand: BT_ADD or BT_CMP. */
-enum bt_alu { BT_ADD = 0x03, BT_CMP = 0x3b };
+/* op reg, gs:[slot] with a 64-bit operand: enum bt_alu. */
+enum bt_alu { BT_ADD = 0x03, BT_AND = 0x23, BT_CMP = 0x3b };
+void bt_emit_store_slot_imm(struct bt *bt, uint32_t slot,
+                            int32_t value); /* mov qword gs:[slot], value */
 void bt_emit_alu_slot(struct bt *bt, enum bt_alu op, unsigned reg, uint32_t slot);
 /* op reg, gs:[index * 8 + table] */
 void bt_emit_alu_table(struct bt *bt, enum bt_alu op, unsigned reg, unsigned index, uint32_t table);

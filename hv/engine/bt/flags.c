@@ -134,6 +134,8 @@ void bt_find_dead_flags(struct bt_translation *t)
         in->live_after = live;
         live &= ~written_flags(&in->d->zi);
         live |= tested_flags(&in->d->zi);
+        if (in->class == BT_SYSCALL) /* R11 gets them */
+            live = INTERP_ARITH;
         in->flags_dead = !live;
     }
 }

@@ -129,7 +129,10 @@ static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
         bt_emit_store_slot(bt, BT_R10, BT_SLOT(target));
         bt_emit_mov32_imm(bt, BT_R11, again);
     }
-    bt_emit_leave(t, s->reason, s->rip);
+    if (s->rip)
+        bt_emit_leave(t, s->reason, s->rip);
+    else
+        bt_emit_jmp(bt, bt->leave[s->reason]);
     if (!hit) {
         hit = bt->code_used;
         if (s->release)
@@ -143,7 +146,7 @@ static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
         bt_emit_mov_imm(bt, BT_R10, s->target);
     emit_store_code_address(bt, hit, BT_SLOT(far_hit));
     emit_store_code_address(bt, miss, BT_SLOT(far_miss));
-    bt_emit_jmp(bt, bt->far_probe[t->kind]);
+    bt_emit_jmp(bt, bt->far_probe[s->code_kind]);
 }
 
 static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_reason reason,
@@ -152,6 +155,7 @@ static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_
     struct bt_stub *s = bt_add_stub(t, from);
 
     s->kind = BT_STUB_FAR;
+    s->code_kind = t->kind;
     s->reason = reason;
     s->rip = rip;
     return s;
@@ -160,7 +164,7 @@ static struct bt_stub *add_far(struct bt_translation *t, uint32_t from, enum bt_
 /* R11 = the code's address for the linear address in R10. The stub that is given is for those that
  * are not in the first jump cache; what is in neither is the interpreter's, unless it becomes
  * another reason's. */
-static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn *in)
+static struct bt_stub *emit_probe(struct bt_translation *t, unsigned kind, uint64_t rip)
 {
     struct bt *bt = t->bt;
     struct bt_stub *s;
@@ -169,11 +173,12 @@ static struct bt_stub *emit_probe(struct bt_translation *t, const struct bt_insn
     t->r11_group = BT_NO_GROUP;
     bt_emit_pext(bt, BT_R11, BT_R10, BT_SLOT(jump_mask));
     bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
-    bt_emit_load_table(bt, HV_RCX, BT_R11, jump_table(t->kind, offsetof(struct bt_jumps, rip)));
-    bt_emit_load_table(bt, BT_R11, BT_R11, jump_table(t->kind, offsetof(struct bt_jumps, code)));
+    bt_emit_load_table(bt, HV_RCX, BT_R11, jump_table(kind, offsetof(struct bt_jumps, rip)));
+    bt_emit_load_table(bt, BT_R11, BT_R11, jump_table(kind, offsetof(struct bt_jumps, code)));
     bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R10, 0, 0);
     hit = bt_emit_jrcxz_open(bt);
-    s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_INTERP, bt_rip_of(t, in));
+    s = add_far(t, bt_emit_jmp_open(bt), BT_EXIT_INTERP, rip);
+    s->code_kind = kind;
     s->rcx_saved = true;
     bt_close8(bt, hit);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
@@ -197,11 +202,11 @@ static void emit_look_at_kick(struct bt_translation *t, uint64_t rip)
 }
 
 /* To a constant address in another page: so is its place in the jump cache. */
-static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_dead)
+static void emit_cross_goto(struct bt_translation *t, unsigned kind, uint64_t rip, bool flags_dead)
 {
     struct bt *bt = t->bt;
-    uint32_t tag = jump_table(t->kind, offsetof(struct bt_jumps, rip)) + 8 * bt_jump_index(rip);
-    uint32_t code = jump_table(t->kind, offsetof(struct bt_jumps, code)) + 8 * bt_jump_index(rip);
+    uint32_t tag = jump_table(kind, offsetof(struct bt_jumps, rip)) + 8 * bt_jump_index(rip);
+    uint32_t code = jump_table(kind, offsetof(struct bt_jumps, code)) + 8 * bt_jump_index(rip);
     bool back = rip <= t->block->rip;
     struct bt_stub *s;
     uint32_t hit;
@@ -232,7 +237,16 @@ static void emit_cross_goto(struct bt_translation *t, uint64_t rip, bool flags_d
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     }
     emit_jmp_slot(bt, code);
+    s->code_kind = kind;
     s->target = rip;
+}
+
+void bt_emit_jump_to_r10(struct bt_translation *t, unsigned kind)
+{
+    struct bt_stub *s = emit_probe(t, kind, 0);
+
+    s->reason = BT_EXIT_LOOKUP; /* at R10, which is RIP now */
+    emit_jmp_r11(t->bt);
 }
 
 /* ---- direct jumps */
@@ -269,7 +283,13 @@ void bt_emit_goto(struct bt_translation *t, const struct bt_insn *in, uint64_t r
     if (bt_same_page(t, rip))
         finish_jump(t, bt_emit_jmp_open(t->bt), in, rip);
     else
-        emit_cross_goto(t, rip, !in->live_after);
+        emit_cross_goto(t, t->kind, rip, !in->live_after);
+}
+
+void bt_emit_goto_kind(struct bt_translation *t, const struct bt_insn *in, uint64_t rip,
+                       unsigned kind)
+{
+    emit_cross_goto(t, kind, rip, !in->live_after);
 }
 
 /* ---- stubs */
@@ -331,7 +351,7 @@ void bt_emit_stubs(struct bt_translation *t)
             break;
         case BT_STUB_CROSS: /* adds one more */
             bt_close(t->bt, s->from);
-            emit_cross_goto(t, s->rip, s->flags_dead);
+            emit_cross_goto(t, t->kind, s->rip, s->flags_dead);
             break;
         case BT_STUB_STRING:
             bt_emit_string_stub(t->bt, s);
@@ -391,7 +411,7 @@ void bt_emit_jmp_insn(struct bt_translation *t, const struct bt_insn *in)
     }
     resume = t->bt->code_used;
     emit_indirect_target(t, in);
-    try_again(emit_probe(t, in), resume, held_group(group));
+    try_again(emit_probe(t, t->kind, bt_rip_of(t, in)), resume, held_group(group));
     emit_jmp_r11(t->bt);
 }
 
@@ -416,7 +436,7 @@ void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
         return;
     }
     emit_indirect_target(t, in);
-    s = emit_probe(t, in);
+    s = emit_probe(t, t->kind, bt_rip_of(t, in));
     bt_emit_store_slot(bt, BT_R11, BT_SLOT(code));
     s->back = bt->code_used;
     emit_push_return(t, in, &in->refs[in->nr_refs - 1]);
@@ -434,7 +454,7 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 
     bt_emit_load_place(t->bt, t->word, BT_R10, &p);
     release += (int32_t)t->word;
-    s = emit_probe(t, in);
+    s = emit_probe(t, t->kind, bt_rip_of(t, in));
     s->release = release;
     try_again(s, resume, held_group(group));
     bt_emit_move_rsp(t, release);

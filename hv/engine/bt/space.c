@@ -307,6 +307,7 @@ int bt_space_init(struct bt *bt)
         return -ENOMEM;
     bt->region = r;
     r->cpu = (uint64_t)(uintptr_t)&bt->x->v->cpu;
+    r->stale = (uint64_t)(uintptr_t)&bt->x->stale;
     r->tlb_mask = BT_TLB_MASK;
     r->jump_mask = r->near_mask = BT_JUMP_MASK;
     r->far_mask = BT_FAR_MASK;

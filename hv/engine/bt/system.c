@@ -8,7 +8,8 @@ void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
 
-    (void)in;
+    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_RDTSCP)
+        BT_EMIT(bt, 0x0f, 0xae, 0xe8);               /* lfence: it waits for the loads before it */
     BT_EMIT(bt, 0x0f, 0x31);                         /* rdtsc */
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 0x20); /* rorx rdx, rdx, 32 */
     bt_emit_load_slot(bt, BT_R10, BT_SLOT(tsc_offset));
@@ -16,16 +17,17 @@ void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_lea(bt, HV_RAX, HV_RAX, BT_R10, 0, 0);
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 0x20); /* rorx rdx, rax, 32 */
     BT_EMIT(bt, 0x89, 0xd2, 0x89, 0xc0);             /* mov edx, edx; mov eax, eax */
+    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_RDTSCP)
+        bt_emit_load_slot(bt, HV_RCX, BT_SLOT(tsc_aux));
 }
 
-/* The host's own PUSHFQ on the host's stack, without what is not the guest's, and the rest. */
-void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
+/* RCX = the guest's flags: the host's own PUSHFQ on the host's stack, without what is not the
+ * guest's, and the rest. R11 is lost. */
+void bt_emit_flags_to_rcx(struct bt_translation *t)
 {
+    static const uint32_t rest[] = {BT_SLOT(rflags), BT_SLOT(if_flag), BT_SLOT(ac_flag)};
     struct bt *bt = t->bt;
 
-    struct bt_place p = bt_emit_access_free11(t, in, &in->refs[0]);
-
-    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
     bt_emit_mov(bt, BT_R11, HV_RSP);
     bt_emit_load_slot(bt, HV_RSP, BT_SLOT(host_rsp));
     BT_EMIT(bt, 0x9c, 0x59); /* pushfq; pop rcx */
@@ -33,26 +35,28 @@ void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_pext(bt, HV_RCX, HV_RCX, BT_SLOT(arith_mask));
     BT_EMIT(bt, 0x65, 0xc4, 0xe2, 0xf3, 0xf5, 0x0c, 0x25); /* pdep rcx, rcx, gs:[arith_mask] */
     bt_emit32(bt, BT_SLOT(arith_mask));
-    bt_emit_load_slot(bt, BT_R11, BT_SLOT(rflags));
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
-    bt_emit_load_slot(bt, BT_R11, BT_SLOT(if_flag));
-    bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
+    for (unsigned i = 0; i < HV_ARRAY_LEN(rest); i++) {
+        bt_emit_load_slot(bt, BT_R11, rest[i]);
+        bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
+    }
+}
+
+void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+    struct bt_place p = bt_emit_access_free11(t, in, &in->refs[0]);
+
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(rcx));
+    bt_emit_flags_to_rcx(t);
     bt_emit_store_place(bt, 8, HV_RCX, &p);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     bt_emit_move_rsp(t, -8);
 }
 
-static void emit_set_if(struct bt *bt, uint32_t value)
-{
-    BT_EMIT(bt, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[if_flag], value */
-    bt_emit32(bt, BT_SLOT(if_flag));
-    bt_emit32(bt, value);
-}
-
 void bt_emit_cli(struct bt_translation *t, const struct bt_insn *in)
 {
     (void)in;
-    emit_set_if(t->bt, 0);
+    bt_emit_store_slot_imm(t->bt, BT_SLOT(if_flag), 0);
 }
 
 /* The shadow needs no more: attention is next looked at behind the next instruction or later. */
@@ -68,7 +72,7 @@ void bt_emit_sti(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_leave(t, BT_EXIT_INTERP, bt_rip_of(t, in));
     bt_close8(bt, none);
     bt_emit_mov(bt, HV_RCX, BT_R10);
-    emit_set_if(bt, HV_EFLAGS_IF);
+    bt_emit_store_slot_imm(bt, BT_SLOT(if_flag), HV_EFLAGS_IF);
 }
 
 void bt_emit_swapgs(struct bt_translation *t, const struct bt_insn *in)

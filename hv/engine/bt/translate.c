@@ -39,6 +39,10 @@ static bool ends_block(const struct bt_translation *t, const struct bt_insn *in)
     case BT_RET:
     case BT_JMP:
     case BT_JRCXZ:
+    case BT_SYSCALL:
+    case BT_SYSRET:
+    case BT_STAC:
+    case BT_CLAC:
         return true;
     case BT_JCC: /* behind a loop the block ends */
         return bt_target_of(t, in) <= bt_rip_of(t, in);
@@ -243,13 +247,14 @@ static void emit_nothing(struct bt_translation *t, const struct bt_insn *in)
 }
 
 static bt_emitter *const emitters[] = {
-    [BT_NATIVE] = bt_emit_native,    [BT_NOTHING] = emit_nothing,  [BT_PUSH] = bt_emit_push,
-    [BT_POP] = bt_emit_pop,          [BT_CALL] = bt_emit_call,     [BT_RET] = bt_emit_ret,
-    [BT_JMP] = bt_emit_jmp_insn,     [BT_JCC] = bt_emit_jcc,       [BT_JRCXZ] = bt_emit_jrcxz,
-    [BT_LEAVE] = bt_emit_leave_insn, [BT_DIV] = bt_emit_division,  [BT_IDIV] = bt_emit_division,
-    [BT_RDTSC] = bt_emit_rdtsc,      [BT_PUSHF] = bt_emit_pushf,   [BT_CLI] = bt_emit_cli,
-    [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs, [BT_STRING] = bt_emit_string,
-    [BT_BITS] = bt_emit_bits,
+    [BT_NATIVE] = bt_emit_native,    [BT_NOTHING] = emit_nothing,    [BT_PUSH] = bt_emit_push,
+    [BT_POP] = bt_emit_pop,          [BT_CALL] = bt_emit_call,       [BT_RET] = bt_emit_ret,
+    [BT_JMP] = bt_emit_jmp_insn,     [BT_JCC] = bt_emit_jcc,         [BT_JRCXZ] = bt_emit_jrcxz,
+    [BT_LEAVE] = bt_emit_leave_insn, [BT_DIV] = bt_emit_division,    [BT_IDIV] = bt_emit_division,
+    [BT_RDTSC] = bt_emit_rdtsc,      [BT_PUSHF] = bt_emit_pushf,     [BT_CLI] = bt_emit_cli,
+    [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs,   [BT_STRING] = bt_emit_string,
+    [BT_BITS] = bt_emit_bits,        [BT_SYSCALL] = bt_emit_syscall, [BT_SYSRET] = bt_emit_sysret,
+    [BT_STAC] = bt_emit_stac,        [BT_CLAC] = bt_emit_clac,
 };
 
 /* Whether the emitter keeps account of what is in R11. */

@@ -24,6 +24,7 @@ struct bt_stub {
     uint64_t rip;
     uint32_t resume;         /* FAR: for TARGET */
     unsigned group;          /* whose addend is in R11 there, or BT_NO_GROUP */
+    unsigned code_kind;      /* FAR: of the code that is looked for */
     int32_t release;         /* FAR */
     uint64_t target;         /* FAR: a constant, or 0 if it is in R10 */
     struct bt_site site;     /* MISS, GROUP */
@@ -140,6 +141,11 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in);
 /* ---- jump.c: jumps and the ways out of a block */
 /* Goes on at @rip, a constant; @from is the instruction that jumps. */
 void bt_emit_goto(struct bt_translation *t, const struct bt_insn *in, uint64_t rip);
+/* The same, with other rights. */
+void bt_emit_goto_kind(struct bt_translation *t, const struct bt_insn *in, uint64_t rip,
+                       unsigned kind);
+/* Goes on at the linear address in R10 as code of @kind. Flags are kept. */
+void bt_emit_jump_to_r10(struct bt_translation *t, unsigned kind);
 /* Leaves for @reason with RIP @rip. */
 void bt_emit_leave(struct bt_translation *t, enum bt_reason reason, uint64_t rip);
 void bt_emit_stubs(struct bt_translation *t);
@@ -151,6 +157,8 @@ bt_emitter bt_emit_call, bt_emit_ret, bt_emit_jmp_insn, bt_emit_jcc, bt_emit_jrc
 void bt_emit_move_rsp(struct bt_translation *t, int32_t by);
 bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
 bt_emitter bt_emit_string, bt_emit_bits;
+bt_emitter bt_emit_syscall, bt_emit_sysret, bt_emit_stac, bt_emit_clac;
+void bt_emit_flags_to_rcx(struct bt_translation *t);
 bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
 /* The stack's element at @p becomes @value; R11 or R10, whichever @p does not have, is destroyed.
  */
