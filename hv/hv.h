@@ -52,6 +52,11 @@ enum hv_event {
      * the device's statistics, which fails with -ENODEV once it is gone. */
     HV_EVENT_DEVICE_GONE = 3, /* a device was detached: its nodes can be removed */
     HV_EVENT_DEVICE_KEPT = 4, /* the guest did not let go of a device in time: it stays */
+    /* args[0] as above. A disk's image failed and the disk's policy is to wait: the domain is paused, and tries again when
+     * it is unpaused. Ask for the disks' statistics (held). */
+    HV_EVENT_IO_ERROR = 5,
+    /* args[0] as above. The connection to a disk's NBD server broke: pass another image. Ask for the statistics (lost). */
+    HV_EVENT_IMAGE_LOST = 6,
 };
 
 /* ------------------------------------------------------------------ our own hypercall family */
@@ -66,10 +71,12 @@ enum domus_op {
                                     guest's[, the backends'] */
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
-    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image */
+    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
     DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
     DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
     DOMUS_OP_vbd_stats = 19,     /* args[1] -> struct domus_vbd_stats */
+    DOMUS_OP_vbd_set_image = 20, /* args[1] -> struct domus_vbd_image, fds: image, as in attaching */
+    DOMUS_OP_vbd_set_limits = 21, /* args[1] -> struct domus_vbd_limits */
     DOMUS_OP_vif_attach = 24,    /* args[1] -> struct domus_vif, fds: one per queue */
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
@@ -98,6 +105,29 @@ enum domus_vbd_flags {
     DOMUS_VBD_PERSISTENT = 1u << 5, /* offer persistent grants: the guest then copies all data once */
 };
 
+enum domus_vbd_source_kind {
+    DOMUS_VBD_FILE = 0,  /* fd: a file or block device, open for reading or for both */
+    DOMUS_VBD_NBD = 1,   /* fd: a socket to an NBD server in the transmission phase, simple replies negotiated */
+    DOMUS_VBD_EMPTY = 2, /* no fd: a drive without a medium */
+};
+
+/* What a disk is kept in. */
+struct domus_vbd_source {
+    uint32_t kind;        /* enum domus_vbd_source_kind */
+    uint32_t nbd_flags;   /* NBD: the export's transmission flags */
+    uint32_t block_bytes; /* NBD: the server's minimum block size */
+    uint32_t reserved;    /* 0 */
+    uint64_t size_bytes;  /* NBD: of the export */
+};
+
+/* What happens when the image fails. */
+enum domus_vbd_policy {
+    DOMUS_VBD_REPORT = 0, /* the guest is told */
+    DOMUS_VBD_STOP = 1,   /* the domain is paused, and the request is tried again when it is unpaused */
+    DOMUS_VBD_IGNORE = 2, /* the guest is told that all went well */
+    DOMUS_VBD_ENOSPC = 3, /* as STOP when there is no space, else as REPORT; writes only */
+};
+
 /* A virtual disk. The nodes of both ends must be in the store before, the backend's writable for the domain:
  * device/vbd/DEVID (backend, backend-id, state 1, virtual-device, device-type) of the domain and
  * /local/domain/0/backend/vbd/DOMID/DEVID (frontend, frontend-id, online 1, state 1) with `b DOMID` permission. */
@@ -107,9 +137,32 @@ struct domus_vbd {
     uint32_t sector_bytes; /* IN: 512 or 4096, or 0 for what the image needs; OUT: as chosen */
     uint32_t physical_sector_bytes; /* IN: a power of two from sector_bytes to 64 KiB, or 0: sector_bytes */
     uint32_t max_queues;   /* IN: at most 16, or 0: the number of vCPUs, at most 4 */
-    uint32_t reserved;     /* IN: 0 */
+    uint8_t write_policy, read_policy; /* IN: enum domus_vbd_policy; writes are all but reads */
+    uint16_t reserved;     /* IN: 0 */
+    struct domus_vbd_source source; /* IN */
     uint64_t size_bytes;   /* OUT */
     char error[128];       /* OUT: on failure, what is wrong */
+};
+
+/* Another image in the place of what a disk has: another medium, none, or the same after the server was started again.
+ * Takes effect when nothing is going on with the image before; requests that wait for an unpause go to the new one. */
+struct domus_vbd_image {
+    uint32_t devid;      /* IN */
+    uint32_t reserved;   /* IN: 0 */
+    struct domus_vbd_source source; /* IN */
+    uint64_t size_bytes; /* OUT */
+    char error[128];     /* OUT: on failure, what is wrong; the disk has what it had */
+};
+
+/* What may pass in a second; 0 for no limit. A total excludes limits of its parts. */
+struct domus_vbd_limits {
+    uint32_t devid;    /* IN, as all of it */
+    uint32_t reserved; /* 0 */
+    uint64_t total_bytes, read_bytes, write_bytes;
+    uint64_t total_iops, read_iops, write_iops;
+    /* What may pass at once after a pause, at least the limit; 0 for a tenth of it. */
+    uint64_t total_bytes_burst, read_bytes_burst, write_bytes_burst;
+    uint64_t total_iops_burst, read_iops_burst, write_iops_burst;
 };
 
 struct domus_vbd_detach {
@@ -133,6 +186,10 @@ struct domus_vbd_stats {
     uint64_t discard_req, discard_bytes;
     uint64_t errors;  /* of the image */
     uint64_t refused; /* requests that made no sense */
+    uint32_t held;       /* requests that failed and wait for the domain to be unpaused */
+    uint32_t held_error; /* why the first of them failed: an errno */
+    uint32_t lost;       /* 1: the connection to the NBD server broke */
+    uint32_t zero;
 };
 
 struct domus_info {
@@ -238,6 +295,9 @@ int domctl_vbd_detach(struct domctl *ctl, unsigned devid, bool force);
 /* @size_bytes: 0 for all of the image. *@now_bytes (may be NULL) is the size that the guest sees from now on. */
 int domctl_vbd_resize(struct domctl *ctl, unsigned devid, uint64_t size_bytes, uint64_t *now_bytes);
 int domctl_vbd_stats(struct domctl *ctl, unsigned devid, struct domus_vbd_stats *stats);
+/* @image_fd is -1 for DOMUS_VBD_EMPTY, here and in domctl_vbd_attach. image->error is set on failure. */
+int domctl_vbd_set_image(struct domctl *ctl, int image_fd, struct domus_vbd_image *image);
+int domctl_vbd_set_limits(struct domctl *ctl, struct domus_vbd_limits *limits);
 int domctl_pause(struct domctl *ctl);
 int domctl_unpause(struct domctl *ctl);
 int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */

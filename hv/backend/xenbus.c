@@ -326,6 +326,15 @@ struct hv_xenbus_device *hv_xenbus_find(struct hv_domain *d, const struct hv_xen
     return NULL;
 }
 
+struct hv_xenbus_device *hv_xenbus_next(struct hv_domain *d, const struct hv_xenbus_class *class,
+                                        struct hv_xenbus_device *dev)
+{
+    dev = dev ? dev->next : d->xenbus ? d->xenbus->devices : NULL;
+    while (dev && dev->class != class)
+        dev = dev->next;
+    return dev;
+}
+
 int hv_xenbus_add(struct hv_domain *d, const struct hv_xenbus_class *class, uint32_t devid,
                   struct hv_xenbus_device *dev)
 {

@@ -84,6 +84,10 @@ int hv_xenbus_add(struct hv_domain *d, const struct hv_xenbus_class *class, uint
 /* NULL when there is none. */
 struct hv_xenbus_device *hv_xenbus_find(struct hv_domain *d, const struct hv_xenbus_class *class, uint32_t devid);
 
+/* The device of that class after @dev, or the first for NULL; NULL at the end. */
+struct hv_xenbus_device *hv_xenbus_next(struct hv_domain *d, const struct hv_xenbus_class *class,
+                                        struct hv_xenbus_device *dev);
+
 /* Asks the guest to let go of the device; HV_EVENT_DEVICE_GONE tells when it is freed, HV_EVENT_DEVICE_KEPT when the
  * guest did not answer within HV_XENBUS_DETACH_NS and the device stays. With @force, it goes as soon as nothing is in
  * flight. -EALREADY when the guest is being asked already. */

@@ -474,10 +474,23 @@ static int call_domus(struct domctl *ctl, enum domus_op op, void *arg, size_t by
 
 int domctl_vbd_attach(struct domctl *ctl, int image_fd, struct domus_vbd *vbd)
 {
-    int error = call_domus(ctl, DOMUS_OP_vbd_attach, vbd, sizeof(*vbd), &image_fd, 1);
+    int error = call_domus(ctl, DOMUS_OP_vbd_attach, vbd, sizeof(*vbd), &image_fd, image_fd >= 0);
 
     vbd->error[sizeof(vbd->error) - 1] = '\0';
     return error;
+}
+
+int domctl_vbd_set_image(struct domctl *ctl, int image_fd, struct domus_vbd_image *image)
+{
+    int error = call_domus(ctl, DOMUS_OP_vbd_set_image, image, sizeof(*image), &image_fd, image_fd >= 0);
+
+    image->error[sizeof(image->error) - 1] = '\0';
+    return error;
+}
+
+int domctl_vbd_set_limits(struct domctl *ctl, struct domus_vbd_limits *limits)
+{
+    return call_domus(ctl, DOMUS_OP_vbd_set_limits, limits, sizeof(*limits), NULL, 0);
 }
 
 int domctl_vbd_detach(struct domctl *ctl, unsigned devid, bool force)

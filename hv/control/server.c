@@ -21,6 +21,7 @@
 #include "hv/hypercall/hypercall.h"
 #include "hv/log.h"
 #include "hv/loop.h"
+#include "hv/machine/vcpu.h"
 #include "hv/uring.h"
 
 /* domusd has two, and people look on. */
@@ -298,7 +299,7 @@ static void tell_noted(void *opaque)
     struct hv_control *control = opaque;
     uint32_t noted = atomic_exchange(&control->noted, 0);
 
-    for (enum hv_event event = HV_EVENT_SHUTDOWN; event <= HV_EVENT_DEVICE_KEPT; event++)
+    for (enum hv_event event = HV_EVENT_SHUTDOWN; event < HV_ARRAY_LEN(control->noted_arg); event++)
         if (noted & 1u << event)
             tell_subscribers(control, event, atomic_load(&control->noted_arg[event]));
 }
@@ -312,6 +313,16 @@ void hv_control_notify(struct hv_domain *d, enum hv_event event, uint64_t arg)
     atomic_store(&control->noted_arg[event], arg);
     atomic_fetch_or(&control->noted, 1u << event);
     hv_loop_wake(control->wakeup);
+}
+
+void hv_control_pause(struct hv_domain *d)
+{
+    struct hv_control *control = d->control;
+
+    if (!control || control->pause_count)
+        return;
+    control->pause_count = 1;
+    hv_domain_pause(d);
 }
 
 void hv_control_subscribe(struct hv_control *control, struct hv_control_connection *connection)

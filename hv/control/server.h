@@ -34,3 +34,5 @@ void hv_control_observe(struct hv_control *control, hv_control_event_fn *fn, voi
 
 /* Tells subscribers. Any thread. Nothing happens when the domain has no control channel. */
 void hv_control_notify(struct hv_domain *d, enum hv_event event, uint64_t arg);
+/* Pauses the domain as the toolstack would, unless it is paused already. Loop thread. */
+void hv_control_pause(struct hv_domain *d);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hv/backend/blk/blk.h"
 #include "hv/control/control.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant.h"
@@ -166,8 +167,10 @@ static long unpause_domain(struct hv_caller *c, const uint64_t args[5], void *ar
     error = start(c->control);
     if (error)
         return error;
-    if (--c->control->pause_count == 0)
+    if (--c->control->pause_count == 0) {
+        hv_blk_retry(c->domain);
         hv_domain_unpause(c->domain);
+    }
     return 0;
 }
 

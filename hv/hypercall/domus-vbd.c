@@ -12,12 +12,33 @@ long hv_domus_vbd_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
     (void)args;
     if (!c->domain)
         return -XEN_ESRCH;
-    if (c->nr_fds != 1)
+    if (c->nr_fds > 1)
         return -XEN_EINVAL;
-    error = hv_blk_attach(c->domain, arg, c->fds[0]);
-    if (!error)
+    error = hv_blk_attach(c->domain, arg, c->nr_fds ? c->fds[0] : -1);
+    if (!error && c->nr_fds)
         c->fds[0] = -1;
     return error;
+}
+
+long hv_domus_vbd_set_image(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error;
+
+    (void)args;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    if (c->nr_fds > 1)
+        return -XEN_EINVAL;
+    error = hv_blk_set_image(c->domain, arg, c->nr_fds ? c->fds[0] : -1);
+    if (!error && c->nr_fds)
+        c->fds[0] = -1;
+    return error;
+}
+
+long hv_domus_vbd_set_limits(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args;
+    return c->domain ? hv_blk_set_limits(c->domain, arg) : -XEN_ESRCH;
 }
 
 long hv_domus_vbd_detach(struct hv_caller *c, const uint64_t args[5], void *arg)

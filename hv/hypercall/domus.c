@@ -263,6 +263,10 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_vbd_detach] = {"vbd_detach", hv_domus_vbd_detach, sizeof(struct domus_vbd_detach), HV_ARG_IN, CONTROL},
     [DOMUS_OP_vbd_resize] = {"vbd_resize", hv_domus_vbd_resize, sizeof(struct domus_vbd_resize),
                              HV_ARG_IN | HV_ARG_OUT, CONTROL},
+    [DOMUS_OP_vbd_set_image] = {"vbd_set_image", hv_domus_vbd_set_image, sizeof(struct domus_vbd_image),
+                                HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
+    [DOMUS_OP_vbd_set_limits] = {"vbd_set_limits", hv_domus_vbd_set_limits, sizeof(struct domus_vbd_limits), HV_ARG_IN,
+                                 CONTROL},
     [DOMUS_OP_vbd_stats] = {"vbd_stats", hv_domus_vbd_stats, sizeof(struct domus_vbd_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
 };

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "hv/backend/blk/device.h"
+#include "hv/control/server.h"
+#include "hv/loop.h"
 
 #define RING_ORDER_MAX     4u /* HV_BLK_RING_PAGES_MAX pages */
 #define SECTOR_MAX         4096u
@@ -196,6 +198,8 @@ void hv_blk_stopped(struct hv_blk_device *blk)
 {
     drop_queues(blk);
     blk->stopping = false;
+    if (blk->changing)
+        hv_blk_change_image(blk);
     hv_xenbus_disconnected(&blk->xenbus);
 }
 
@@ -204,8 +208,13 @@ static void disconnect(struct hv_xenbus_device *dev)
     struct hv_blk_device *blk = blk_of(dev);
 
     blk->stopping = true;
-    if (!blk->in_flight)
+    if (!blk->in_flight) {
         hv_blk_stopped(blk);
+        return;
+    }
+    if (blk->image.driver->hurry)
+        blk->image.driver->hurry(&blk->image);
+    hv_blk_let_go(blk);
 }
 
 static void stop(struct hv_xenbus_device *dev)
@@ -213,8 +222,9 @@ static void stop(struct hv_xenbus_device *dev)
     struct hv_blk_device *blk = blk_of(dev);
 
     blk->stopping = blk->waited_for = true;
+    hv_blk_let_go(blk);
     while (blk->in_flight)
-        hv_uring_wait(dev->domain->uring);
+        blk->image.driver->wait(&blk->image);
     hv_blk_stopped(blk);
 }
 
@@ -222,6 +232,8 @@ static void free_device(struct hv_xenbus_device *dev)
 {
     struct hv_blk_device *blk = blk_of(dev);
 
+    hv_loop_remove(blk->throttle_timer);
+    hv_blk_image_fini(&blk->next_image);
     hv_blk_image_fini(&blk->image);
     free(blk);
 }
@@ -248,8 +260,12 @@ static const char *find_mistake(const struct domus_vbd *vbd)
     const uint32_t known = DOMUS_VBD_READ_ONLY | DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE | DOMUS_VBD_DISCARD |
                            DOMUS_VBD_NO_FLUSH | DOMUS_VBD_PERSISTENT;
 
-    if (vbd->flags & ~known || vbd->reserved)
+    if (vbd->flags & ~known || vbd->reserved || vbd->source.reserved)
         return "an unknown flag is set";
+    if (vbd->write_policy > DOMUS_VBD_ENOSPC || vbd->read_policy > DOMUS_VBD_IGNORE)
+        return "an unknown error policy";
+    if (vbd->source.kind == DOMUS_VBD_EMPTY && !(vbd->flags & (DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE)))
+        return "only a drive with a removable medium can be without one";
     if (vbd->sector_bytes && vbd->sector_bytes != HV_BLK_SECTOR && vbd->sector_bytes != SECTOR_MAX)
         return "sectors have 512 or 4096 bytes";
     if (vbd->physical_sector_bytes &&
@@ -266,13 +282,21 @@ static unsigned default_queues(const struct hv_domain *d)
     return d->nr_vcpus < 1 ? 1 : d->nr_vcpus > DEFAULT_QUEUES_MAX ? DEFAULT_QUEUES_MAX : d->nr_vcpus;
 }
 
-static int measure(const struct hv_blk_device *blk, uint64_t *bytes)
+static int measure(const struct hv_blk_device *blk, const struct hv_blk_image *image, uint64_t *bytes)
 {
-    int error = hv_blk_image_size(&blk->image, bytes);
+    int error = image->driver->size(image, bytes);
 
     if (!error)
         *bytes -= *bytes % blk->sector_bytes;
     return error;
+}
+
+/* The disk's sectors stay what they are, whatever the image prefers. */
+static int fit_sectors(const struct hv_blk_device *blk, struct hv_blk_image *image)
+{
+    if (image->block_bytes <= blk->sector_bytes)
+        return 0;
+    return image->driver->allow_small ? image->driver->allow_small(image) : -EINVAL;
 }
 
 /* Sectors as asked, or as the image is best used: with 4096 where it cannot do less. */
@@ -283,38 +307,69 @@ static int choose_sectors(struct hv_blk_device *blk, const struct domus_vbd *vbd
     blk->sector_bytes = vbd->sector_bytes ? vbd->sector_bytes : image;
     blk->physical_sector_bytes =
         vbd->physical_sector_bytes > blk->sector_bytes ? vbd->physical_sector_bytes : blk->sector_bytes;
-    return blk->sector_bytes < image ? hv_blk_image_allow_small(&blk->image) : 0;
+    return fit_sectors(blk, &blk->image);
+}
+
+/* The server is gone. */
+static void image_lost(void *opaque)
+{
+    struct hv_blk_device *blk = opaque;
+
+    hv_control_notify(blk->xenbus.domain, HV_EVENT_IMAGE_LOST, (uint64_t)DOMUS_DEVICE_VBD << 32 | blk->xenbus.devid);
+}
+
+static struct hv_blk_host host_of(struct hv_domain *d, struct hv_blk_device *blk)
+{
+    return (struct hv_blk_host){.loop = d->loop, .uring = d->uring, .lost = image_lost, .opaque = blk};
+}
+
+static int add_device(struct hv_domain *d, struct hv_blk_device *blk, const struct domus_vbd *vbd)
+{
+    int error = choose_sectors(blk, vbd);
+
+    if (!error)
+        error = measure(blk, &blk->image, &blk->size_bytes);
+    if (!error && !(blk->throttle_timer = hv_loop_add_timer(d->loop, hv_blk_throttle_timer, blk)))
+        error = -ENOMEM;
+    if (!error)
+        error = hv_xenbus_add(d, &class, vbd->devid, &blk->xenbus);
+    if (error && blk->throttle_timer)
+        hv_loop_remove(blk->throttle_timer);
+    return error;
 }
 
 static int init_device(struct hv_domain *d, struct hv_blk_device *blk, struct domus_vbd *vbd, int fd)
 {
-    int error = hv_blk_image_init(&blk->image, fd, vbd->error, sizeof(vbd->error));
+    const struct hv_blk_host host = host_of(d, blk);
+    int error = hv_blk_image_open(&blk->image, &host, &vbd->source, fd, vbd->error, sizeof(vbd->error));
 
     if (error)
         return error;
     blk->flags = vbd->flags;
+    if (!blk->image.can_discard)
+        blk->flags &= ~(uint32_t)DOMUS_VBD_DISCARD;
     blk->read_only = vbd->flags & DOMUS_VBD_READ_ONLY || !blk->image.writable;
     blk->max_queues = vbd->max_queues ? vbd->max_queues : default_queues(d);
-    error = choose_sectors(blk, vbd);
-    if (!error)
-        error = measure(blk, &blk->size_bytes);
-    if (!error)
-        error = hv_xenbus_add(d, &class, vbd->devid, &blk->xenbus);
-    if (error)
+    blk->write_policy = vbd->write_policy;
+    blk->read_policy = vbd->read_policy;
+    error = add_device(d, blk, vbd);
+    if (error) {
         snprintf(vbd->error, sizeof(vbd->error), "%s",
                  error == -EEXIST ? "there is a disk with that number" : strerror(-error));
+        hv_blk_image_give_back(&blk->image);
+    }
     return error;
 }
 
 long hv_blk_attach(struct hv_domain *d, struct domus_vbd *vbd, int fd)
 {
-    const char *mistake = d->uring ? find_mistake(vbd) : "the host does not let this process use io_uring";
+    const char *mistake = find_mistake(vbd);
     struct hv_blk_device *blk;
     int error;
 
     snprintf(vbd->error, sizeof(vbd->error), "%s", mistake ? mistake : "");
     if (mistake)
-        return d->uring ? -XEN_EINVAL : -XEN_EOPNOTSUPP;
+        return -XEN_EINVAL;
     blk = calloc(1, sizeof(*blk));
     if (!blk)
         return -XEN_ENOMEM;
@@ -354,7 +409,7 @@ long hv_blk_resize(struct hv_domain *d, uint32_t devid, uint64_t *size_bytes)
 
     if (!blk)
         return -XEN_ENODEV;
-    error = measure(blk, &all);
+    error = measure(blk, &blk->image, &all);
     if (error)
         return error;
     if (!*size_bytes)
@@ -369,6 +424,86 @@ long hv_blk_resize(struct hv_domain *d, uint32_t devid, uint64_t *size_bytes)
     return 0;
 }
 
+void hv_blk_change_image(struct hv_blk_device *blk)
+{
+    hv_blk_image_fini(&blk->image);
+    blk->image = blk->next_image;
+    memset(&blk->next_image, 0, sizeof(blk->next_image));
+    blk->changing = false;
+    if (measure(blk, &blk->image, &blk->size_bytes))
+        blk->size_bytes = 0;
+    if (blk->nr_queues) {
+        publish_size(blk);
+        hv_xenbus_changed(&blk->xenbus);
+    }
+    hv_blk_throttle_timer(blk);
+    hv_blk_run_all(blk);
+}
+
+/* What the next image must have in common with what the guest was told. */
+static const char *find_misfit(const struct hv_blk_device *blk, struct hv_blk_image *next, uint32_t kind)
+{
+    if (kind == DOMUS_VBD_EMPTY && !(blk->flags & (DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE)))
+        return "only a drive with a removable medium can be without one";
+    if (!blk->read_only && !next->writable && kind != DOMUS_VBD_EMPTY)
+        return "the image cannot be written and the disk can";
+    if (fit_sectors(blk, next))
+        return "the image has larger blocks than the disk has sectors";
+    return NULL;
+}
+
+long hv_blk_set_image(struct hv_domain *d, struct domus_vbd_image *image, int fd)
+{
+    struct hv_blk_device *blk = find(d, image->devid);
+    struct hv_blk_host host = host_of(d, blk);
+    struct hv_blk_image next;
+    const char *misfit;
+    int error;
+
+    image->error[0] = '\0';
+    if (!blk)
+        return -XEN_ENODEV;
+    if (image->reserved || image->source.reserved)
+        return -XEN_EINVAL;
+    error = hv_blk_image_open(&next, &host, &image->source, fd, image->error, sizeof(image->error));
+    if (error)
+        return error;
+    misfit = find_misfit(blk, &next, image->source.kind);
+    error = misfit ? -EINVAL : measure(blk, &next, &image->size_bytes);
+    if (error) {
+        snprintf(image->error, sizeof(image->error), "%s", misfit ? misfit : strerror(-error));
+        hv_blk_image_give_back(&next);
+        return error;
+    }
+    hv_blk_image_fini(&blk->next_image);
+    blk->next_image = next;
+    blk->changing = true;
+    if (blk->in_flight == blk->waiting)
+        hv_blk_change_image(blk);
+    else if (blk->image.driver->hurry)
+        blk->image.driver->hurry(&blk->image);
+    return 0;
+}
+
+long hv_blk_set_limits(struct hv_domain *d, const struct domus_vbd_limits *limits)
+{
+    struct hv_blk_device *blk = find(d, limits->devid);
+    int error;
+
+    if (!blk)
+        return -XEN_ENODEV;
+    error = limits->reserved ? -EINVAL : hv_blk_throttle_set(&blk->throttle, limits);
+    if (!error)
+        hv_blk_throttle_timer(blk);
+    return error;
+}
+
+void hv_blk_retry(struct hv_domain *d)
+{
+    for (struct hv_xenbus_device *dev = hv_xenbus_next(d, &class, NULL); dev; dev = hv_xenbus_next(d, &class, dev))
+        hv_blk_retry_held(blk_of(dev));
+}
+
 long hv_blk_stats(struct hv_domain *d, struct domus_vbd_stats *stats)
 {
     const struct hv_blk_device *blk = find(d, stats->devid);
@@ -379,5 +514,6 @@ long hv_blk_stats(struct hv_domain *d, struct domus_vbd_stats *stats)
     stats->devid = blk->xenbus.devid;
     stats->state = (uint32_t)blk->xenbus.state;
     stats->size_bytes = blk->size_bytes;
+    stats->lost = hv_blk_image_is_lost(&blk->image);
     return 0;
 }

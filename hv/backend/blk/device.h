@@ -4,8 +4,8 @@
 #include "hv/backend/blk/image.h"
 #include "hv/backend/blk/persist.h"
 #include "hv/backend/blk/ring.h"
+#include "hv/backend/blk/throttle.h"
 #include "hv/backend/xenbus.h"
-#include "hv/uring.h"
 
 #define HV_BLK_QUEUES_MAX   16u
 #define HV_BLK_SEGMENTS_MAX 128u /* of an indirect request: 512 KiB */
@@ -23,9 +23,9 @@ struct hv_blk_segment {
 enum hv_blk_stage { HV_BLK_BEFORE, HV_BLK_MAIN, HV_BLK_AFTER }; /* the flush before, the thing itself, the flush after */
 
 struct hv_blk_request {
-    struct hv_uring_op op;
+    struct hv_blk_io io;
     struct hv_blk_queue *queue;
-    struct hv_blk_request *next; /* among the free ones */
+    struct hv_blk_request *next; /* among the free ones, or those that wait */
     struct blkif_request guest;  /* our copy */
     uint8_t kind;                /* BLKIF_OP_READ, _WRITE, _FLUSH_DISKCACHE or _DISCARD: what is to be done */
     bool barrier;                /* runs alone */
@@ -47,9 +47,15 @@ struct hv_blk_queue {
     struct hv_blk_request *free;
 };
 
+struct hv_blk_list {
+    struct hv_blk_request *first, *last;
+};
+
 struct hv_blk_device {
     struct hv_xenbus_device xenbus;
     struct hv_blk_image image;
+    struct hv_blk_image next_image; /* while changing: takes its place when nothing is going on with it */
+    bool changing;
     uint32_t flags; /* enum domus_vbd_flags */
     bool read_only;
     unsigned sector_bytes, physical_sector_bytes, max_queues;
@@ -57,7 +63,13 @@ struct hv_blk_device {
 
     struct hv_blk_queue queues[HV_BLK_QUEUES_MAX];
     unsigned nr_queues;
-    unsigned in_flight; /* of all queues */
+    unsigned in_flight; /* of all queues; */
+    unsigned waiting;   /* of those, in the lists below and not with the image */
+    struct hv_blk_throttle throttle;
+    struct hv_loop_source *throttle_timer;
+    struct hv_blk_list throttled[2]; /* reads, writes */
+    struct hv_blk_list held;         /* failed */
+    uint8_t write_policy, read_policy; /* enum domus_vbd_policy */
     struct hv_blk_request *barrier; /* waits until nothing is in flight, or is what is in flight; none is taken then */
     bool stopping;      /* takes no more; disconnected when nothing is in flight */
     bool waited_for;    /* that is waited for, by stop() */
@@ -73,6 +85,20 @@ int hv_blk_request_prepare(struct hv_blk_request *request) HV_MUST_CHECK;
 /* Unmaps; after a read, tells that guest memory was written. */
 void hv_blk_request_release(struct hv_blk_request *request);
 
+/* queue.c: gives the request, or what is left of it, to the image; at the latest with the image's next flush. */
+void hv_blk_request_begin(struct hv_blk_request *request);
+/* Answers: @result is 0 or a negative errno. The device may be freed when it returns. */
+void hv_blk_request_finish(struct hv_blk_request *request, int result);
+
+/* held.c: begins the request when the disk's limits let it pass. */
+void hv_blk_admit(struct hv_blk_request *request);
+void hv_blk_throttle_timer(void *blk);
+/* The image failed. True when the request is held; else it goes on with *@error, which the policy may have made 0. */
+bool hv_blk_hold(struct hv_blk_request *request, int *error);
+void hv_blk_retry_held(struct hv_blk_device *blk);
+/* The connection ends: what waits for its turn goes, what was held fails. The device may be freed when it returns. */
+void hv_blk_let_go(struct hv_blk_device *blk);
+
 /* queue.c: takes what is in the ring. The device may be freed when it returns. */
 void hv_blk_queue_run(struct hv_blk_queue *queue);
 /* With nothing in flight: drops a barrier that has not started; unbinds and frees what a queue has. */
@@ -81,5 +107,9 @@ void hv_blk_queue_fini(struct hv_blk_queue *queue);
 /* Maps the ring granted as @refs and binds @port; queue->blk is set. 0 or negative errno (hv_blk_queue_fini undoes what was done). */
 int hv_blk_queue_init(struct hv_blk_device *blk, struct hv_blk_queue *queue, const uint32_t *refs, unsigned nr_pages,
                       uint32_t port) HV_MUST_CHECK;
+/* Wakes all queues, or launches the barrier that they wait for. */
+void hv_blk_run_all(struct hv_blk_device *blk);
 /* device.c: nothing is in flight any more and @stopping is set. The device may be freed when it returns. */
 void hv_blk_stopped(struct hv_blk_device *blk);
+/* Nothing is with the image any more and @changing is set: the next one takes its place. */
+void hv_blk_change_image(struct hv_blk_device *blk);

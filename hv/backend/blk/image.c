@@ -1,4 +1,4 @@
-/* Images of virtual disks. */
+/* Images of virtual disks: raw files and block devices through io_uring. */
 #include "config.h"
 
 #include "hv/backend/blk/image.h"
@@ -36,38 +36,47 @@ static unsigned find_block(int fd, int flags)
     return bytes;
 }
 
-int hv_blk_image_init(struct hv_blk_image *image, int fd, char *error, size_t error_bytes)
-{
-    int flags = fcntl(fd, F_GETFL);
-    const char *why = NULL;
-    struct stat about;
+/* ------------------------------------------------------------------ the driver */
 
-    if (flags < 0 || fstat(fd, &about) < 0)
-        why = "the image's descriptor is not valid";
-    else if (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))
-        why = "the image is neither a file nor a block device";
-    else if ((flags & O_ACCMODE) == O_WRONLY || flags & (O_APPEND | O_PATH))
-        why = "the image is not open for reading at any place";
-    if (why) {
-        snprintf(error, error_bytes, "%s", why);
-        return -EINVAL;
-    }
-    *image = (struct hv_blk_image){
-        .fd = fd,
-        .writable = (flags & O_ACCMODE) == O_RDWR,
-        .block_bytes = find_block(fd, flags),
+static void uring_done(struct hv_uring_op *op, int result)
+{
+    struct hv_blk_io *io = HV_CONTAINER_OF(op, struct hv_blk_io, uring);
+
+    io->done(io, result);
+}
+
+static void uring_start(struct hv_blk_image *image, struct hv_blk_io *io)
+{
+    static const enum hv_uring_kind kinds[] = {
+        [HV_BLK_READ] = HV_URING_READ,
+        [HV_BLK_WRITE] = HV_URING_WRITE,
+        [HV_BLK_SYNC] = HV_URING_SYNC,
+        [HV_BLK_DISCARD] = HV_URING_DISCARD,
     };
-    return 0;
+
+    io->uring = (struct hv_uring_op){
+        .kind = kinds[io->kind],
+        .fd = image->fd,
+        .iov = io->iov,
+        .nr_iov = io->nr_iov,
+        .offset = io->offset,
+        .bytes = io->bytes,
+        .done = uring_done,
+    };
+    hv_uring_start(image->uring, &io->uring);
 }
 
-void hv_blk_image_fini(struct hv_blk_image *image)
+static void uring_flush(struct hv_blk_image *image)
 {
-    if (image->fd >= 0)
-        close(image->fd);
-    image->fd = -1;
+    hv_uring_flush(image->uring);
 }
 
-int hv_blk_image_size(const struct hv_blk_image *image, uint64_t *bytes)
+static void uring_wait(struct hv_blk_image *image)
+{
+    hv_uring_wait(image->uring);
+}
+
+static int file_size(const struct hv_blk_image *image, uint64_t *bytes)
 {
     off_t end = lseek(image->fd, 0, SEEK_END);
 
@@ -77,7 +86,8 @@ int hv_blk_image_size(const struct hv_blk_image *image, uint64_t *bytes)
     return 0;
 }
 
-int hv_blk_image_allow_small(struct hv_blk_image *image)
+/* By way of the host's page cache where the image cannot do it directly. */
+static int file_allow_small(struct hv_blk_image *image)
 {
     int flags = fcntl(image->fd, F_GETFL);
 
@@ -87,4 +97,83 @@ int hv_blk_image_allow_small(struct hv_blk_image *image)
         return -errno;
     image->block_bytes = SECTOR;
     return 0;
+}
+
+static void file_release(struct hv_blk_image *image)
+{
+    (void)image;
+}
+
+static const struct hv_blk_driver file_driver = {
+    .start = uring_start,
+    .flush = uring_flush,
+    .wait = uring_wait,
+    .size = file_size,
+    .allow_small = file_allow_small,
+    .release = file_release,
+};
+
+/* ------------------------------------------------------------------ opening */
+
+static const char *find_fault(int fd, int flags)
+{
+    struct stat about;
+
+    if (flags < 0 || fstat(fd, &about) < 0)
+        return "the image's descriptor is not valid";
+    if (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))
+        return "the image is neither a file nor a block device";
+    if ((flags & O_ACCMODE) == O_WRONLY || flags & (O_APPEND | O_PATH))
+        return "the image is not open for reading at any place";
+    return NULL;
+}
+
+static int open_file(struct hv_blk_image *image, const struct hv_blk_host *host, int fd, char *error, size_t error_bytes)
+{
+    int flags = fcntl(fd, F_GETFL);
+    const char *fault = host->uring ? find_fault(fd, flags) : "the host does not let this process use io_uring";
+
+    if (fault) {
+        snprintf(error, error_bytes, "%s", fault);
+        return host->uring ? -EINVAL : -EOPNOTSUPP;
+    }
+    *image = (struct hv_blk_image){
+        .driver = &file_driver,
+        .fd = fd,
+        .uring = host->uring,
+        .writable = (flags & O_ACCMODE) == O_RDWR,
+        .can_discard = true,
+        .block_bytes = find_block(fd, flags),
+    };
+    return 0;
+}
+
+int hv_blk_image_open(struct hv_blk_image *image, const struct hv_blk_host *host, const struct domus_vbd_source *source,
+                      int fd, char *error, size_t error_bytes)
+{
+    switch (source->kind) {
+    case DOMUS_VBD_FILE:
+        return open_file(image, host, fd, error, error_bytes);
+    case DOMUS_VBD_NBD:
+    case DOMUS_VBD_EMPTY:
+        return hv_blk_nbd_open(image, host, source, fd, error, error_bytes);
+    }
+    snprintf(error, error_bytes, "a source of an unknown kind");
+    return -EINVAL;
+}
+
+void hv_blk_image_fini(struct hv_blk_image *image)
+{
+    int fd = image->driver ? image->fd : -1;
+
+    hv_blk_image_give_back(image);
+    if (fd >= 0)
+        close(fd);
+}
+
+void hv_blk_image_give_back(struct hv_blk_image *image)
+{
+    if (image->driver)
+        image->driver->release(image);
+    image->driver = NULL;
 }

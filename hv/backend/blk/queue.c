@@ -69,7 +69,7 @@ static void answer(struct hv_blk_request *r, int error)
                                                 : BLKIF_RSP_OKAY),
     };
 
-    if (hv_blk_ring_answer(&q->ring, &response))
+    if (hv_blk_ring_answer(&q->ring, &response) && !q->blk->waited_for) /* else the vCPUs are gone */
         hv_evtchn_backend_notify(q->blk->xenbus.domain, q->port);
     r->next = q->free;
     q->free = r;
@@ -98,22 +98,22 @@ static void image_failed(struct hv_blk_request *r, int error)
 
 /* ------------------------------------------------------------------ the image */
 
-static void on_done(struct hv_uring_op *op, int result);
+static void on_done(struct hv_blk_io *io, int result);
 
-static void begin(struct hv_blk_request *r, enum hv_uring_kind kind)
+static void begin(struct hv_blk_request *r, enum hv_blk_io_kind kind)
 {
-    struct hv_blk_device *blk = r->queue->blk;
+    struct hv_blk_image *image = &r->queue->blk->image;
 
-    r->op = (struct hv_uring_op){
+    r->io = (struct hv_blk_io){
         .kind = kind,
-        .fd = blk->image.fd,
+        .fua = kind == HV_BLK_WRITE && r->flush && image->can_fua,
         .iov = r->iov + r->first_iov,
         .nr_iov = r->nr_iov - r->first_iov,
         .offset = r->offset + r->done_bytes,
-        .bytes = r->bytes,
+        .bytes = r->bytes - r->done_bytes,
         .done = on_done,
     };
-    hv_uring_start(blk->xenbus.domain->uring, &r->op);
+    image->driver->start(image, &r->io);
 }
 
 static bool is_sync(const struct hv_blk_request *r)
@@ -127,15 +127,15 @@ static bool moves_data(const struct hv_blk_request *r)
 }
 
 /* Begins what the request's stage says, or goes on with it. */
-static void begin_stage(struct hv_blk_request *r)
+void hv_blk_request_begin(struct hv_blk_request *r)
 {
     if (is_sync(r)) {
         r->queue->blk->unsynced = false; /* what is written from here on may miss it */
-        begin(r, HV_URING_SYNC);
+        begin(r, HV_BLK_SYNC);
     } else if (r->kind == BLKIF_OP_DISCARD) {
-        begin(r, HV_URING_DISCARD);
+        begin(r, HV_BLK_DISCARD);
     } else {
-        begin(r, r->kind == BLKIF_OP_READ ? HV_URING_READ : HV_URING_WRITE);
+        begin(r, r->kind == BLKIF_OP_READ ? HV_BLK_READ : HV_BLK_WRITE);
     }
 }
 
@@ -175,25 +175,37 @@ static bool goes_on(struct hv_blk_request *r, int *result)
     }
     if (!again && r->stage == HV_BLK_MAIN && (r->kind == BLKIF_OP_WRITE || r->kind == BLKIF_OP_DISCARD))
         r->queue->blk->unsynced = true;
-    if (!again && (!r->flush || r->stage == HV_BLK_AFTER))
+    if (!again && (!r->flush || r->stage == HV_BLK_AFTER || r->io.fua))
         return false;
     if (!again)
         r->stage++;
-    begin_stage(r);
+    hv_blk_request_begin(r);
     return true;
 }
 
-static void run_all(struct hv_blk_device *blk);
+/* What a request that has ended lets others do. The device may be freed when it returns. */
+static void after(struct hv_blk_device *blk, struct hv_blk_queue *q, bool was_barrier)
+{
+    if (blk->stopping) {
+        if (!blk->in_flight && !blk->waited_for)
+            hv_blk_stopped(blk);
+        return;
+    }
+    if (blk->changing && blk->in_flight == blk->waiting)
+        hv_blk_change_image(blk);
+    else if (was_barrier || (blk->barrier && !blk->in_flight))
+        hv_blk_run_all(blk);
+    else if (q)
+        hv_blk_queue_run(q);
+}
 
-static void finish(struct hv_blk_request *r, int result)
+void hv_blk_request_finish(struct hv_blk_request *r, int result)
 {
     struct hv_blk_queue *q = r->queue;
     struct hv_blk_device *blk = q->blk;
     bool was_barrier = blk->barrier == r;
 
-    if (result < 0 && result != -EOPNOTSUPP)
-        image_failed(r, result);
-    else
+    if (result >= 0)
         count(r);
     hv_blk_request_release(r);
     answer(r, result < 0 ? result : 0);
@@ -201,20 +213,26 @@ static void finish(struct hv_blk_request *r, int result)
     blk->in_flight--;
     if (was_barrier)
         blk->barrier = NULL;
-    if (blk->stopping && !blk->in_flight && !blk->waited_for)
-        hv_blk_stopped(blk);
-    else if (was_barrier || (blk->barrier && !blk->in_flight))
-        run_all(blk);
-    else
-        hv_blk_queue_run(q);
+    after(blk, q, was_barrier);
 }
 
-static void on_done(struct hv_uring_op *op, int result)
+static void on_done(struct hv_blk_io *io, int result)
 {
-    struct hv_blk_request *r = HV_CONTAINER_OF(op, struct hv_blk_request, op);
+    struct hv_blk_request *r = HV_CONTAINER_OF(io, struct hv_blk_request, io);
+    struct hv_blk_device *blk = r->queue->blk;
 
-    if (!goes_on(r, &result))
-        finish(r, result);
+    if (goes_on(r, &result)) {
+        blk->image.driver->flush(&blk->image);
+        return;
+    }
+    if (result < 0 && result != -EOPNOTSUPP) {
+        image_failed(r, result);
+        if (hv_blk_hold(r, &result)) {
+            after(blk, NULL, false);
+            return;
+        }
+    }
+    hv_blk_request_finish(r, result);
 }
 
 /* ------------------------------------------------------------------ the ring */
@@ -248,7 +266,7 @@ static void launch(struct hv_blk_request *r)
     r->queue->in_flight++;
     r->queue->blk->in_flight++;
     skip_flushes(r);
-    begin_stage(r);
+    hv_blk_admit(r);
 }
 
 /* A flush of a disk that promises nothing is done at once. */
@@ -307,22 +325,23 @@ void hv_blk_queue_run(struct hv_blk_queue *q)
     bool broken = false;
     uint32_t budget = q->ring.nr_entries; /* a guest must not keep the loop here */
 
-    while (!blk->barrier && !blk->stopping && take(q, &broken))
+    while (!blk->barrier && !blk->stopping && !blk->changing && take(q, &broken))
         if (--budget == 0) {
             hv_loop_wake(q->wakeup);
             break;
         }
-    hv_uring_flush(blk->xenbus.domain->uring);
+    blk->image.driver->flush(&blk->image);
     if (broken)
         hv_xenbus_fail(&blk->xenbus, "the frontend's ring claims more requests than it has room for");
 }
 
-/* Nothing is in flight before a barrier, or the barrier is done. */
-static void run_all(struct hv_blk_device *blk)
+/* A barrier that waits is launched when nothing is in flight, and queues run when there is none. */
+void hv_blk_run_all(struct hv_blk_device *blk)
 {
     if (blk->barrier) {
-        launch(blk->barrier);
-        hv_uring_flush(blk->xenbus.domain->uring);
+        if (!blk->in_flight)
+            launch(blk->barrier);
+        blk->image.driver->flush(&blk->image);
         return;
     }
     for (unsigned i = 0; i < blk->nr_queues; i++)

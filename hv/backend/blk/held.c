@@ -1,0 +1,181 @@
+/* Requests that wait: for their turn under the disk's limits, or, after the image failed, for the domain to be unpaused.
+ * They count as in flight, so that barriers and the end of a connection wait for them as for all others. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hv/backend/blk/device.h"
+#include "hv/control/server.h"
+#include "hv/loop.h"
+
+static void list_add(struct hv_blk_list *list, struct hv_blk_request *r)
+{
+    r->next = NULL;
+    if (list->last)
+        list->last->next = r;
+    else
+        list->first = r;
+    list->last = r;
+}
+
+static struct hv_blk_request *list_take(struct hv_blk_list *list)
+{
+    struct hv_blk_request *r = list->first;
+
+    list->first = r->next;
+    if (!list->first)
+        list->last = NULL;
+    return r;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ------------------------------------------------------------------ under limits */
+
+static bool is_write(const struct hv_blk_request *r)
+{
+    return r->kind != BLKIF_OP_READ;
+}
+
+static void pass(struct hv_blk_request *r, uint64_t now)
+{
+    hv_blk_throttle_pass(&r->queue->blk->throttle, is_write(r), r->kind == BLKIF_OP_DISCARD ? 0 : r->bytes, now);
+    hv_blk_request_begin(r);
+}
+
+static void arm(struct hv_blk_device *blk)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned write = 0; write < 2; write++) {
+        uint64_t due = blk->throttled[write].first ? hv_blk_throttle_due_ns(&blk->throttle, write) : UINT64_MAX;
+
+        if (due < next)
+            next = due;
+    }
+    if (next != UINT64_MAX)
+        hv_loop_arm(blk->throttle_timer, next ? next : 1);
+}
+
+void hv_blk_admit(struct hv_blk_request *r)
+{
+    struct hv_blk_device *blk = r->queue->blk;
+    struct hv_blk_list *list = &blk->throttled[is_write(r)];
+    uint64_t now;
+
+    if (r->kind == BLKIF_OP_FLUSH_DISKCACHE || blk->stopping) {
+        hv_blk_request_begin(r);
+        return;
+    }
+    now = now_ns();
+    if (!list->first && hv_blk_throttle_due_ns(&blk->throttle, is_write(r)) <= now) {
+        pass(r, now);
+        return;
+    }
+    list_add(list, r);
+    blk->waiting++;
+    arm(blk);
+}
+
+/* Those whose turn has come, or all of them. */
+static void release(struct hv_blk_device *blk, bool all)
+{
+    uint64_t now = now_ns();
+
+    if (blk->changing && !all)
+        return; /* when the other image is there */
+    for (unsigned write = 0; write < 2; write++) {
+        while (blk->throttled[write].first &&
+               (all || hv_blk_throttle_due_ns(&blk->throttle, write) <= now)) {
+            blk->waiting--;
+            pass(list_take(&blk->throttled[write]), now);
+        }
+    }
+    blk->image.driver->flush(&blk->image);
+    arm(blk);
+}
+
+void hv_blk_throttle_timer(void *opaque)
+{
+    release(opaque, false);
+}
+
+/* ------------------------------------------------------------------ after an error */
+
+static enum domus_vbd_policy policy_of(const struct hv_blk_request *r, int error)
+{
+    const struct hv_blk_device *blk = r->queue->blk;
+    uint8_t policy = is_write(r) ? blk->write_policy : blk->read_policy;
+
+    if (policy == DOMUS_VBD_ENOSPC)
+        return error == -ENOSPC ? DOMUS_VBD_STOP : DOMUS_VBD_REPORT;
+    return policy;
+}
+
+bool hv_blk_hold(struct hv_blk_request *r, int *error)
+{
+    struct hv_blk_device *blk = r->queue->blk;
+    struct hv_domain *d = blk->xenbus.domain;
+
+    if (blk->stopping)
+        return false;
+    switch (policy_of(r, *error)) {
+    case DOMUS_VBD_IGNORE:
+        *error = 0;
+        return false;
+    case DOMUS_VBD_STOP:
+    case DOMUS_VBD_ENOSPC:
+        break;
+    case DOMUS_VBD_REPORT:
+        return false;
+    }
+    list_add(&blk->held, r);
+    blk->waiting++;
+    blk->stats.held++;
+    if (!blk->stats.held_error)
+        blk->stats.held_error = (uint32_t)-*error;
+    hv_control_pause(d);
+    hv_control_notify(d, HV_EVENT_IO_ERROR, (uint64_t)DOMUS_DEVICE_VBD << 32 | blk->xenbus.devid);
+    return true;
+}
+
+void hv_blk_retry_held(struct hv_blk_device *blk)
+{
+    if (!blk->held.first)
+        return;
+    blk->stats.held = blk->stats.held_error = 0;
+    while (blk->held.first) {
+        blk->waiting--;
+        hv_blk_request_begin(list_take(&blk->held));
+    }
+    blk->image.driver->flush(&blk->image);
+}
+
+/* The device may be freed with the last of them. */
+static void fail_held(struct hv_blk_device *blk)
+{
+    struct hv_blk_request *r = blk->held.first, *next;
+
+    memset(&blk->held, 0, sizeof(blk->held));
+    blk->waiting -= blk->stats.held;
+    blk->stats.held = blk->stats.held_error = 0;
+    for (; r; r = next) {
+        next = r->next;
+        hv_blk_request_finish(r, -EIO);
+    }
+}
+
+void hv_blk_let_go(struct hv_blk_device *blk)
+{
+    release(blk, true);
+    fail_held(blk);
+}
