@@ -21,7 +21,7 @@
 #include "hv/control/domctl-private.h"
 #include "hv/xen-abi.h"
 
-#define NR_EVENTS     5u   /* by enum hv_event */
+#define NR_EVENTS (HV_EVENT_IMAGE_LOST + 1u)
 #define SLACK_KIB     1024 /* what a domain may have beyond its RAM: rings, ACPI tables */
 #define KIB_PER_PAGE  4
 #define PAGES_PER_GIB (1ull << 18)

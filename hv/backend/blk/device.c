@@ -198,7 +198,7 @@ void hv_blk_stopped(struct hv_blk_device *blk)
 {
     drop_queues(blk);
     blk->stopping = false;
-    if (blk->changing)
+    if (blk->next_image.driver)
         hv_blk_change_image(blk);
     hv_xenbus_disconnected(&blk->xenbus);
 }
@@ -264,6 +264,8 @@ static const char *find_mistake(const struct domus_vbd *vbd)
         return "an unknown flag is set";
     if (vbd->write_policy > DOMUS_VBD_ENOSPC || vbd->read_policy > DOMUS_VBD_IGNORE)
         return "an unknown error policy";
+    if (vbd->source.kind == DOMUS_VBD_PARKED)
+        return "a disk starts with an image";
     if (vbd->source.kind == DOMUS_VBD_EMPTY && !(vbd->flags & (DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE)))
         return "only a drive with a removable medium can be without one";
     if (vbd->sector_bytes && vbd->sector_bytes != HV_BLK_SECTOR && vbd->sector_bytes != SECTOR_MAX)
@@ -429,6 +431,8 @@ void hv_blk_change_image(struct hv_blk_device *blk)
     hv_blk_image_fini(&blk->image);
     blk->image = blk->next_image;
     memset(&blk->next_image, 0, sizeof(blk->next_image));
+    if (blk->parked)
+        return;
     blk->changing = false;
     if (measure(blk, &blk->image, &blk->size_bytes))
         blk->size_bytes = 0;
@@ -437,12 +441,16 @@ void hv_blk_change_image(struct hv_blk_device *blk)
         hv_xenbus_changed(&blk->xenbus);
     }
     hv_blk_throttle_timer(blk);
+    if (blk->retry_later)
+        hv_blk_retry_held(blk);
     hv_blk_run_all(blk);
 }
 
 /* What the next image must have in common with what the guest was told. */
 static const char *find_misfit(const struct hv_blk_device *blk, struct hv_blk_image *next, uint32_t kind)
 {
+    if (kind == DOMUS_VBD_PARKED)
+        return NULL;
     if (kind == DOMUS_VBD_EMPTY && !(blk->flags & (DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE)))
         return "only a drive with a removable medium can be without one";
     if (!blk->read_only && !next->writable && kind != DOMUS_VBD_EMPTY)
@@ -478,6 +486,7 @@ long hv_blk_set_image(struct hv_domain *d, struct domus_vbd_image *image, int fd
     hv_blk_image_fini(&blk->next_image);
     blk->next_image = next;
     blk->changing = true;
+    blk->parked = image->source.kind == DOMUS_VBD_PARKED;
     if (blk->in_flight == blk->waiting)
         hv_blk_change_image(blk);
     else if (blk->image.driver->hurry)
@@ -514,6 +523,7 @@ long hv_blk_stats(struct hv_domain *d, struct domus_vbd_stats *stats)
     stats->devid = blk->xenbus.devid;
     stats->state = (uint32_t)blk->xenbus.state;
     stats->size_bytes = blk->size_bytes;
+    stats->parked = blk->parked && !blk->next_image.driver;
     stats->lost = hv_blk_image_is_lost(&blk->image);
     return 0;
 }

@@ -55,7 +55,8 @@ struct hv_blk_device {
     struct hv_xenbus_device xenbus;
     struct hv_blk_image image;
     struct hv_blk_image next_image; /* while changing: takes its place when nothing is going on with it */
-    bool changing;
+    bool changing, parked; /* parked: what takes its place is nothing, and it stays changing until there is another */
+    bool retry_later;      /* when it does not any more */
     uint32_t flags; /* enum domus_vbd_flags */
     bool read_only;
     unsigned sector_bytes, physical_sector_bytes, max_queues;

@@ -150,7 +150,8 @@ bool hv_blk_hold(struct hv_blk_request *r, int *error)
 
 void hv_blk_retry_held(struct hv_blk_device *blk)
 {
-    if (!blk->held.first)
+    blk->retry_later = blk->changing;
+    if (!blk->held.first || blk->changing)
         return;
     blk->stats.held = blk->stats.held_error = 0;
     while (blk->held.first) {

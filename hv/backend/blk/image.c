@@ -156,6 +156,7 @@ int hv_blk_image_open(struct hv_blk_image *image, const struct hv_blk_host *host
         return open_file(image, host, fd, error, error_bytes);
     case DOMUS_VBD_NBD:
     case DOMUS_VBD_EMPTY:
+    case DOMUS_VBD_PARKED:
         return hv_blk_nbd_open(image, host, source, fd, error, error_bytes);
     }
     snprintf(error, error_bytes, "a source of an unknown kind");

@@ -356,7 +356,25 @@ static void test_another_server(void)
            "what cannot be written does not replace what can");
     image.source = (struct domus_vbd_source){.kind = DOMUS_VBD_EMPTY};
     TAP_OK(hv_blk_set_image(front.d, &image, -1) == -XEN_EINVAL, "a fixed disk has no tray");
-    TAP_OK(ask(BLKIF_OP_READ, 0, 1) == BLKIF_RSP_OKAY && detach(), "it was not harmed");
+    TAP_OK(ask(BLKIF_OP_READ, 0, 1) == BLKIF_RSP_OKAY, "it was not harmed");
+    put_many(BLKIF_OP_READ, 10);
+    image.source.kind = DOMUS_VBD_PARKED;
+    TAP_OK(!hv_blk_set_image(front.d, &image, -1), "a disk is parked");
+    (void)answers(10, BLKIF_RSP_OKAY);
+    put_many(BLKIF_OP_WRITE, 10);
+    front_run_ms(30);
+    TAP_OK(front_stats().parked && front_sring(0, 1)->rsp_prod == front.cons[0] && front_stats().size_bytes == IMAGE_BYTES,
+           "requests wait");
+    hv_blk_retry(front.d);
+    server_stop();
+    server_start(SERVE);
+    image.source = source();
+    image.source.size_bytes = IMAGE_BYTES / 2;
+    TAP_OK(!hv_blk_set_image(front.d, &image, server.peer) && answers(10, BLKIF_RSP_OKAY) == 10 &&
+               !front_stats().parked && front_stats().size_bytes == IMAGE_BYTES / 2,
+           "until there is an image again, of another size perhaps");
+    image.source = (struct domus_vbd_source){.kind = DOMUS_VBD_PARKED};
+    TAP_OK(!hv_blk_set_image(front.d, &image, -1) && detach(), "one that is parked can be detached");
 }
 
 /* A drive: no medium, a file, none again. */

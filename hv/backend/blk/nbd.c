@@ -529,7 +529,7 @@ static const char *find_fault(const struct domus_vbd_source *source, int fd)
     int type = 0;
     socklen_t bytes = sizeof(type);
 
-    if (source->kind == DOMUS_VBD_EMPTY)
+    if (source->kind != DOMUS_VBD_NBD)
         return fd < 0 ? NULL : "a drive without a medium has no descriptor";
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0 || type != SOCK_STREAM)
         return "the NBD server's descriptor is not a stream socket";
@@ -548,7 +548,7 @@ static struct hv_blk_nbd *make(const struct hv_blk_host *host, const struct domu
         return NULL;
     nbd->host = *host;
     nbd->fd = -1; /* the caller's until nothing can fail any more */
-    nbd->size_bytes = source->kind == DOMUS_VBD_EMPTY ? 0 : source->size_bytes;
+    nbd->size_bytes = source->kind != DOMUS_VBD_NBD ? 0 : source->size_bytes;
     nbd->can_flush = source->nbd_flags & NBD_FLAG_SEND_FLUSH;
     list_init(&nbd->to_send);
     list_init(&nbd->ended);

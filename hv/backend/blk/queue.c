@@ -191,7 +191,7 @@ static void after(struct hv_blk_device *blk, struct hv_blk_queue *q, bool was_ba
             hv_blk_stopped(blk);
         return;
     }
-    if (blk->changing && blk->in_flight == blk->waiting)
+    if (blk->next_image.driver && blk->in_flight == blk->waiting)
         hv_blk_change_image(blk);
     else if (was_barrier || (blk->barrier && !blk->in_flight))
         hv_blk_run_all(blk);
