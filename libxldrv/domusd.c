@@ -137,6 +137,7 @@ static gboolean start_driver(Daemon *d, GError **error)
         .hypervisor = a->hypervisor ? a->hypervisor : s->hypervisor,
         .store_daemon = a->store_daemon ? a->store_daemon : s->store_daemon,
         .engine = a->engine ? a->engine : s->engine,
+        .secret_uri = s->secret_uri,
         .user = a->user ? a->user : s->user,
     };
 

@@ -18,6 +18,7 @@ static const struct {
     {"hypervisor", "engine", STRING, AT(engine), 0, 0},
     {"hypervisor", "user", STRING, AT(user), 0, 0},
     {"store", "program", STRING, AT(store_daemon), 0, 0},
+    {"secrets", "uri", STRING, AT(secret_uri), 0, 0},
     {"sockets", "mode", MODE, AT(socket_mode), 0, 0777},
     {"sockets", "readonly_mode", MODE, AT(socket_ro_mode), 0, 0777},
     {"log", "verbosity", SIGNED_NUMBER, AT(verbosity), 0, 2},

@@ -6,7 +6,7 @@
 #include "libxldrv/rpc/rpc.h"
 
 typedef struct {
-    char *hypervisor, *store_daemon, *engine, *user; /* NULL: not set */
+    char *hypervisor, *store_daemon, *engine, *user, *secret_uri; /* NULL: not set */
     guint socket_mode, socket_ro_mode;
     int verbosity;
     XldrvLimits limits;

@@ -1,4 +1,4 @@
-/* disk: the rows of <disk>, and the numbers that Xen gives to its targets. */
+/* disk: the rows of <disk>. */
 #include "config.h"
 
 #include <string.h>
@@ -7,10 +7,10 @@
 
 #define DISK(member) .offset = G_STRUCT_OFFSET(XmlconfDisk, member)
 
-#define DISK_TYPES "disks are of type file or block"
+#define DISK_TYPES "disks are of type file, block or network"
 static const XmlconfChoice types[] = {
-    {"file", XMLCONF_DISK_FILE, NULL},     {"block", XMLCONF_DISK_BLOCK, NULL},
-    {"network", 0, DISK_TYPES},            {"volume", 0, DISK_TYPES},
+    {"file", XMLCONF_DISK_FILE, NULL},       {"block", XMLCONF_DISK_BLOCK, NULL},
+    {"network", XMLCONF_DISK_NETWORK, NULL}, {"volume", 0, DISK_TYPES},
     {"dir", 0, DISK_TYPES},                {"nvme", 0, DISK_TYPES},
     {"vhostuser", 0, DISK_TYPES},          {"vhostvdpa", 0, DISK_TYPES},
     {NULL, 0, NULL},
@@ -25,12 +25,61 @@ static const XmlconfChoice devices[] = {
     {NULL, 0, NULL},
 };
 
-#define FORMATS "images are raw"
+/* The first is our own, the others are qemu-storage-daemon's. */
+#define FORMATS "no program here reads it"
 static const XmlconfChoice formats[] = {
-    {"raw", 0, NULL},      {"qcow2", 0, FORMATS}, {"qcow", 0, FORMATS},  {"vmdk", 0, FORMATS},
-    {"vhd", 0, FORMATS},   {"vpc", 0, FORMATS},   {"vdi", 0, FORMATS},   {"qed", 0, FORMATS},
-    {"cow", 0, FORMATS},   {"bochs", 0, FORMATS}, {"cloop", 0, FORMATS}, {"dmg", 0, FORMATS},
-    {"iso", 0, FORMATS},   {"luks", 0, FORMATS},  {"ploop", 0, FORMATS}, {"fat", 0, FORMATS},
+    {"raw", 0, NULL},     {"qcow2", 0, NULL},  {"qcow", 0, NULL},   {"vmdk", 0, NULL},
+    {"vhd", 0, NULL},     {"vpc", 0, NULL},    {"vhdx", 0, NULL},   {"vdi", 0, NULL},
+    {"qed", 0, NULL},     {"bochs", 0, NULL},  {"cloop", 0, NULL},  {"dmg", 0, NULL},
+    {"cow", 0, FORMATS},  {"iso", 0, "an ISO image is of format raw"},
+    {"luks", 0, "format raw with an <encryption format='luks'> in <source> is meant"},
+    {"ploop", 0, FORMATS}, {"fat", 0, FORMATS}, {"dir", 0, FORMATS},
+    {NULL, 0, NULL},
+};
+
+#define PROTOCOLS "network disks are of protocol nbd"
+static const XmlconfChoice protocols[] = {
+    {"nbd", 0, NULL},         {"rbd", 0, PROTOCOLS},       {"sheepdog", 0, PROTOCOLS}, {"gluster", 0, PROTOCOLS},
+    {"iscsi", 0, PROTOCOLS},  {"http", 0, PROTOCOLS},      {"https", 0, PROTOCOLS},    {"ftp", 0, PROTOCOLS},
+    {"ftps", 0, PROTOCOLS},   {"tftp", 0, PROTOCOLS},      {"ssh", 0, PROTOCOLS},      {"vxhs", 0, PROTOCOLS},
+    {"nfs", 0, PROTOCOLS},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice transports[] = {
+    {"tcp", 0, NULL},
+    {"unix", 0, NULL},
+    {"rdma", 0, "servers are reached by tcp or unix"},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice encryptions[] = {
+    {"luks", 0, NULL},
+    {"luks2", 0, "images are encrypted with luks"},
+    {"luks-any", 0, "images are encrypted with luks"},
+    {"qcow", 0, "images are encrypted with luks"},
+    {"default", 0, "images are encrypted with luks"},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice error_policies[] = {
+    {"stop", XMLCONF_POLICY_STOP, NULL},
+    {"report", XMLCONF_POLICY_REPORT, NULL},
+    {"ignore", XMLCONF_POLICY_IGNORE, NULL},
+    {"enospace", XMLCONF_POLICY_ENOSPACE, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice read_error_policies[] = {
+    {"stop", XMLCONF_POLICY_STOP, NULL},
+    {"report", XMLCONF_POLICY_REPORT, NULL},
+    {"ignore", XMLCONF_POLICY_IGNORE, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice trays[] = {
+    {"closed", FALSE, NULL},
+    {"open", TRUE, NULL},
     {NULL, 0, NULL},
 };
 
@@ -46,15 +95,14 @@ static const XmlconfChoice caches[] = {
     {"writethrough", XMLCONF_CACHE_WRITETHROUGH, NULL},
     {"writeback", XMLCONF_CACHE_WRITEBACK, NULL},
     {"directsync", XMLCONF_CACHE_DIRECTSYNC, NULL},
-    {"unsafe", 0, "a guest's flush always reaches the disk"},
+    {"unsafe", XMLCONF_CACHE_UNSAFE, NULL},
     {NULL, 0, NULL},
 };
 
-#define IO "images are read and written through io_uring"
 static const XmlconfChoice ios[] = {
     {"io_uring", 0, NULL},
-    {"native", 0, IO},
-    {"threads", 0, IO},
+    {"native", 0, NULL},
+    {"threads", 0, NULL},
     {NULL, 0, NULL},
 };
 
@@ -109,6 +157,50 @@ static char *write_string(const XmlconfField *field, gconstpointer value, gboole
     return xmlconf_value_string.write(field, value, live);
 }
 
+/* A name or an address, as libvirt's schema has them. */
+static gboolean read_host(const XmlconfField *field, xmlNode *element, const char *text, gpointer value, GError **error)
+{
+    gboolean ok = g_hostname_is_ip_address(text) || !strchr(text, ':');
+
+    for (const char *p = text; *p && ok; p++)
+        ok = g_ascii_isalnum(*p) || strchr(".-:", *p);
+    if (!ok)
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not the name or address of a host", error);
+    return xmlconf_value_string.read(field, element, text, value, error);
+}
+
+static gboolean read_limit(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text, gpointer value,
+                           GError **error)
+{
+    g_autofree char *trimmed = g_strstrip(g_strdup(text));
+
+    if (!g_ascii_string_to_unsigned(trimmed, 10, 0, XMLCONF_IOTUNE_MAX, value, NULL))
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text,
+                                   "is not a number from 0 to " G_STRINGIFY(XMLCONF_IOTUNE_MAX), error);
+    return TRUE;
+}
+
+static char *write_limit(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live G_GNUC_UNUSED)
+{
+    guint64 limit = *(const guint64 *)value;
+
+    return limit ? g_strdup_printf("%" G_GUINT64_FORMAT, limit) : NULL;
+}
+
+/* Of a drive that runs, and only where it is open. */
+static gboolean read_tray(const XmlconfField *field, xmlNode *element, const char *text, gpointer value, GError **error)
+{
+    return xmlconf_value_enum.read(field, element, text, value, error);
+}
+
+static char *write_tray(const XmlconfField *field, gconstpointer value, gboolean live)
+{
+    return live && *(const gboolean *)value ? xmlconf_value_enum.write(field, value, live) : NULL;
+}
+
+static const XmlconfValueType value_host = {read_host, write_string, TRUE};
+static const XmlconfValueType value_limit = {read_limit, write_limit, FALSE};
+static const XmlconfValueType value_tray = {read_tray, write_tray, FALSE};
 static const XmlconfValueType value_target = {read_target, write_string, TRUE};
 static const XmlconfValueType value_serial = {read_serial, write_string, TRUE};
 
@@ -118,19 +210,46 @@ static const XmlconfField fields[] = {
     {"driver@name", &xmlconf_value_word, DISK(driver), .choices = drivers},
     {"driver@type", &xmlconf_value_word, DISK(format), .fallback = "raw", .choices = formats},
     {"driver@cache", &value_cache, DISK(cache), .choices = caches},
+    {"driver@error_policy", &xmlconf_value_enum, DISK(error_policy), .choices = error_policies},
+    {"driver@rerror_policy", &xmlconf_value_enum, DISK(rerror_policy), .choices = read_error_policies},
     {"driver@io", &xmlconf_value_word, DISK(io), .choices = ios},
     {"driver@discard", &xmlconf_value_enum, DISK(discard), .choices = discards},
     {"source@file", &xmlconf_value_path, DISK(file)},
     {"source@dev", &xmlconf_value_path, DISK(dev)},
-    {.path = "backingStore"}, /* empty: a raw image has none */
+    {"source@protocol", &xmlconf_value_word, DISK(protocol), .choices = protocols},
+    {"source@name", &xmlconf_value_string, DISK(export_name)},
+    {"source@tls", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "no"},
+    {"source/host@name", &value_host, DISK(host)},
+    {"source/host@port", &xmlconf_value_string, DISK(port)},
+    {"source/host@transport", &xmlconf_value_word, DISK(transport), .choices = transports},
+    {"source/host@socket", &xmlconf_value_path, DISK(socket)},
+    {"source/encryption@format", &xmlconf_value_word, DISK(encryption), .choices = encryptions},
+    {"source/encryption@engine", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "qemu"},
+    {"source/encryption/secret@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "passphrase"},
+    {"source/encryption/secret@uuid", &xmlconf_value_uuid, DISK(secret_uuid)},
+    {"source/encryption/secret@usage", &xmlconf_value_string, DISK(secret_usage)},
+    {.path = "backingStore"}, /* empty: what an image is based on, it says itself */
     {"target@dev", &value_target, DISK(target), .flags = XMLCONF_FIELD_REQUIRED},
     {"target@bus", &xmlconf_value_fixed, .fallback = "xen"},
-    XMLCONF_REFUSED("iotune", "limits of disk I/O are not supported yet"),
+    {"target@tray", &value_tray, DISK(tray_open), .flags = XMLCONF_FIELD_LIVE, .choices = trays},
+#define IOTUNE(name) {"iotune/" #name, &value_limit, DISK(iotune.name)}
+    IOTUNE(total_bytes_sec),
+    IOTUNE(read_bytes_sec),
+    IOTUNE(write_bytes_sec),
+    IOTUNE(total_iops_sec),
+    IOTUNE(read_iops_sec),
+    IOTUNE(write_iops_sec),
+    IOTUNE(total_bytes_sec_max),
+    IOTUNE(read_bytes_sec_max),
+    IOTUNE(write_bytes_sec_max),
+    IOTUNE(total_iops_sec_max),
+    IOTUNE(read_iops_sec_max),
+    IOTUNE(write_iops_sec_max),
     {"readonly", &xmlconf_value_present, DISK(readonly)},
     {"shareable", &xmlconf_value_present, DISK(shareable)},
     XMLCONF_REFUSED("transient", "transient disks are not supported yet"),
     {"serial", &value_serial, DISK(serial)},
-    XMLCONF_REFUSED("encryption", "encrypted disks are not supported yet"),
+    XMLCONF_REFUSED("encryption", "it has to be in <source>"),
     XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
     {"alias@name", &xmlconf_value_string, DISK(alias), .flags = XMLCONF_FIELD_LIVE},
 };
@@ -141,119 +260,3 @@ const XmlconfRecord xmlconf_disk_record = {
     .fields = fields,
     .n_fields = G_N_ELEMENTS(fields),
 };
-
-const char *xmlconf_disk_source(const XmlconfDisk *disk)
-{
-    return disk->type == XMLCONF_DISK_BLOCK ? disk->dev : disk->file;
-}
-
-/* ---- names and numbers: docs/man/xen-vbd-interface of Xen */
-
-/* Letters count as digits do without a zero: a..z, aa, ab ... */
-static gboolean parse_letters(const char **text, guint *disk)
-{
-    guint n = 0;
-
-    for (; g_ascii_islower(**text); (*text)++) {
-        if (n > G_MAXUINT16)
-            return FALSE;
-        n = n * 26 + (guint)(**text - 'a') + 1;
-    }
-    *disk = n - 1;
-    return n > 0;
-}
-
-/* Nothing is the whole disk, 0. */
-static gboolean parse_partition(const char *text, guint *partition)
-{
-    guint64 n = 0;
-
-    if (*text && (*text == '0' || !g_ascii_string_to_unsigned(text, 10, 1, 255, &n, NULL)))
-        return FALSE;
-    *partition = (guint)n;
-    return TRUE;
-}
-
-static const struct {
-    const char *prefix;
-    guint disks, partitions; /* most of them */
-} name_classes[] = {
-    {"xvd", 1u << 16, 256},
-    {"sd", 16, 16},
-    {"hd", 4, 64},
-};
-
-static guint xvd_number(guint disk, guint partition)
-{
-    if (disk < 16 && partition < 16)
-        return 202u << 8 | disk << 4 | partition;
-    return 1u << 28 | disk << 8 | partition;
-}
-
-static guint hd_number(guint disk, guint partition)
-{
-    return (disk < 2 ? 3u : 22u) << 8 | (disk & 1) << 6 | partition;
-}
-
-gboolean xmlconf_disk_vdev(const char *target, guint *vdev)
-{
-    for (gsize i = 0; i < G_N_ELEMENTS(name_classes); i++) {
-        const char *rest = target + strlen(name_classes[i].prefix);
-        guint disk, partition;
-
-        if (!g_str_has_prefix(target, name_classes[i].prefix))
-            continue;
-        if (!parse_letters(&rest, &disk) || !parse_partition(rest, &partition) ||
-            disk >= name_classes[i].disks || partition >= name_classes[i].partitions)
-            return FALSE;
-        *vdev = *target == 'x'   ? xvd_number(disk, partition)
-                : *target == 's' ? 8u << 8 | disk << 4 | partition
-                                 : hd_number(disk, partition);
-        return TRUE;
-    }
-    return FALSE;
-}
-
-/* ---- what no single row can say */
-
-static gboolean fail(const XmlconfDisk *disk, const char *problem, GError **error)
-{
-    g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "disk '%s' %s", disk->target, problem);
-    return FALSE;
-}
-
-gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error)
-{
-    if (disk->type == XMLCONF_DISK_FILE && disk->dev)
-        return fail(disk, "is of type 'file' and has a <source dev='...'/>", error);
-    if (disk->type == XMLCONF_DISK_BLOCK && disk->file)
-        return fail(disk, "is of type 'block' and has a <source file='...'/>", error);
-    if (!xmlconf_disk_source(disk))
-        return fail(disk, "has no source: a drive without a medium is not supported", error);
-    if (disk->device == XMLCONF_DISK_CDROM)
-        disk->readonly = TRUE;
-    return TRUE;
-}
-
-gboolean xmlconf_disks_check(const GPtrArray *disks, GError **error)
-{
-    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
-
-    for (guint i = 0; disks && i < disks->len; i++) {
-        XmlconfDisk *disk = disks->pdata[i];
-        const XmlconfDisk *other;
-        guint vdev;
-
-        if (!xmlconf_disk_vdev(disk->target, &vdev))
-            return fail(disk, "is not a disk of Xen's", error);
-        other = g_hash_table_lookup(seen, GUINT_TO_POINTER(vdev));
-        if (other) {
-            g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
-                        "target '%s' duplicated for disk sources '%s' and '%s'", disk->target,
-                        xmlconf_disk_source(other), xmlconf_disk_source(disk));
-            return FALSE;
-        }
-        g_hash_table_insert(seen, GUINT_TO_POINTER(vdev), disk);
-    }
-    return TRUE;
-}

@@ -64,7 +64,7 @@ gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
  * running domain. */
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 
-/* disk.c, interface.c: the same for one device. */
+/* disk-check.c, interface.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
 /* No two disks at one target. */

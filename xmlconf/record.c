@@ -310,6 +310,16 @@ static void write_attribute(const XmlconfRecord *record, xmlNode *root, const Xm
         remove_node(element);
 }
 
+/* A container of nothing goes too. */
+static void remove_with_container(const xmlNode *root, xmlNode *element)
+{
+    xmlNode *parent = element->parent;
+
+    remove_node(element);
+    if (parent != root && !parent->properties && !parent->children)
+        remove_node(parent);
+}
+
 static void write_element(xmlNode *root, const XmlconfField *field, const char *text)
 {
     xmlNode *element = get_path(root, field->path, strlen(field->path), text != NULL);
@@ -317,7 +327,7 @@ static void write_element(xmlNode *root, const XmlconfField *field, const char *
     if (text)
         set_text(element, text);
     else if (element)
-        remove_node(element);
+        remove_with_container(root, element);
 }
 
 static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer base, gboolean live)

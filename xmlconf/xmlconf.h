@@ -66,7 +66,7 @@ typedef struct {
 #define XMLCONF_MAX_DISKS      64
 #define XMLCONF_MAX_INTERFACES 16
 
-typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK } XmlconfDiskType;
+typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK, XMLCONF_DISK_NETWORK } XmlconfDiskType;
 typedef enum { XMLCONF_DISK_DISK, XMLCONF_DISK_CDROM } XmlconfDiskDevice;
 typedef enum {
     XMLCONF_CACHE_DEFAULT, /* not said */
@@ -74,19 +74,47 @@ typedef enum {
     XMLCONF_CACHE_WRITETHROUGH,
     XMLCONF_CACHE_WRITEBACK,
     XMLCONF_CACHE_DIRECTSYNC,
+    XMLCONF_CACHE_UNSAFE,
 } XmlconfCache;
 typedef enum { XMLCONF_DISCARD_DEFAULT, XMLCONF_DISCARD_UNMAP, XMLCONF_DISCARD_IGNORE } XmlconfDiscard;
+
+/* What happens when an image cannot be read or written. */
+typedef enum {
+    XMLCONF_POLICY_DEFAULT, /* not said */
+    XMLCONF_POLICY_STOP,
+    XMLCONF_POLICY_REPORT,
+    XMLCONF_POLICY_IGNORE,
+    XMLCONF_POLICY_ENOSPACE,
+} XmlconfErrorPolicy;
+
+/* Limits by libvirt's names; 0: none. */
+#define XMLCONF_IOTUNE_MAX 1000000000000000 /* as libvirt has it */
+typedef struct {
+    guint64 total_bytes_sec, read_bytes_sec, write_bytes_sec;
+    guint64 total_iops_sec, read_iops_sec, write_iops_sec;
+    guint64 total_bytes_sec_max, read_bytes_sec_max, write_bytes_sec_max;
+    guint64 total_iops_sec_max, read_iops_sec_max, write_iops_sec_max;
+} XmlconfIotune;
+
+#define XMLCONF_NBD_PORT "10809"
 
 typedef struct {
     XmlconfDiskType type;
     XmlconfDiskDevice device;
     char *driver; /* <driver name=...>: whose it would be elsewhere; or NULL */
-    char *format; /* "raw" */
+    char *format; /* "raw", "qcow2" ... */
     XmlconfCache cache;
-    char *io; /* "io_uring"; or NULL */
+    XmlconfErrorPolicy error_policy, rerror_policy;
+    char *io; /* "io_uring", "native", "threads"; or NULL */
     XmlconfDiscard discard;
-    char *file, *dev; /* one of them, by type: xmlconf_disk_source */
-    char *target;     /* "xvda" */
+    char *file, *dev; /* one of them, or what follows, by type: xmlconf_disk_source; all NULL: no medium */
+    char *protocol, *export_name;          /* network: "nbd"; the latter may be NULL */
+    char *host, *port, *transport, *socket; /* network: by transport "tcp" (or NULL) or "unix" */
+    char *encryption;                      /* "luks"; or NULL */
+    char *secret_uuid, *secret_usage;      /* encryption: one of them */
+    char *target;                          /* "xvda" */
+    gboolean tray_open;                    /* running domain */
+    XmlconfIotune iotune;
     gboolean readonly, shareable;
     char *serial; /* or NULL */
     char *alias;  /* running domain */
@@ -155,6 +183,12 @@ gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type
 
 /* The image or block device of a disk; NULL: none. */
 const char *xmlconf_disk_source(const XmlconfDisk *disk);
+/* The same for messages: a network disk's address. */
+char *xmlconf_disk_describe(const XmlconfDisk *disk);
+/* Whether a program has to stand between the image and the hypervisor, which by itself knows raw images and NBD servers. */
+gboolean xmlconf_disk_is_served(const XmlconfDisk *disk);
+/* Whether its limits fit together. */
+gboolean xmlconf_disk_check_iotune(const XmlconfDisk *disk, GError **error);
 /* The number that Xen knows a disk's target by, as libxl counts: "xvda", "sdb", "hdc", "xvda1". FALSE: no such name. */
 gboolean xmlconf_disk_vdev(const char *target, guint *vdev);
 /* The name of the tap of interface @index where its configuration has none: "vif3.0", for a running domain. */

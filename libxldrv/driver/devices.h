@@ -2,12 +2,17 @@
 #pragma once
 
 #include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/image.h"
 
 /* Whom a device is attached to. */
 typedef struct {
     XldrvDriver *driver;
     XldrvInstance *instance;
+    const char *uuid, *name; /* of the domain */
 } XldrvDeviceHost;
+
+/* Which of two servers of one disk: while the medium of a drive is changed there is another beside the one in use. */
+typedef enum { XLDRV_STORAGE_CURRENT, XLDRV_STORAGE_NEXT } XldrvStorageSlot;
 
 /* Gives @disk to the guest and fills in what only a running domain has. When a step fails, those before it are undone,
  * and the error names what was wrong. disk.c */
@@ -15,14 +20,41 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
 /* Takes it away. The guest is asked and may refuse (VIR_ERR_OPERATION_TIMEOUT, and the disk stays), unless @force. */
 gboolean xldrv_disk_detach(const XldrvDeviceHost *host, const XmlconfDisk *disk, gboolean force, GError **error);
 gboolean xldrv_disk_resize(XldrvInstance *instance, const XmlconfDisk *disk, GError **error);
+/* Its limits, as disk->iotune says. */
+gboolean xldrv_disk_set_limits(XldrvInstance *instance, const XmlconfDisk *disk, GError **error);
+
+/* Another medium in the place of @now, as the source of @wanted says; none for no source. On failure @now stays. medium.c */
+gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk *now, const XmlconfDisk *wanted,
+                                  GError **error);
+/* Gives disks whose server is gone another connection, and starts what is to serve them again. FALSE with an error: one
+ * of them cannot be had. medium.c */
+gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *disks, GError **error);
+/* As above for one disk, whether it is lost or not: its size may have changed. medium.c */
+gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
+/* Opens what the disk is on. FALSE with an error; else *fd is -1 where there is no medium. medium.c */
+gboolean xldrv_disk_open_source(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
+                                struct domus_vbd_source *source, int *fd, GError **error);
+/* Ends what serves the disk, if anything does. medium.c */
+void xldrv_disk_close_source(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot);
 
 typedef struct {
     guint64 read_requests, read_bytes, read_ns;
     guint64 write_requests, write_bytes, write_ns;
     guint64 flush_requests, flush_ns;
     guint64 errors;
+    guint64 size_bytes;     /* as the guest sees it */
+    guint held, held_error; /* requests that wait for a resume, and the errno of the first */
+    gboolean parked;        /* its requests wait for an image */
+    gboolean lost;          /* what serves it is gone */
 } XldrvDiskStats;
 gboolean xldrv_disk_stats(XldrvInstance *instance, const XmlconfDisk *disk, XldrvDiskStats *stats, GError **error);
+
+/* By a disk's name in libvirt's interface: its target or its source. NULL with an error. disk-info.c */
+const XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error);
+/* Its sizes, of a running domain (@instance) or a definition (NULL). medium.c */
+gboolean xldrv_disk_measure(XldrvInstance *instance, const XmlconfDisk *disk, XldrvImageInfo *info, GError **error);
+/* Makes it @bytes large, the image first. medium.c */
+gboolean xldrv_disk_grow(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error);
 
 /* The same for an interface, as the @devid-th of the domain. nic.c */
 gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error);

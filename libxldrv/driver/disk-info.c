@@ -1,15 +1,14 @@
 /* Procedures about disks: statistics, sizes. */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
-#include "libxldrv/driver/image.h"
 #include "libxldrv/driver/wire.h"
 
-/* A disk's name in libvirt's interface: its target or its source. */
-static const XmlconfDisk *find_disk(XmlconfDomain *config, const char *name, GError **error)
+const XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error)
 {
     const XmlconfDomainConfig *typed = xmlconf_domain_config(config);
 
@@ -62,7 +61,7 @@ static gboolean get_stats(GVariant *args, XldrvDiskStats *stats, GError **error)
         *stats = (XldrvDiskStats){0};
         return sum_of_disks(instance, xmlconf_domain_config(config)->disks, stats, error);
     }
-    disk = find_disk(config, name, error);
+    disk = xldrv_find_disk(config, name, error);
     return disk && xldrv_disk_stats(instance, disk, stats, error);
 }
 
@@ -113,6 +112,7 @@ GVariant *xldrv_handle_domain_get_block_info(XldrvCall *call G_GNUC_UNUSED, GVar
 {
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfDomain) config = NULL;
+    g_autoptr(XldrvInstance) instance = NULL;
     const XmlconfDisk *disk;
     XldrvImageInfo info;
 
@@ -120,24 +120,22 @@ GVariant *xldrv_handle_domain_get_block_info(XldrvCall *call G_GNUC_UNUSED, GVar
         return NULL;
     domain = xldrv_args_domain(args, error);
     config = domain ? xldrv_domain_get_config(domain, FALSE) : NULL;
-    disk = config ? find_disk(config, xldrv_args_string(args, 1), error) : NULL;
-    if (!disk || !xldrv_image_info(disk, &info, error))
+    disk = config ? xldrv_find_disk(config, xldrv_args_string(args, 1), error) : NULL;
+    instance = disk ? xldrv_domain_get_instance(domain, NULL) : NULL;
+    if (!disk || !xldrv_disk_measure(instance, disk, &info, error))
         return NULL;
     return g_variant_new("(ttt)", info.allocation, info.capacity, info.physical);
 }
 
 static gboolean resize(XldrvJob *job, const char *name, guint64 bytes, GError **error)
 {
+    const XldrvDeviceHost host = {xldrv_driver_get(), job->instance, job->uuid_text, job->name};
     const XmlconfDisk *disk;
 
     if (!job->instance)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
-    disk = find_disk(job->live, name, error);
-    if (!disk)
-        return FALSE;
-    if (disk->readonly)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "disk '%s' is read-only", disk->target);
-    return xldrv_image_grow(disk, bytes, error) && xldrv_disk_resize(job->instance, disk, error);
+    disk = xldrv_find_disk(job->live, name, error);
+    return disk && xldrv_disk_grow(&host, disk, bytes, error);
 }
 
 GVariant *xldrv_handle_domain_block_resize(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -159,4 +157,42 @@ GVariant *xldrv_handle_domain_block_resize(XldrvCall *call G_GNUC_UNUSED, GVaria
     if (!job || !resize(job, xldrv_args_string(args, 1), bytes, error))
         return NULL;
     return xldrv_reply_void();
+}
+
+/* ---- errors */
+
+static int code_of(guint held_error)
+{
+    return held_error == ENOSPC ? VIR_DOMAIN_DISK_ERROR_NO_SPACE : VIR_DOMAIN_DISK_ERROR_UNSPEC;
+}
+
+/* Those that wait after an error. */
+GVariant *xldrv_handle_domain_get_disk_errors(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint room = xldrv_args_u32(args, 1), n = 0;
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XldrvInstance) instance = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
+    const GPtrArray *disks;
+    GVariantBuilder errors;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
+    if (!instance)
+        return NULL;
+    config = xldrv_domain_get_config(domain, FALSE);
+    disks = xmlconf_domain_config(config)->disks;
+    g_variant_builder_init(&errors, G_VARIANT_TYPE("a(si)"));
+    for (guint i = 0; room && disks && i < disks->len && n < room; i++) {
+        const XmlconfDisk *disk = disks->pdata[i];
+        XldrvDiskStats stats;
+
+        if (!xldrv_disk_stats(instance, disk, &stats, NULL) || !stats.held)
+            continue;
+        g_variant_builder_add(&errors, "(si)", disk->target, code_of(stats.held_error));
+        n++;
+    }
+    return g_variant_new("(a(si)i)", &errors, room ? n : disks ? disks->len : 0); /* without room, how much is needed */
 }

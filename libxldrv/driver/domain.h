@@ -34,6 +34,7 @@ typedef struct {
     XldrvStream *console;    /* whoever uses the console */
 
     gint64 started_us;  /* with the job: when it was started */
+    gint64 reconnected_us; /* with the job: when what serves its disks was last started again */
     guint short_lives;  /* with the job: restarts in a row of a guest that ended soon */
 
     GCond job_ended;

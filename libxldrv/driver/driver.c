@@ -82,6 +82,9 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
 
     driver->paths = xldrv_paths_new(options->root);
     driver->engine = g_strdup(options->engine);
+    driver->secret_uri = g_strdup(options->secret_uri ? options->secret_uri
+                                  : geteuid() == 0    ? "secret:///system"
+                                                      : "secret:///session");
     driver->domains = xldrv_domains_new();
     driver->events = xldrv_events_new();
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
@@ -150,6 +153,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     g_cond_clear(&driver->recovered);
     g_free(driver->hypervisor);
     g_free(driver->engine);
+    g_free(driver->secret_uri);
     g_free(driver->store_daemon);
     g_free(driver->hypervisor_user);
     g_free(driver);

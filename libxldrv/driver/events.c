@@ -305,3 +305,19 @@ void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const 
 {
     emit(events, id, domain, g_variant_new("(@*s)", xldrv_domain_to_wire(domain), alias));
 }
+
+void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alias, gboolean open)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_TRAY_CHANGE, domain,
+         g_variant_new("(@*si)", xldrv_domain_to_wire(domain), alias,
+                       open ? VIR_DOMAIN_EVENT_TRAY_CHANGE_OPEN : VIR_DOMAIN_EVENT_TRAY_CHANGE_CLOSE));
+}
+
+void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
+                          const char *reason)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_IO_ERROR, domain,
+         g_variant_new("(@*ssi)", xldrv_domain_to_wire(domain), source, alias, VIR_DOMAIN_EVENT_IO_ERROR_PAUSE));
+    emit(events, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, domain,
+         g_variant_new("(@*ssis)", xldrv_domain_to_wire(domain), source, alias, VIR_DOMAIN_EVENT_IO_ERROR_PAUSE, reason));
+}

@@ -30,5 +30,10 @@ void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);
+/* A drive's tray: @open or closed. */
+void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alias, gboolean open);
+/* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */
+void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
+                          const char *reason);
 /* A device came, went, or did not go: @id is VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, _REMOVED or _REMOVAL_FAILED. */
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias);

@@ -49,6 +49,9 @@ XLDRV_HANDLER(domain_block_stats);
 XLDRV_HANDLER(domain_block_stats_flags);
 XLDRV_HANDLER(domain_get_block_info);
 XLDRV_HANDLER(domain_block_resize);
+XLDRV_HANDLER(domain_get_disk_errors);
+XLDRV_HANDLER(domain_set_block_io_tune);
+XLDRV_HANDLER(domain_get_block_io_tune);
 
 /* hotplug.c */
 XLDRV_HANDLER(domain_attach_device);

@@ -27,7 +27,7 @@ typedef gboolean (*HotplugFn)(Hotplug *h, GError **error);
 
 static XldrvDeviceHost device_host(const Hotplug *h)
 {
-    return (XldrvDeviceHost){h->driver, h->job->instance};
+    return (XldrvDeviceHost){h->driver, h->job->instance, h->job->uuid_text, h->job->name};
 }
 
 static const char *alias_of(XmlconfDeviceType type, gconstpointer item)
@@ -215,15 +215,56 @@ static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **er
     return change_one(h, TRUE, device, replace_device, error);
 }
 
+/* Of a drive, the medium alone; what is not said of the rest is as it was. */
+static gboolean check_disk_update(const XmlconfDisk *now, const XmlconfDisk *wanted, GError **error)
+{
+    if (now->device != XMLCONF_DISK_CDROM || wanted->device != XMLCONF_DISK_CDROM)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "disk '%s' cannot be changed while the domain runs", now->target);
+    if (wanted->serial && g_strcmp0(now->serial, wanted->serial) != 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "cannot change the serial of drive '%s' while the domain runs", now->target);
+    return TRUE;
+}
+
+static void keep_of_drive(XmlconfDisk *wanted, const XmlconfDisk *now)
+{
+    g_free(wanted->alias);
+    wanted->alias = g_strdup(now->alias);
+    g_free(wanted->serial);
+    wanted->serial = g_strdup(now->serial);
+    wanted->error_policy = now->error_policy;
+    wanted->rerror_policy = now->rerror_policy;
+    wanted->iotune = now->iotune;
+    wanted->tray_open = !xmlconf_disk_source(wanted);
+}
+
+static gboolean update_disk(const Hotplug *h, XmlconfDevice *device, GError **error)
+{
+    const XldrvDeviceHost host = device_host(h);
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
+    XmlconfDisk *wanted = xmlconf_device_disk(device);
+    int index = find(live, device, error);
+    const XmlconfDisk *now = index < 0 ? NULL : devices_of(live, XMLCONF_DEVICE_DISK)->pdata[index];
+
+    if (!now || !check_disk_update(now, wanted, error) || !xldrv_disk_change_medium(&host, now, wanted, error))
+        return FALSE;
+    keep_of_drive(wanted, now);
+    if (!change_one(h, TRUE, device, replace_device, error))
+        return FALSE;
+    xldrv_event_tray(h->driver->events, h->job, wanted->alias, TRUE);
+    if (!wanted->tray_open)
+        xldrv_event_tray(h->driver->events, h->job, wanted->alias, FALSE);
+    return TRUE;
+}
+
 static gboolean update(Hotplug *h, GError **error)
 {
     g_autoptr(XmlconfDevice) live = xmlconf_device_copy(h->device);
-    const XmlconfDisk *disk = xmlconf_device_disk(live);
+    gboolean is_disk = xmlconf_device_disk(live) != NULL;
 
-    if (disk && h->impact.live)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                               "disk '%s' cannot be changed while the domain runs", disk->target);
-    if (!try_change(h, replace_device, error) || (h->impact.live && !update_live(h, live, error)))
+    if (!try_change(h, replace_device, error) ||
+        (h->impact.live && !(is_disk ? update_disk(h, live, error) : update_live(h, live, error))))
         return FALSE;
     return !h->impact.config || change_one(h, FALSE, h->device, replace_device, error);
 }
@@ -313,5 +354,10 @@ GVariant *xldrv_handle_domain_detach_device_flags(XldrvCall *call G_GNUC_UNUSED,
 
 GVariant *xldrv_handle_domain_update_device_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return run_flags(args, G_STRFUNC, "update device", update, error);
+    guint flags = xldrv_args_u32(args, 2);
+
+    /* A tray that the guest holds shut is forced open: no guest of this kind can. */
+    if (!xldrv_check_flags(flags, IMPACT_FLAGS | VIR_DOMAIN_DEVICE_MODIFY_FORCE, G_STRFUNC, error))
+        return NULL;
+    return run(args, flags & IMPACT_FLAGS, "update device", update, error);
 }

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libxldrv/rpc/rpc.h"
+#include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/storage.h"
 
 static const char *kind_of(const XmlconfDisk *disk)
 {
@@ -54,16 +55,124 @@ static gboolean check_kind(const XmlconfDisk *disk, int fd, GError **error)
     return S_ISREG(st.st_mode) || fail(disk, VIR_ERR_OPERATION_FAILED, "is not a regular file", error);
 }
 
-/* Readers and those who share keep sole writers out; the lock of a reader needs a file open for reading, which all
- * are. Of the whole file, so that it meets QEMU's, which are of single bytes. */
+/* ---- locks
+ *
+ * QEMU's own (block/file-posix.c), so that its tools and guests see ours and we see theirs. Each permission has two bytes in
+ * the file; a shared lock on the one says "I use this", on the other "nobody else may". Taken first and looked at then,
+ * so of two that come at once one at least sees the other. They belong to the open file: whoever has it, has them. */
+
+#define USED_BASE      100 /* RAW_LOCK_PERM_BASE */
+#define EXCLUSIVE_BASE 200 /* RAW_LOCK_SHARED_BASE */
+
+/* Bits of BLK_PERM_*, include/block/block-common.h of QEMU. */
+enum { READ_CONSISTENTLY = 1 << 0, WRITE = 1 << 1, WRITE_UNCHANGED = 1 << 2, RESIZE = 1 << 3, ALL = 0xf };
+
+static guint uses(const XmlconfDisk *disk)
+{
+    return disk->readonly ? READ_CONSISTENTLY : READ_CONSISTENTLY | WRITE;
+}
+
+/* What others may not do meanwhile. */
+static guint excludes(const XmlconfDisk *disk)
+{
+    return disk->shareable ? 0 : WRITE | RESIZE;
+}
+
+/* 0, or the errno of fcntl. */
+static int lock_bytes(int fd, off_t base, guint bits)
+{
+    for (int bit = 0; ALL >> bit; bit++) {
+        struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = base + bit, .l_len = 1};
+
+        if (bits >> bit & 1 && fcntl(fd, F_OFD_SETLK, &range) < 0)
+            return errno;
+    }
+    return 0;
+}
+
+/* EAGAIN when somebody else has one of them. */
+static int test_bytes(int fd, off_t base, guint bits)
+{
+    for (int bit = 0; ALL >> bit; bit++) {
+        struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = base + bit, .l_len = 1};
+
+        if (!(bits >> bit & 1))
+            continue;
+        if (fcntl(fd, F_OFD_GETLK, &range) < 0)
+            return errno;
+        if (range.l_type != F_UNLCK)
+            return EAGAIN;
+    }
+    return 0;
+}
+
+static gboolean is_of_file(const XmlconfDisk *disk, const struct stat *file)
+{
+    const char *path = disk->type == XMLCONF_DISK_NETWORK ? NULL : xmlconf_disk_source(disk);
+    struct stat st;
+
+    if (!path || stat(path, &st) < 0)
+        return FALSE;
+    if (S_ISBLK(st.st_mode) && S_ISBLK(file->st_mode))
+        return st.st_rdev == file->st_rdev;
+    return st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+}
+
+static gboolean has_file(XldrvDomain *domain, const struct stat *file)
+{
+    g_autoptr(XmlconfDomain) config = NULL;
+    const GPtrArray *disks;
+
+    if (!xldrv_domain_is_active(domain))
+        return FALSE;
+    config = xldrv_domain_get_config(domain, FALSE);
+    disks = xmlconf_domain_config(config)->disks;
+    for (guint i = 0; disks && i < disks->len; i++) {
+        if (is_of_file(disks->pdata[i], file))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* The name of a running domain that has the file at @fd, or NULL. */
+static char *find_user(int fd)
+{
+    g_autoptr(GPtrArray) domains = xldrv_domains_all(xldrv_driver_get()->domains);
+    struct stat file;
+
+    if (fstat(fd, &file) < 0)
+        return NULL;
+    for (guint i = 0; i < domains->len; i++) {
+        if (has_file(domains->pdata[i], &file))
+            return xldrv_domain_get_name(domains->pdata[i]);
+    }
+    return NULL;
+}
+
+static gboolean fail_in_use(const XmlconfDisk *disk, int fd, GError **error)
+{
+    g_autofree char *user = find_user(fd);
+    g_autofree char *problem = user ? g_strdup_printf("is in use by domain '%s'", user)
+                                    : g_strdup("is in use by another disk or process");
+
+    return fail(disk, VIR_ERR_RESOURCE_BUSY, problem, error);
+}
+
 static gboolean lock(const XmlconfDisk *disk, int fd, GError **error)
 {
-    struct flock range = {.l_type = disk->readonly || disk->shareable ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+    int why = lock_bytes(fd, USED_BASE, uses(disk));
 
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
+    if (!why)
+        why = lock_bytes(fd, EXCLUSIVE_BASE, excludes(disk));
+    if (!why)
+        why = test_bytes(fd, EXCLUSIVE_BASE, uses(disk));
+    if (!why)
+        why = test_bytes(fd, USED_BASE, excludes(disk));
+    if (!why)
         return TRUE;
-    if (errno == EAGAIN || errno == EACCES)
-        return fail(disk, VIR_ERR_RESOURCE_BUSY, "is in use by another disk or process", error);
+    if (why == EAGAIN || why == EACCES)
+        return fail_in_use(disk, fd, error);
+    errno = why;
     return fail_errno(disk, "lock", error);
 }
 
@@ -90,6 +199,16 @@ int xldrv_image_open(const XmlconfDisk *disk, GError **error)
         return fd;
     close(fd);
     return -1;
+}
+
+/* What it takes from the file is given back at once. */
+gboolean xldrv_image_check(const XmlconfDisk *disk, GError **error)
+{
+    int fd = xldrv_image_open(disk, error);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
 }
 
 static int open_to_look(const XmlconfDisk *disk, GError **error)

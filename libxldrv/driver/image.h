@@ -9,9 +9,12 @@
  * there, may not be opened, is no file or no block device, or somebody else uses it.
  *
  * Who writes alone keeps others out, by a lock that belongs to the open file, so it is there as long as any process
- * holds the descriptor or a copy of it: it outlives us with the hypervisor that it is passed to. QEMU's locks and
- * these exclude each other. */
+ * holds the descriptor or a copy of it: it outlives us with the hypervisor that it is passed to. The locks are QEMU's, so
+ * that its tools and these exclude each other. */
 int xldrv_image_open(const XmlconfDisk *disk, GError **error);
+
+/* Whether xldrv_image_open would succeed now. */
+gboolean xldrv_image_check(const XmlconfDisk *disk, GError **error);
 
 /* What virDomainGetBlockInfo tells of an image. */
 typedef struct {

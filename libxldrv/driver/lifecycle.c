@@ -1,6 +1,7 @@
 /* Procedures that start, stop, pause and wake domains. */
 #include "config.h"
 
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/run.h"
@@ -209,6 +210,15 @@ GVariant *xldrv_handle_domain_suspend(XldrvCall *call G_GNUC_UNUSED, GVariant *a
     return xldrv_reply_void();
 }
 
+/* A domain that waits for its disks goes on when they can be had. */
+static gboolean reconnect(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    const XldrvDeviceHost host = {driver, job->instance, job->uuid_text, job->name};
+
+    return job->reason != VIR_DOMAIN_PAUSED_IOERROR ||
+           xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error);
+}
+
 GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     XldrvDriver *driver = xldrv_driver_get();
@@ -218,7 +228,7 @@ GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
         return NULL;
     if (job->state == VIR_DOMAIN_RUNNING)
         return xldrv_reply_void();
-    if (!xldrv_instance_unpause(job->instance, error))
+    if (!reconnect(driver, job, error) || !xldrv_instance_unpause(job->instance, error))
         return NULL;
     xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED,

@@ -1,9 +1,11 @@
 /* What a guest's end, a dead process or a lost connection asks for: on the reactor, with the domain's job. */
 #include "config.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #include "hv/xen-abi.h"
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
 
 /* A process that is ending closes its connections first. */
@@ -17,6 +19,9 @@
 #define MAX_RESTART_SECONDS 60
 /* Beside the events of an instance: the time to restart has come. */
 #define RESTART_DUE (XLDRV_INSTANCE_LOST - 1)
+
+/* In place of the argument of HV_EVENT_IMAGE_LOST: it has waited. */
+#define RETRIED G_MAXUINT64
 
 static void react(XldrvDriver *driver, const XldrvReaction *reaction);
 
@@ -195,6 +200,68 @@ static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction 
     react_later(reaction, RETRY_SECONDS);
 }
 
+/* ---- disks */
+
+static XldrvDeviceHost device_host(XldrvDriver *driver, XldrvJob *job)
+{
+    return (XldrvDeviceHost){driver, job->instance, job->uuid_text, job->name};
+}
+
+/* Tells of each disk that waits. TRUE: there is one. */
+static gboolean tell_of_errors(XldrvDriver *driver, XldrvJob *job)
+{
+    const GPtrArray *disks = xmlconf_domain_config(job->live)->disks;
+    gboolean any = FALSE;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const XmlconfDisk *disk = disks->pdata[i];
+        const char *source = xmlconf_disk_source(disk);
+        XldrvDiskStats stats;
+
+        if (!xldrv_disk_stats(job->instance, disk, &stats, NULL) || !stats.held)
+            continue;
+        any = TRUE;
+        g_warning("domain '%s' is paused: disk '%s': %s", job->name, disk->target, g_strerror((int)stats.held_error));
+        xldrv_event_io_error(driver->events, job, source ? source : "", disk->alias ? disk->alias : disk->target,
+                             stats.held_error == ENOSPC ? "enospc" : "");
+    }
+    return any;
+}
+
+/* The hypervisor has paused the domain, unless somebody else had. */
+gboolean xldrv_pause_for_io_error(XldrvDriver *driver, XldrvJob *job)
+{
+    if (!tell_of_errors(driver, job))
+        return FALSE;
+    if (job->state != VIR_DOMAIN_RUNNING)
+        return TRUE;
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_IOERROR);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_IOERROR);
+    return TRUE;
+}
+
+/* What serves a disk is started again at once, but one that ends over and over not more often than this. */
+static void handle_image_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
+{
+    const XldrvDeviceHost host = device_host(driver, job);
+    gint64 now = g_get_monotonic_time();
+    g_autoptr(GError) why = NULL;
+
+    if (now - job->reconnected_us < RETRY_SECONDS * G_TIME_SPAN_SECOND && reaction->arg != RETRIED) {
+        XldrvReaction later = *reaction;
+
+        later.arg = RETRIED;
+        react_later(&later, RETRY_SECONDS);
+        return;
+    }
+    job->reconnected_us = now;
+    if (xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, &why))
+        return;
+    g_warning("domain '%s': %s", job->name, why->message);
+    job->reconnected_us = 0;
+    react_later(reaction, RETRY_SECONDS);
+}
+
 static void react(XldrvDriver *driver, const XldrvReaction *reaction)
 {
     g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "react");
@@ -209,6 +276,12 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case HV_EVENT_SHUTDOWN:
         handle_shutdown(driver, job, reaction->arg);
+        break;
+    case HV_EVENT_IO_ERROR:
+        xldrv_pause_for_io_error(driver, job);
+        break;
+    case HV_EVENT_IMAGE_LOST:
+        handle_image_lost(driver, job, reaction);
         break;
     case HV_EVENT_STORE_LOST:
         handle_store_lost(driver, job);

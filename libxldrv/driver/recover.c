@@ -1,6 +1,7 @@
 /* What a new daemon finds: definitions, running domains, and the remains of starts that were cut short. */
 #include "config.h"
 
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
 
@@ -57,9 +58,25 @@ static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance
     } else if (info.shutdown) {
         xldrv_react_to_instance(instance, HV_EVENT_SHUTDOWN, info.shutdown_code, job);
     } else if (info.paused && job->state == VIR_DOMAIN_RUNNING) {
-        xldrv_instance_unpause(instance, NULL);
+        if (!xldrv_pause_for_io_error(driver, job))
+            xldrv_instance_unpause(instance, NULL);
     } else if (!info.paused && job->state == VIR_DOMAIN_PAUSED) {
         xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
+    }
+}
+
+/* What serves the disks may have ended while there was nobody to start it again. */
+static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
+{
+    const GPtrArray *disks = xmlconf_domain_config(job->live)->disks;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        XldrvDiskStats stats;
+
+        if (xldrv_disk_stats(instance, disks->pdata[i], &stats, NULL) && stats.lost) {
+            xldrv_react_to_instance(instance, HV_EVENT_IMAGE_LOST, 0, job);
+            return;
+        }
     }
 }
 
@@ -67,8 +84,10 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
 {
     g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "recover");
 
-    if (job && job->instance == reaction->instance)
+    if (job && job->instance == reaction->instance) {
         catch_up(driver, job, reaction->instance);
+        look_at_disks(job, reaction->instance);
+    }
     g_mutex_lock(&driver->recover_lock);
     driver->recovering--;
     g_cond_signal(&driver->recovered);

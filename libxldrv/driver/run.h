@@ -37,6 +37,9 @@ void xldrv_react_to_instance(XldrvInstance *instance, guint event, guint64 arg, 
 /* Watches the instance for the domain. */
 gboolean xldrv_watch(XldrvDomain *domain, XldrvInstance *instance, GError **error);
 
+/* Tells of disks that wait after an error, and that the domain is paused for them. FALSE: there are none. */
+gboolean xldrv_pause_for_io_error(XldrvDriver *driver, XldrvJob *job);
+
 /* Connects a running domain to the store daemon anew. */
 gboolean xldrv_reattach_store(XldrvDriver *driver, XldrvInstance *instance, GError **error);
 

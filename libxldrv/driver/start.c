@@ -303,7 +303,7 @@ static gboolean attach_store(Start *s, GError **error)
 
 static gboolean attach_devices(Start *s, GError **error)
 {
-    const XldrvDeviceHost host = {s->driver, s->instance};
+    const XldrvDeviceHost host = {s->driver, s->instance, s->job->uuid_text, s->config->name};
 
     return xldrv_devices_attach_all(&host, s->config, error);
 }

@@ -166,10 +166,11 @@ static void add_disk(const Subject *s, guint index, const XmlconfDisk *disk)
     XldrvImageInfo info;
 
     add_device_param(s, "block", index, "name", g_variant_new_string(disk->target));
-    add_device_param(s, "block", index, "path", g_variant_new_string(xmlconf_disk_source(disk)));
+    if (xmlconf_disk_source(disk))
+        add_device_param(s, "block", index, "path", g_variant_new_string(xmlconf_disk_source(disk)));
     if (s->info && xldrv_disk_stats(s->instance, disk, &stats, NULL))
         add_disk_traffic(s, index, &stats);
-    if (!xldrv_image_info(disk, &info, NULL))
+    if (!xldrv_disk_measure(s->info ? s->instance : NULL, disk, &info, NULL))
         return;
     add_number(s, "block", index, "allocation", info.allocation);
     add_number(s, "block", index, "capacity", info.capacity);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/storage.h"
 
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
 {
@@ -12,6 +13,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
     g_autofree char *process = xldrv_run_path(driver, status->process);
     g_autoptr(GError) why = NULL;
 
+    xldrv_storage_close_all(driver, config->uuid);
     xldrv_store_remove_domain(driver->store, status->id, config->uuid);
     unlink(control);
     unlink(process);

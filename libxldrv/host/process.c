@@ -95,6 +95,17 @@ XldrvProcess *xldrv_process_find_written(const char *pid_path)
     return xldrv_process_find(pid, start_time);
 }
 
+void xldrv_process_reap_written(const char *pid_path)
+{
+    g_autofree char *text = NULL;
+    guint64 start_time;
+    pid_t pid;
+    char state;
+
+    if (g_file_get_contents(pid_path, &text, NULL, NULL) && read_stat(text, &pid, &start_time, &state))
+        waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOHANG);
+}
+
 static gboolean copy_stat(int pid_fd)
 {
     char text[1024];

@@ -24,6 +24,8 @@ XldrvProcess *xldrv_process_spawn(const XldrvSpawn *spawn, GError **error);
 XldrvProcess *xldrv_process_find(pid_t pid, guint64 start_time);
 /* Finds the process that wrote @pid_path as above. */
 XldrvProcess *xldrv_process_find_written(const char *pid_path);
+/* If that has ended and is our child, this is the end of its zombie too. */
+void xldrv_process_reap_written(const char *pid_path);
 void xldrv_process_free(XldrvProcess *process);
 
 gboolean xldrv_process_is_alive(const XldrvProcess *process);

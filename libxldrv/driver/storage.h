@@ -1,0 +1,28 @@
+/* Storage daemons: a qemu-storage-daemon for each disk of a running domain whose image is not raw (xmlconf_disk_is_served).
+ *
+ * It opens the image and exports it on a UNIX socket by NBD. Like the hypervisor it outlives us: three files in the run
+ * directory, UUID.TARGET.storage (who it is), .nbd and .qmp (its sockets), are all that is needed to find it again. It is
+ * not told what to do with the guest's requests: the hypervisor holds one connection, and says when that broke. Then it is
+ * started again, if it is gone, and the hypervisor gets a new connection. It ends with the disk or the domain.
+ *
+ * All of these are called with the domain's job.
+ */
+#pragma once
+
+#include "libxldrv/driver/devices.h"
+
+/* Starts the daemon of @disk unless it runs, and connects to it. A socket for the hypervisor, or -1 with an error, and
+ * then no daemon runs that was not there before. */
+int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
+                       struct domus_vbd_source *source, GError **error);
+/* The next takes the place of the current one, which is ended. */
+void xldrv_storage_promote(const XldrvDeviceHost *host, const char *target);
+/* Ends the daemon of a disk; that there is none is fine. */
+void xldrv_storage_close(const XldrvDeviceHost *host, const char *target, XldrvStorageSlot slot);
+/* Ends all daemons of a domain, also those that nobody remembers. */
+void xldrv_storage_close_all(XldrvDriver *driver, const char *uuid);
+
+/* Makes the image as large as that. */
+gboolean xldrv_storage_resize(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error);
+/* The size of what is in the image of a disk that no daemon serves now. By qemu-img. */
+gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError **error);

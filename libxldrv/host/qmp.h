@@ -1,0 +1,11 @@
+/* One command to a process that speaks QEMU's machine protocol. */
+#pragma once
+
+#include <glib.h>
+
+/* Connects to the UNIX socket at @path and executes @command (JSON, without line ends). FALSE with an error: what the
+ * process said. Blocks for some seconds at most. */
+gboolean xldrv_qmp_execute(const char *path, const char *command, GError **error);
+
+/* Appends @text as a JSON string, with its quotation marks. */
+void xldrv_json_append_string(GString *json, const char *text);
