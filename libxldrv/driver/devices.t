@@ -125,7 +125,7 @@ def definitions(host):
     tap.contains(host.virsh(f"attach-disk conf {path} xvda --config").err, "'xvda' duplicated", "not twice")
     tap.contains(host.virsh(f"attach-disk conf {path} vda --config").err, "'vda'", "a target that Xen does not know")
     tap.contains(host.virsh(f"attach-disk conf {path} xvdb --live").err, "not running", "--live needs a running domain")
-    tap.contains(host.virsh(f"attach-disk conf {path} xvdb --config --subdriver qcow2").err, "'qcow2'", "qcow2 is refused")
+    tap.contains(host.virsh(f"attach-disk conf {path} xvdb --config --subdriver ploop").err, "'ploop'", "ploop is refused")
     tap.equal(host.virsh("attach-interface conf bridge br0 --config --mac 00:16:3e:00:00:01").status, 0,
               "attach-interface --config")
     tap.ok(re.search(r"bridge +br0 +- +00:16:3e:00:00:01", host.virsh("domiflist conf").out), "domiflist")

@@ -24,6 +24,7 @@ enum mode {
     HANG_UP,
     SILENT,
     DRIP,      /* a few bytes at a time */
+    NOISE,     /* now and then anything at all */
 };
 
 static struct server {
@@ -105,6 +106,47 @@ static bool take(struct asked *a)
     return true;
 }
 
+static uint64_t noise_state = 88172645463325252ull;
+
+static uint32_t noise(uint32_t limit)
+{
+    noise_state ^= noise_state << 13;
+    noise_state ^= noise_state >> 7;
+    noise_state ^= noise_state << 17;
+    return (uint32_t)(noise_state >> 11) % limit;
+}
+
+/* One of the ways in which an answer can be wrong. */
+static void answer_wrongly(struct nbd_reply *reply)
+{
+    uint8_t junk[64];
+
+    for (size_t i = 0; i < sizeof(junk); i++)
+        junk[i] = (uint8_t)noise(256);
+    switch (noise(6)) {
+    case 0:
+        ((uint8_t *)reply)[noise(sizeof(*reply))] ^= (uint8_t)(1 + noise(255));
+        break;
+    case 1:
+        write_all(junk, noise(sizeof(junk)));
+        break;
+    case 2:
+        memset(reply->handle, 0, sizeof(reply->handle));
+        reply->handle[0] = (char)noise(64);
+        break;
+    case 3:
+        reply->error = htobe32(noise(200));
+        break;
+    case 4:
+        write_all(reply, noise(sizeof(*reply)));
+        shutdown(server.fd, SHUT_RDWR);
+        break;
+    case 5:
+        write_all(reply, sizeof(*reply)); /* twice */
+        break;
+    }
+}
+
 static void answer(const struct asked *a)
 {
     struct nbd_reply reply = {
@@ -115,6 +157,8 @@ static void answer(const struct asked *a)
     memcpy(reply.handle, a->request.handle, sizeof(reply.handle));
     if (server.mode == STRANGER)
         reply.handle[0] ^= 0x55;
+    if (server.mode == NOISE && !noise(30))
+        answer_wrongly(&reply);
     write_all(&reply, sizeof(reply));
     if (be32toh(a->request.type) == NBD_CMD_READ && !a->error)
         write_all(server.bytes + be64toh(a->request.from), be32toh(a->request.len));
@@ -406,6 +450,30 @@ static void test_media(void)
     front_write("state", "6");
 }
 
+/* A server that does anything at any time; the guest has many requests going, and the disk comes and goes. */
+static void test_noise(void)
+{
+    bool ok = true;
+
+    for (unsigned round = 0; ok && round < 60; round++) {
+        static const uint8_t kinds[] = {BLKIF_OP_READ, BLKIF_OP_WRITE, BLKIF_OP_WRITE_BARRIER};
+
+        ok = attach(NOISE, round % 4 == 3 ? DOMUS_VBD_STOP : DOMUS_VBD_REPORT, DOMUS_VBD_REPORT);
+        for (unsigned i = 0; ok && i < 4 && front_state() == XenbusStateConnected; i++) {
+            put_many(kinds[(round + i) % HV_ARRAY_LEN(kinds)], 30);
+            front_run_ms(2);
+            while (front_sring(0, 1)->rsp_prod != front.cons[0])
+                (void)front_answer();
+            if (front.prod[0] != front.cons[0]) /* held or hanging */
+                break;
+        }
+        server.mode = SERVE;
+        ok = ok && detach();
+    }
+    TAP_OK(ok && attach(SERVE, 0, 0) && ask(BLKIF_OP_READ, 0, 1) == BLKIF_RSP_OKAY && detach(),
+           "whatever a server did, the disk goes and another one works");
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec now;
@@ -482,6 +550,7 @@ int main(void)
     test_broken();
     test_stop_policy();
     test_another_server();
+    test_noise();
     test_media();
     test_limits();
     test_bad_limits();
