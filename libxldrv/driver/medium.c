@@ -120,7 +120,7 @@ gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk,
     int fd = -1;
 
     if (xmlconf_disk_is_served(disk))
-        fd = xldrv_storage_open(host, disk, XLDRV_STORAGE_CURRENT, &source, error);
+        fd = xldrv_storage_reconnect(host, disk, &source, error);
     else if (disk->type == XMLCONF_DISK_NETWORK)
         fd = open_export(disk, &source, error);
     else
@@ -134,7 +134,7 @@ gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *dis
         const XmlconfDisk *disk = disks->pdata[i];
         XldrvDiskStats stats;
 
-        if (!xldrv_disk_stats(host->instance, disk, &stats, NULL) || !stats.lost)
+        if (!xldrv_disk_stats(host->instance, disk, &stats, NULL) || !(stats.lost || stats.parked))
             continue;
         if (!xldrv_disk_reopen(host, disk, error))
             return FALSE;

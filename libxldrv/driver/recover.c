@@ -65,7 +65,7 @@ static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance
     }
 }
 
-/* What serves the disks may have ended while there was nobody to start it again. */
+/* What serves the disks may have ended while there was nobody to start it again, or whoever was at it ended. */
 static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
 {
     const GPtrArray *disks = xmlconf_domain_config(job->live)->disks;
@@ -73,7 +73,7 @@ static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
     for (guint i = 0; disks && i < disks->len; i++) {
         XldrvDiskStats stats;
 
-        if (xldrv_disk_stats(instance, disks->pdata[i], &stats, NULL) && stats.lost) {
+        if (xldrv_disk_stats(instance, disks->pdata[i], &stats, NULL) && (stats.lost || stats.parked)) {
             xldrv_react_to_instance(instance, HV_EVENT_IMAGE_LOST, 0, job);
             return;
         }

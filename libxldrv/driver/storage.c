@@ -211,7 +211,8 @@ static gboolean start(const Spawn *s, const XmlconfDisk *disk, GError **error)
                               .fds = s->fds,
                               .n_fds = s->n_fds,
                               .log_path = s->log,
-                              .pid_path = s->process};
+                              .pid_path = s->process,
+                              .confine = TRUE};
     g_autoptr(XldrvProcess) process = program ? xldrv_process_spawn(&spawn, error) : NULL;
 
     return process != NULL;
@@ -280,15 +281,19 @@ static int start_and_connect(const XldrvDeviceHost *host, const XmlconfDisk *dis
 int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
                        struct domus_vbd_source *source, GError **error)
 {
-    g_autofree char *process_path = path_of(host, disk->target, slot, PROCESS);
-    g_autofree char *nbd = path_of(host, disk->target, slot, NBD);
+    xldrv_storage_close(host, disk->target, slot);
+    return start_and_connect(host, disk, slot, source, error);
+}
+
+int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk, struct domus_vbd_source *source,
+                            GError **error)
+{
+    g_autofree char *process_path = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, PROCESS);
+    g_autofree char *nbd = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, NBD);
     g_autoptr(XldrvProcess) running = xldrv_process_find_written(process_path);
     int fd = running ? connect_to(nbd, xmlconf_disk_source(disk), source, NULL) : -1;
 
-    if (fd >= 0)
-        return fd;
-    xldrv_storage_close(host, disk->target, slot); /* one that does not answer, or its remains */
-    return start_and_connect(host, disk, slot, source, error);
+    return fd >= 0 ? fd : xldrv_storage_open(host, disk, XLDRV_STORAGE_CURRENT, source, error);
 }
 
 /* ---- ending */

@@ -11,10 +11,13 @@
 
 #include "libxldrv/driver/devices.h"
 
-/* Starts the daemon of @disk unless it runs, and connects to it. A socket for the hypervisor, or -1 with an error, and
- * then no daemon runs that was not there before. */
+/* Starts the daemon of @disk, in the place of one that was left over, and connects to it. A socket for the hypervisor, or
+ * -1 with an error and no daemon. */
 int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
                        struct domus_vbd_source *source, GError **error);
+/* Connects to the daemon that serves @disk, or starts it again. */
+int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk, struct domus_vbd_source *source,
+                            GError **error);
 /* The next takes the place of the current one, which is ended. */
 void xldrv_storage_promote(const XldrvDeviceHost *host, const char *target);
 /* Ends the daemon of a disk; that there is none is fine. */

@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,6 +30,7 @@ typedef struct {
     int *fds;
     guint n_fds;
     int log_fd, null_fd, pid_fd, error_fd;
+    gboolean confine;
 } Child;
 
 static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
@@ -139,6 +142,17 @@ static gboolean place_descriptors(const Child *child)
     return TRUE;
 }
 
+/* What reads images from anywhere must be able to open them, and needs nothing else of root. */
+static gboolean give_up_privileges(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    if (geteuid() == 0)
+        sets[0].permitted = sets[0].effective = 1u << CAP_DAC_OVERRIDE;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, sets) == 0;
+}
+
 _Noreturn static void run_child(const Child *child)
 {
     int why;
@@ -148,7 +162,8 @@ _Noreturn static void run_child(const Child *child)
     errno = ENOSPC; /* of a write that was short */
     /* A process that cannot be found again must not run. All descriptors below are above the range that is
      * overwritten; the error pipe closes on exec, so do all others. */
-    if ((child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child))
+    if ((child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
+        (!child->confine || give_up_privileges()))
         execv(child->argv[0], child->argv);
     why = errno;
     if (write(child->error_fd, &why, sizeof(why)) < 0)
@@ -193,6 +208,7 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
 
     child->argv = (char **)spawn->argv;
     child->n_fds = spawn->n_fds;
+    child->confine = spawn->confine;
     child->fds = g_new(int, spawn->n_fds + 1);
     for (guint i = 0; i < spawn->n_fds; i++)
         child->fds[i] = move_up(spawn->fds[i], spawn->n_fds);

@@ -15,6 +15,7 @@ typedef struct {
     const int *fds;          /* become descriptors 3, 4, ... of the child; nothing else is inherited */
     guint n_fds;
     const char *log_path;    /* standard output and error are appended here; NULL: /dev/null */
+    gboolean confine;        /* as root: with no privilege but to open all files, and none to be gained */
     const char *pid_path;    /* the child writes its /proc/self/stat here before it runs; NULL: nowhere */
 } XldrvSpawn;
 
