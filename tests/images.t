@@ -7,9 +7,11 @@ import hashlib
 import os
 import re
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
@@ -98,6 +100,8 @@ def formats(host):
     console = start(host, "g1", "".join(disk(path, target, form) for (path, _), target, form
                                        in zip(images, targets, FORMATS)))
     tap.equal(len(storage_pids(host)), len(images), "each image has a storage daemon")
+    with open(f"/proc/{storage_pids(host)[0]}/status") as f:
+        tap.ok(os.geteuid() != 0 or re.search(r"CapPrm:\s0000000000000002\n", f.read()), "with few privileges")
     for (path, raw), target, form in zip(images, targets, FORMATS):
         with open(raw, "rb") as f:
             wanted = f.read()
@@ -261,6 +265,39 @@ def nbd(host, console):
     server.terminate()
     server.wait()
     watcher.close()
+    nbd_by_tcp(host, console, raw)
+
+
+def free_port():
+    with closing(socketlib.socket()) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def nbd_by_tcp(host, console, raw):
+    """By TCP, with a server that is there and says nothing in the end."""
+    port = free_port()
+    server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-b", "127.0.0.1", "-p", str(port), "-t", "--shared=4", raw])
+    xml = network_disk("", "xvdb").replace("transport='unix' socket=''", f"name='127.0.0.1' port='{port}'")
+    path = host.write_xml(xml, "tcp.xml")
+    tap.ok(wait_for(lambda: host.virsh_args("attach-device", "g2", path, "--live").status == 0, 10), "an export by TCP")
+    wait_for(lambda: run(console, "ls /dev/xvdb").startswith("/dev/xvdb"), 20)
+    tap.equal(guest_digest(console, "xvdb"), digest(raw), "is read")
+    define(host, "g7", xml)
+    tap.equal(host.virsh("start g7 --paused").status, 0, "and by another domain, if its server likes")
+    server.send_signal(signal.SIGSTOP)
+    console.send("dd if=/dev/xvdb of=/dev/null bs=64k count=4 iflag=direct 2>/dev/null; echo si''lent $?\n")
+    time.sleep(1)
+    begin = time.monotonic()
+    tap.equal(host.virsh("destroy g7").status, 0, "a domain with a disk whose server is silent can be destroyed")
+    tap.ok(time.monotonic() - begin < 10, "in time", time.monotonic() - begin)
+    server.send_signal(signal.SIGCONT)
+    tap.ok(console.expect("silent 0", 20), "the server speaks again, and the guest has waited")
+    tap.equal(host.virsh("detach-disk g2 xvdb --live").status, 0, "detached")
+    server.terminate()
+    server.wait()
+    tap.contains(host.virsh_args("attach-device", "g2", path, "--live").err, f"nbd://127.0.0.1:{port}/",
+                 "a server that is not there is named")
 
 
 def rate(console, seconds_for, command):

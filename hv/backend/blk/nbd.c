@@ -37,6 +37,8 @@
 #define DISCARD_MAX   (1u << 30)  /* of one request, whose length has 32 bits */
 #define BLOCK_MAX     4096u
 #define WAIT_MS       5000
+/* A server that says nothing for so long is gone. Long enough for a flush of much to something slow. */
+#define SILENCE_NS 180000000000ull
 #define ANSWERS_MAX   256u /* taken in one go: server and guest together must not keep the loop here */
 
 _Static_assert(sizeof(struct nbd_request) == 28 && sizeof(struct nbd_reply) == 16, "headers of the NBD protocol");
@@ -50,10 +52,12 @@ struct hv_blk_nbd {
     int fd; /* the image's; -1: broken, or there never was one */
     uint64_t size_bytes;
     bool can_flush, lost;
-    struct hv_loop_source *source, *wakeup, *hurry;
+    struct hv_loop_source *source, *wakeup, *timer;
     bool writing;           /* EPOLLOUT is waited for */
     unsigned going_on;      /* all that were started */
-    bool hurried;           /* the hurry timer runs */
+    uint64_t heard_ns;      /* when it last said something, or was asked after a pause */
+    uint64_t hurry_ns;      /* when all has to have ended; 0: nobody is in a hurry */
+    bool timed;             /* the timer runs */
     bool inside, abandoned; /* done() of an operation is running; the image was freed in it */
 
     struct hv_blk_io *slots[SLOTS];
@@ -114,8 +118,8 @@ static void free_now(struct hv_blk_nbd *nbd)
         hv_loop_remove(nbd->source);
     if (nbd->wakeup)
         hv_loop_remove(nbd->wakeup);
-    if (nbd->hurry)
-        hv_loop_remove(nbd->hurry);
+    if (nbd->timer)
+        hv_loop_remove(nbd->timer);
     free(nbd);
 }
 
@@ -124,7 +128,8 @@ static bool end(struct hv_blk_nbd *nbd, struct hv_blk_io *io, int result)
 {
     bool outer = !nbd->inside;
 
-    nbd->going_on--;
+    if (--nbd->going_on == 0)
+        nbd->hurry_ns = 0;
     nbd->inside = true;
     io->done(io, result);
     if (!outer)
@@ -193,13 +198,31 @@ static void on_wakeup(void *opaque)
     (void)end_failed(opaque);
 }
 
-static void on_hurry(void *opaque)
+static uint64_t deadline_of(const struct hv_blk_nbd *nbd)
+{
+    return nbd->hurry_ns ? nbd->hurry_ns : nbd->heard_ns + SILENCE_NS;
+}
+
+static void on_timer(void *opaque)
 {
     struct hv_blk_nbd *nbd = opaque;
 
-    nbd->hurried = false;
-    if (nbd->going_on)
-        break_off(nbd, "it does not answer, and the disk has to go");
+    nbd->timed = nbd->going_on && nbd->fd >= 0;
+    if (!nbd->timed)
+        return;
+    if (now_ns() >= deadline_of(nbd))
+        break_off(nbd, "it does not answer");
+    else
+        hv_loop_arm(nbd->timer, deadline_of(nbd));
+}
+
+/* Once for many operations: it looks for itself whether there is still something to wait for. */
+static void start_timer(struct hv_blk_nbd *nbd)
+{
+    if (nbd->timed)
+        return;
+    nbd->timed = true;
+    hv_loop_arm(nbd->timer, deadline_of(nbd));
 }
 
 /* ------------------------------------------------------------------ out */
@@ -385,6 +408,7 @@ static bool receive(struct hv_blk_nbd *nbd, struct iovec *parts, unsigned count)
 
     if (n > 0) {
         nbd->received += (size_t)n;
+        nbd->heard_ns = now_ns();
         return true;
     }
     if (n == 0 || (errno != EAGAIN && errno != EINTR))
@@ -449,10 +473,12 @@ static void nbd_start(struct hv_blk_image *image, struct hv_blk_io *io)
 {
     struct hv_blk_nbd *nbd = image->nbd;
 
-    nbd->going_on++;
+    if (nbd->going_on++ == 0)
+        nbd->heard_ns = now_ns();
     io->nbd.done_bytes = io->nbd.now_bytes = 0;
     if (nbd->fd >= 0 && (io->kind != HV_BLK_SYNC || nbd->can_flush)) {
         list_add(&nbd->to_send, io);
+        start_timer(nbd);
         return;
     }
     list_add(nbd->fd < 0 ? &nbd->failed : &nbd->ended, io);
@@ -485,10 +511,11 @@ static void nbd_hurry(struct hv_blk_image *image)
 {
     struct hv_blk_nbd *nbd = image->nbd;
 
-    if (nbd->hurried || nbd->fd < 0)
+    if (nbd->hurry_ns || nbd->fd < 0 || !nbd->going_on)
         return;
-    nbd->hurried = true;
-    hv_loop_arm(nbd->hurry, now_ns() + HV_BLK_HURRY_NS);
+    nbd->hurry_ns = now_ns() + HV_BLK_HURRY_NS;
+    nbd->timed = true;
+    hv_loop_arm(nbd->timer, nbd->hurry_ns);
 }
 
 static int nbd_size(const struct hv_blk_image *image, uint64_t *bytes)
@@ -558,10 +585,10 @@ static struct hv_blk_nbd *make(const struct hv_blk_host *host, const struct domu
         nbd->nr_free++;
     }
     nbd->wakeup = hv_loop_add_wakeup(host->loop, on_wakeup, nbd);
-    nbd->hurry = hv_loop_add_timer(host->loop, on_hurry, nbd);
+    nbd->timer = hv_loop_add_timer(host->loop, on_timer, nbd);
     if (fd >= 0)
         nbd->source = hv_loop_add_fd(host->loop, fd, EPOLLIN, on_ready, nbd);
-    if (nbd->wakeup && nbd->hurry && (nbd->source || fd < 0)) {
+    if (nbd->wakeup && nbd->timer && (nbd->source || fd < 0)) {
         nbd->fd = fd;
         return nbd;
     }
