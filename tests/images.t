@@ -126,6 +126,10 @@ def formats(host):
     killed_daemon(host, images[0][0])
     tap.equal(host.virsh("destroy g1").status, 0, "destroy")
     tap.ok(wait_for(lambda: not storage_pids(host), 10), "the storage daemons end with the domain", storage_pids(host))
+    out = host.virsh("domblkinfo g1 xvda").out
+    tap.ok(re.search(r"Capacity: +12582912\b", out), "domblkinfo of what does not run", out)
+    qemu_img("resize", "-q", images[0][0], "16M")
+    tap.contains(host.virsh("domblkinfo g1 xvda").out, "16777216", "looks inside")
     tap.equal([n for n in os.listdir(f"{host.root}/run/domus") if "xvd" in n], [], "and leave nothing")
     for (path, _), target, form in list(zip(images, targets, FORMATS))[2:]:
         tap.equal(content(path, form), written[target], f"{form}: what the guest wrote is in it")
@@ -311,8 +315,13 @@ def limits(host, console):
     wait_for(lambda: run(console, "ls /dev/xvda").startswith("/dev/xvda"), 20)
     read = "dd if=/dev/xvda of=/dev/null bs=64k count=128 iflag=direct 2>/dev/null"
     tap.ok(rate(console, 0, read) <= 2, "8 MiB without a limit")
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    time.sleep(1)
     result = host.virsh("blkdeviotune g2 xvda --total-bytes-sec 2097152 --live --config")
     tap.equal(result.status, 0, "blkdeviotune") or tap.note(result)
+    tap.ok(watcher.expect(r"'tunable' for domain 'g2':[^']*blkdeviotune.disk: xvda\s+blkdeviotune.total_bytes_sec: 2097152", 10),
+           "event: tunable", watcher.text)
+    watcher.close()
     took = rate(console, 0, read)
     tap.ok(3 <= took <= 8, "8 MiB at 2 MiB a second", took)
     out = host.virsh("blkdeviotune g2 xvda").out

@@ -157,7 +157,10 @@ static gboolean attach_image(const XldrvDeviceHost *host, const XmlconfDisk *dis
     if (!attach_back_end(host, disk, image, fd, error))
         return FALSE;
     /* The guest cannot have seen it yet, so nothing has passed without limits but what is not worth counting. */
-    return !has_limits(disk) || xldrv_disk_set_limits(host->instance, disk, error);
+    if (!has_limits(disk) || xldrv_disk_set_limits(host->instance, disk, error))
+        return TRUE;
+    xldrv_disk_detach(host, disk, TRUE, NULL);
+    return FALSE;
 }
 
 gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error)

@@ -30,6 +30,8 @@ void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);
+/* Limits were changed: @params is a list of typed parameters, a(sv); floating. */
+void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *params);
 /* A drive's tray: @open or closed. */
 void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alias, gboolean open);
 /* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */

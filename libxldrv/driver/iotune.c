@@ -128,6 +128,22 @@ static gboolean set_live(XldrvJob *job, const Set *set, GError **error)
     return xldrv_disk_set_limits(job->instance, disk, error);
 }
 
+static void tell(XldrvJob *job, const XmlconfDisk *disk)
+{
+    GVariantBuilder list;
+
+    if (!disk)
+        return;
+    g_variant_builder_init(&list, G_VARIANT_TYPE("a(sv)"));
+    xldrv_params_add(&list, VIR_DOMAIN_TUNABLE_BLKDEV_DISK, g_variant_new_string(disk->alias ? disk->alias : disk->target));
+    for (gsize row = 0; row < G_N_ELEMENTS(params); row++) {
+        g_autofree char *name = g_strconcat("blkdeviotune.", params[row].name, NULL);
+
+        xldrv_params_add(&list, name, g_variant_new_uint64(*at((XmlconfIotune *)&disk->iotune, row)));
+    }
+    xldrv_event_tunable(xldrv_driver_get()->events, job, g_variant_builder_end(&list));
+}
+
 GVariant *xldrv_handle_domain_set_block_io_tune(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     const guint known = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG;
@@ -152,7 +168,11 @@ GVariant *xldrv_handle_domain_set_block_io_tune(XldrvCall *call G_GNUC_UNUSED, G
     }
     if (impact.live && !set_live(job, &set, error))
         return NULL;
-    return xldrv_change(xldrv_driver_get(), job, &impact, change_document, &set, error) ? xldrv_reply_void() : NULL;
+    if (!xldrv_change(xldrv_driver_get(), job, &impact, change_document, &set, error))
+        return NULL;
+    if (impact.live)
+        tell(job, xldrv_find_disk(job->live, set.disk, NULL));
+    return xldrv_reply_void();
 }
 
 /* ---- get */
