@@ -57,7 +57,9 @@ enum hv_event {
     HV_EVENT_IO_ERROR = 5,
     /* args[0] as above. The connection to a disk's NBD server broke: pass another image. Ask for the statistics (lost). */
     HV_EVENT_IMAGE_LOST = 6,
+    HV_EVENT_MEMORY = 7, /* args[0]: pages that the guest has now, after it gave or took some */
 };
+#define HV_NR_EVENTS 8
 
 /* ------------------------------------------------------------------ our own hypercall family */
 
@@ -252,7 +254,8 @@ struct domctl_info {
     bool dying;
     bool shutdown;
     unsigned shutdown_code; /* SHUTDOWN_*, when shutdown */
-    uint64_t memory_pages, max_pages;
+    uint64_t memory_pages; /* that the guest has of what it was given: rings and ACPI tables come on top */
+    uint64_t max_pages;
     uint64_t cpu_time_ns;
     unsigned online_vcpus, max_vcpus;
 };
@@ -281,6 +284,8 @@ int domctl_hypercall(struct domctl *ctl, uint64_t number, const uint64_t args[5]
 
 int domctl_create(struct domctl *ctl, uint16_t domid, const uint8_t uuid[16], unsigned max_vcpus);
 int domctl_max_mem(struct domctl *ctl, uint64_t kib); /* also populates, before domctl_build */
+/* What the guest may have from now on; takes nothing from it, for which it has its balloon. */
+int domctl_limit_mem(struct domctl *ctl, uint64_t kib);
 int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
 /* Loads a kernel; *@build has the OUT fields, build->error too on failure. @ramdisk_fd may be -1. */
 int domctl_build(struct domctl *ctl, int kernel_fd, int ramdisk_fd, const char *cmdline,

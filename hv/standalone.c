@@ -87,10 +87,10 @@ static void on_event(void *opaque, enum hv_event event, uint64_t arg)
 {
     struct standalone *s = opaque;
 
-    if (event != HV_EVENT_SHUTDOWN) {
+    if (event == HV_EVENT_STORE_LOST)
         hv_log(HV_LOG_WARNING, "the store is gone");
+    if (event != HV_EVENT_SHUTDOWN)
         return;
-    }
     s->exit_code = exit_code_of(arg);
     hv_loop_quit(s->loop);
 }

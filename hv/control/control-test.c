@@ -97,6 +97,10 @@ static void test_creation(struct domctl *ctl)
     TAP_OK(domctl_max_vcpus(ctl, 3) == -EINVAL && domctl_max_vcpus(ctl, 2) == 0, "with the vCPUs announced");
     TAP_OK(domctl_max_mem(ctl, 1ull << 50) == -EINVAL, "not with all the memory in the world");
     TAP_OK(domctl_max_mem(ctl, 16 * 1024) == 0, "with 16 MiB");
+    TAP_OK(domctl_limit_mem(ctl, UINT64_MAX) == -EINVAL && domctl_limit_mem(ctl, 8 * 1024) == 0 &&
+               domctl_get_info(ctl, &info) == 0 && info.memory_pages == 4096 && info.max_pages < 4096,
+           "a limit below that takes nothing");
+    TAP_OK(domctl_limit_mem(ctl, 16 * 1024) == 0, "and is lifted");
     TAP_OK(domctl_get_info(ctl, &info) == 0 && info.domid == 7 && memcmp(info.uuid, uuid, 16) == 0 &&
                info.paused && !info.shutdown && info.max_vcpus == 2 && info.online_vcpus == 1,
            "and says so");

@@ -18,7 +18,7 @@ struct hv_control {
 
     struct hv_loop_source *wakeup; /* an event was noted */
     _Atomic uint32_t noted;        /* set of 1 << enum hv_event */
-    _Atomic uint64_t noted_arg[HV_EVENT_IMAGE_LOST + 1]; /* by enum hv_event */
+    _Atomic uint64_t noted_arg[HV_NR_EVENTS]; /* by enum hv_event */
     hv_control_event_fn *observer;
     void *observer_opaque;
 

@@ -21,7 +21,6 @@
 #include "hv/control/domctl-private.h"
 #include "hv/xen-abi.h"
 
-#define NR_EVENTS (HV_EVENT_IMAGE_LOST + 1u)
 #define SLACK_KIB     1024 /* what a domain may have beyond its RAM: rings, ACPI tables */
 #define KIB_PER_PAGE  4
 #define PAGES_PER_GIB (1ull << 18)
@@ -37,8 +36,8 @@ struct domctl {
     void *transport_opaque;
     domctl_log_fn *log;
     void *log_opaque;
-    bool event_pending[NR_EVENTS]; /* arrived while a call waited for its reply */
-    uint64_t event_arg[NR_EVENTS];
+    bool event_pending[HV_NR_EVENTS]; /* arrived while a call waited for its reply */
+    uint64_t event_arg[HV_NR_EVENTS];
 };
 
 /* ------------------------------------------------------------------ connection */
@@ -205,7 +204,7 @@ static int receive(struct domctl *ctl, struct hv_control_message *message, void 
 
 static void note_event(struct domctl *ctl, const struct hv_control_message *message)
 {
-    if (message->number == 0 || message->number >= NR_EVENTS)
+    if (message->number == 0 || message->number >= HV_NR_EVENTS)
         return; /* of a newer hypervisor */
     ctl->event_pending[message->number] = true;
     ctl->event_arg[message->number] = message->args[0];
@@ -395,17 +394,22 @@ static int populate_range(struct domctl *ctl, uint64_t gfn, uint64_t pages)
     return error;
 }
 
-int domctl_max_mem(struct domctl *ctl, uint64_t kib)
+int domctl_limit_mem(struct domctl *ctl, uint64_t kib)
 {
-    const uint64_t low_pages = 3 * PAGES_PER_GIB; /* up to the MMIO hole; the rest is above 4 GiB */
-    uint64_t pages = kib / KIB_PER_PAGE, low = pages < low_pages ? pages : low_pages;
     struct xen_domctl u = {0};
-    int error;
 
     if (kib > UINT64_MAX / 1024 - SLACK_KIB)
         return -EINVAL;
     u.u.max_mem.max_memkb = kib + SLACK_KIB;
-    error = domctl_on_domain(ctl, XEN_DOMCTL_max_mem, &u);
+    return domctl_on_domain(ctl, XEN_DOMCTL_max_mem, &u);
+}
+
+int domctl_max_mem(struct domctl *ctl, uint64_t kib)
+{
+    const uint64_t low_pages = 3 * PAGES_PER_GIB; /* up to the MMIO hole; the rest is above 4 GiB */
+    uint64_t pages = kib / KIB_PER_PAGE, low = pages < low_pages ? pages : low_pages;
+    int error = domctl_limit_mem(ctl, kib);
+
     if (!error)
         error = populate_range(ctl, 0, low);
     if (!error)
@@ -599,7 +603,7 @@ int domctl_subscribe(struct domctl *ctl)
 
 static int take_event(struct domctl *ctl, enum hv_event *event, uint64_t *arg)
 {
-    for (unsigned i = 0; i < NR_EVENTS; i++) {
+    for (unsigned i = 0; i < HV_NR_EVENTS; i++) {
         if (!ctl->event_pending[i])
             continue;
         ctl->event_pending[i] = false;

@@ -299,7 +299,7 @@ static void tell_noted(void *opaque)
     struct hv_control *control = opaque;
     uint32_t noted = atomic_exchange(&control->noted, 0);
 
-    for (enum hv_event event = HV_EVENT_SHUTDOWN; event < HV_ARRAY_LEN(control->noted_arg); event++)
+    for (enum hv_event event = HV_EVENT_SHUTDOWN; event < HV_NR_EVENTS; event++)
         if (noted & 1u << event)
             tell_subscribers(control, event, atomic_load(&control->noted_arg[event]));
 }

@@ -15,6 +15,7 @@
 #include "hv/control/control.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant.h"
+#include "hv/hypercall/physmap.h"
 #include "hv/hypercall/subop.h"
 #include "hv/log.h"
 #include "hv/machine/time.h"
@@ -225,7 +226,7 @@ static void describe(struct hv_control *control, struct xen_domctl_getdomaininfo
     info->domain = d->domid;
     info->flags = domain_flags(control);
     pthread_mutex_lock(&d->lock);
-    info->tot_pages = d->mem.ram_pages;
+    info->tot_pages = hv_physmap_given_pages(d);
     info->max_pages = d->mem.max_pages;
     memcpy(info->handle, d->uuid, sizeof(info->handle));
     pthread_mutex_unlock(&d->lock);

@@ -1,6 +1,8 @@
 /* The hypercall table: who may call what, how arguments are reached, and answers that Linux looks at. */
 #include "config.h"
 
+#include "hv/backend/console.h"
+#include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/hypercall.h"
 
 #include "hv/hypercall/params.h"
@@ -207,6 +209,59 @@ static long physmap(unsigned op, uint64_t gfn, unsigned order)
     return test_op(v, __HYPERVISOR_memory_op, op, &r, sizeof(r));
 }
 
+/* @op for a list of pages at @address; how many of them it was done for. */
+static long physmap_list(unsigned op, uint64_t address, const xen_pfn_t *gfns, unsigned here, unsigned count)
+{
+    struct xen_memory_reservation r = {.nr_extents = count, .domid = DOMID_SELF};
+
+    memcpy(test_at(d, address), gfns, here * sizeof(gfns[0]));
+    r.extent_start.p = (void *)(uintptr_t)address;
+    return test_op(v, __HYPERVISOR_memory_op, op, &r, sizeof(r));
+}
+
+/* A balloon's lists, in which neighbours are done together: the answer is as if they were done one by one. */
+static void test_extent_lists(void)
+{
+    static const struct {
+        const char *what;
+        xen_pfn_t gfns[8];
+        unsigned count;
+        long done;
+    } rows[] = {
+        {"ascending", {0x200, 0x201, 0x202, 0x203}, 4, 4},
+        {"descending", {0x203, 0x202, 0x201, 0x200}, 4, 4},
+        {"mixed", {0x210, 0x212, 0x211, 0x220, 0x221, 0x20f}, 6, 6},
+        {"one of them twice", {0x210, 0x211, 0x210, 0x212}, 4, 2},
+        {"a hole in a run", {0x7fe, 0x7ff, 0x800, 0x801}, 4, 2},
+        {"outside the address space", {0x210, 1ull << 28, 0x211}, 3, 1},
+        {"a run that wraps", {0, ~0ull, ~0ull - 1}, 3, 1},
+        {"a pinned page in a run", {0x2fe, 0x2ff, 0x300, 0x301}, 4, 2},
+    };
+    const uint64_t top = TEST_PAGES * HV_PAGE_SIZE; /* of what the guest's page tables map */
+    xen_pfn_t few[] = {0x400, 0x401};
+    uint64_t before;
+    uint32_t port;
+
+    start();
+    hv_param_set(d, HVM_PARAM_CONSOLE_PFN, 0x300);
+    TAP_OK(hv_evtchn_alloc_unbound(d, &port) == 0 && hv_console_new(d, hv_gfn_of(0x300), port) == 0,
+           "a ring at page 0x300");
+    before = d->mem.ram_pages;
+    for (unsigned i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        long done = physmap_list(XENMEM_decrease_reservation, TEST_SCRATCH, rows[i].gfns, rows[i].count, rows[i].count);
+
+        TAP_OK(done == rows[i].done && d->mem.ram_pages == before - (uint64_t)done, "given back, %s: %ld", rows[i].what,
+               done);
+        TAP_OK(physmap_list(XENMEM_populate_physmap, TEST_SCRATCH, rows[i].gfns, (unsigned)done, (unsigned)done) == done &&
+                   d->mem.ram_pages == before,
+               "and taken");
+    }
+    TAP_OK(physmap_list(XENMEM_decrease_reservation, top - sizeof(few), few, 2, 600) == 2,
+           "a list that ends where memory does is done up to there");
+    TAP_OK(physmap_list(XENMEM_populate_physmap, top - sizeof(few), few, 2, 600) == 2, "either way");
+    end();
+}
+
 static void test_physmap(void)
 {
     struct xen_memory_domain self = {.domid = DOMID_SELF};
@@ -347,6 +402,7 @@ int main(void)
     test_yield();
     test_params();
     test_physmap();
+    test_extent_lists();
     test_vcpus();
     test_sched();
     hv_loop_free(loop);

@@ -10,7 +10,8 @@
 
 /* Extents of one call; a caller that asked for more finds how many were done in the result, as after any
  * shortage. */
-#define EXTENTS_MAX 65536u
+#define EXTENTS_MAX   65536u
+#define EXTENTS_BATCH 512u /* read at once: what Linux's balloon driver gives in one call */
 
 /* 2 MiB is what Xen lets a guest have in one piece; the toolstack builds with pieces of 1 GiB. */
 #define GUEST_ORDER_MAX   9u
@@ -29,31 +30,87 @@ static long check_reservation(const struct hv_caller *c, const struct xen_memory
     return 0;
 }
 
+static bool in_address_space(xen_pfn_t gfn)
+{
+    return gfn >> (HV_GPA_BITS - HV_PAGE_SHIFT) == 0;
+}
+
+/* How many of @gfns, at least one, are neighbours of each other in ascending or, with *@down, descending order. */
+static unsigned run_of(const xen_pfn_t *gfns, unsigned count, unsigned order, bool *down)
+{
+    uint64_t pages = 1ull << order;
+    unsigned n = 1;
+
+    *down = count > 1 && gfns[1] == gfns[0] - pages;
+    while (n < count && in_address_space(gfns[n]) && gfns[n] == gfns[n - 1] + (*down ? -pages : pages))
+        n++;
+    return n;
+}
+
+/* How many of these extents @fn was done for. Neighbours go together, for which the host is asked once; where that
+ * fails, one by one, as the caller wants to know how far it came. */
+static unsigned batch_of_extents(struct hv_domain *d, const xen_pfn_t *gfns, unsigned count, unsigned order,
+                                 extent_fn *fn)
+{
+    unsigned done = 0;
+
+    while (done < count && in_address_space(gfns[done])) {
+        bool down;
+        unsigned run = run_of(gfns + done, count - done, order, &down);
+        xen_pfn_t first = gfns[down ? done + run - 1 : done];
+
+        if (run > 1 && fn(d, hv_gfn_of(first), (uint64_t)run << order) == 0) {
+            done += run;
+            continue;
+        }
+        if (fn(d, hv_gfn_of(gfns[done]), 1ull << order))
+            break;
+        done++;
+    }
+    return done;
+}
+
 /* How many extents @fn was done for. */
 static uint64_t each_extent(struct hv_caller *c, const struct xen_memory_reservation *r, extent_fn *fn)
 {
-    uint64_t wanted = r->nr_extents < EXTENTS_MAX ? r->nr_extents : EXTENTS_MAX, done;
+    uint64_t wanted = r->nr_extents < EXTENTS_MAX ? r->nr_extents : EXTENTS_MAX, done = 0;
     uint64_t address = (uint64_t)(uintptr_t)r->extent_start.p;
+    xen_pfn_t gfns[EXTENTS_BATCH];
 
-    for (done = 0; done < wanted; done++) {
-        xen_pfn_t gfn;
+    while (done < wanted) {
+        unsigned count = wanted - done < EXTENTS_BATCH ? (unsigned)(wanted - done) : EXTENTS_BATCH, batch;
 
-        if (hv_caller_read(c, address + done * sizeof(gfn), &gfn, sizeof(gfn)))
-            break;
-        if (gfn >> (HV_GPA_BITS - HV_PAGE_SHIFT) ||
-            fn(c->domain, hv_gfn_of(gfn), 1ull << r->extent_order))
+        if (hv_caller_read(c, address + done * sizeof(gfns[0]), gfns, count * sizeof(gfns[0]))) {
+            count = 1; /* the list may end before it says it does */
+            if (hv_caller_read(c, address + done * sizeof(gfns[0]), gfns, sizeof(gfns[0])))
+                break;
+        }
+        batch = batch_of_extents(c->domain, gfns, count, r->extent_order, fn);
+        done += batch;
+        if (batch < count)
             break;
     }
     return done;
 }
 
+/* A guest that gives or takes memory by itself: the toolstack is told. */
+static void tell_change(struct hv_caller *c, long extents)
+{
+    if (hv_caller_is_guest(c) && extents > 0)
+        hv_physmap_note_change(c->domain);
+}
+
 static long populate_physmap(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     const struct xen_memory_reservation *r = arg;
-    long error = check_reservation(c, r);
+    long result = check_reservation(c, r);
 
     (void)args;
-    return error ? error : (long)each_extent(c, r, hv_physmap_populate);
+    if (result)
+        return result;
+    result = (long)each_extent(c, r, hv_physmap_populate);
+    tell_change(c, result);
+    return result;
 }
 
 static long decrease_reservation(struct hv_caller *c, const uint64_t args[5], void *arg)
@@ -67,6 +124,7 @@ static long decrease_reservation(struct hv_caller *c, const uint64_t args[5], vo
     result = (long)each_extent(c, r, hv_physmap_release);
     if (result)
         hv_domain_flush(c->domain);
+    tell_change(c, result);
     return result;
 }
 

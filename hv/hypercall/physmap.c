@@ -10,20 +10,63 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "hv/control/server.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant.h"
 #include "hv/hypercall/params.h"
 #include "hv/hypercall/vcpu-xen.h"
+#include "hv/loop.h"
 
 #define NOWHERE (~0ull)
+#define TELL_NS 500000000ull /* a balloon moves in many small steps */
 
 struct hv_physmap {
     hv_gfn shared_info; /* where it is mapped, or NOWHERE; domain->lock */
     uint64_t max_gfn;   /* the highest that ever was RAM; domain->lock */
+    struct hv_loop_source *change; /* timer: time to tell how much memory there is */
+    bool change_due;               /* domain->lock: it is set */
+    uint64_t told_pages;           /* domain->lock: last told */
     size_t nr_e820;     /* domain->lock */
     struct hv_bios_e820 e820[HV_MEMORY_MAP_MAX];
 };
+
+uint64_t hv_physmap_given_pages(const struct hv_domain *d)
+{
+    uint64_t extra = d->mem.extra_pages < d->mem.ram_pages ? d->mem.extra_pages : d->mem.ram_pages;
+
+    return d->mem.ram_pages - extra + (d->physmap->shared_info.v != NOWHERE);
+}
+
+static void tell_change(void *opaque)
+{
+    struct hv_domain *d = opaque;
+    uint64_t pages;
+    bool changed;
+
+    pthread_mutex_lock(&d->lock);
+    pages = hv_physmap_given_pages(d);
+    changed = pages != d->physmap->told_pages;
+    d->physmap->told_pages = pages;
+    d->physmap->change_due = false;
+    pthread_mutex_unlock(&d->lock);
+    if (changed)
+        hv_control_notify(d, HV_EVENT_MEMORY, pages);
+}
+
+void hv_physmap_note_change(struct hv_domain *d)
+{
+    struct timespec now;
+
+    pthread_mutex_lock(&d->lock);
+    if (!d->physmap->change_due) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        d->physmap->change_due = true;
+        hv_loop_arm(d->physmap->change, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + TELL_NS);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
 
 int hv_physmap_init(struct hv_domain *d)
 {
@@ -31,11 +74,18 @@ int hv_physmap_init(struct hv_domain *d)
     if (!d->physmap)
         return -ENOMEM;
     d->physmap->shared_info = hv_gfn_of(NOWHERE);
+    d->physmap->change = hv_loop_add_timer(d->loop, tell_change, d);
+    if (!d->physmap->change) {
+        free(d->physmap);
+        d->physmap = NULL;
+        return -ENOMEM;
+    }
     return 0;
 }
 
 void hv_physmap_fini(struct hv_domain *d)
 {
+    hv_loop_remove(d->physmap->change);
     free(d->physmap);
     d->physmap = NULL;
 }

@@ -35,5 +35,13 @@ long hv_physmap_release(struct hv_domain *d, hv_gfn gfn, uint64_t count) HV_MUST
 long hv_physmap_add(struct hv_domain *d, unsigned space, uint64_t idx, hv_gfn gfn) HV_MUST_CHECK;
 long hv_physmap_remove(struct hv_domain *d, hv_gfn gfn) HV_MUST_CHECK;
 
+/* The guest gave or took memory by itself: the control channel is told how much it has, soon and not for each page.
+ * Any thread, no lock held. */
+void hv_physmap_note_change(struct hv_domain *d);
+
+/* What a toolstack calls the domain's memory: its RAM but for what it has beside, and the shared_info page, which
+ * Linux puts in the place of a page of RAM. Caller holds domain->lock. */
+uint64_t hv_physmap_given_pages(const struct hv_domain *d);
+
 /* The highest gfn that was RAM. */
 uint64_t hv_physmap_max_gfn(struct hv_domain *d);

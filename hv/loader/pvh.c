@@ -54,6 +54,7 @@ static int add_reserved_ram(struct hv_domain *d, uint64_t start, uint64_t bytes,
     pthread_mutex_lock(&d->lock);
     d->mem.max_pages += pages;
     err = hv_memory_populate(&d->mem, hv_gpa_to_gfn(hv_gpa_of(start)), pages);
+    d->mem.extra_pages += err ? 0 : pages;
     pthread_mutex_unlock(&d->lock);
     if (err < 0)
         snprintf(error, HV_LOADER_ERROR_BYTES, "no memory for the domain's pages at %#" PRIx64 ": %s", start,

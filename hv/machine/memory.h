@@ -35,6 +35,7 @@ struct hv_memory {
     uint8_t *shared_base;  /* host address of shared page 0; immutable */
     uint64_t shared_pages; /* pages of it in use; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
+    uint64_t extra_pages;  /* of them: rings and tables, which a domain has beside its memory; domain->lock */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
     /* Pages with cached code (hv/x86/codemap.h), NULL for an engine without; whoever writes to
      * guest memory reports it there; set before vCPUs run. */
