@@ -8,9 +8,6 @@
 #define DOMAIN(member) .offset = G_STRUCT_OFFSET(XmlconfDomainConfig, member)
 #define CONSOLE(member) .offset = G_STRUCT_OFFSET(XmlconfConsole, member)
 
-#define MIN_MEMORY_KIB 4096
-#define MAX_MEMORY_KIB ((guint64)16 << 30) /* 16 TiB: page numbers of 32 bits */
-
 static const XmlconfChoice os_types[] = {
     {"xenpvh", XMLCONF_OS_PVH, NULL},
     {"linux", XMLCONF_OS_PV, "paravirtual guests are not supported yet"},
@@ -118,10 +115,10 @@ static const XmlconfField domain_fields[] = {
     {"metadata", .flags = XMLCONF_FIELD_OPAQUE},
 
     {"memory", &xmlconf_value_memory, DOMAIN(memory_kib), .flags = XMLCONF_FIELD_REQUIRED,
-     .min = MIN_MEMORY_KIB, .max = MAX_MEMORY_KIB},
+     .min = XMLCONF_MIN_MEMORY_KIB, .max = XMLCONF_MAX_MEMORY_KIB},
     {"memory@unit", &xmlconf_value_unit, .fallback = "KiB"},
-    {"currentMemory", &xmlconf_value_memory, DOMAIN(current_memory_kib), .min = MIN_MEMORY_KIB,
-     .max = MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
+    {"currentMemory", &xmlconf_value_memory, DOMAIN(current_memory_kib), .min = XMLCONF_MIN_MEMORY_KIB,
+     .max = XMLCONF_MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
     {"currentMemory@unit", &xmlconf_value_unit, .fallback = "KiB"},
     {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = XMLCONF_MAX_VCPUS},
     {"vcpu@placement", &xmlconf_value_fixed, .fallback = "static"},

@@ -36,6 +36,10 @@ typedef enum {
     XMLCONF_FORMAT_STATUS = 1 << 2,   /* for the driver's own files: everything */
 } XmlconfFormatFlags;
 
+/* Least and most memory of a domain; page numbers of 32 bits end at 16 TiB. */
+#define XMLCONF_MIN_MEMORY_KIB ((guint64)4096)
+#define XMLCONF_MAX_MEMORY_KIB ((guint64)16 << 30)
+
 /* Most virtual CPUs of a domain: what the hypervisor can do. */
 #define XMLCONF_MAX_VCPUS 64
 

@@ -37,5 +37,7 @@ void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alia
 /* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason);
+/* The guest gave or took memory and has @kib now. */
+void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib);
 /* A device came, went, or did not go: @id is VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, _REMOVED or _REMOVAL_FAILED. */
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias);

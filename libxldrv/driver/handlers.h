@@ -104,6 +104,12 @@ XLDRV_HANDLER(connect_num_of_defined_domains);
 XLDRV_HANDLER(connect_list_domains);
 XLDRV_HANDLER(connect_list_defined_domains);
 
+/* memory.c */
+XLDRV_HANDLER(domain_set_memory);
+XLDRV_HANDLER(domain_set_memory_flags);
+XLDRV_HANDLER(domain_set_max_memory);
+XLDRV_HANDLER(domain_set_memory_stats_period);
+
 /* metadata.c */
 XLDRV_HANDLER(domain_get_metadata);
 XLDRV_HANDLER(domain_set_metadata);

@@ -182,6 +182,14 @@ static void handle_store_lost(XldrvDriver *driver, XldrvJob *job)
     xldrv_event_control_error(driver->events, job);
 }
 
+static void handle_memory(XldrvDriver *driver, XldrvJob *job, guint64 pages)
+{
+    const struct domctl_info info = {.memory_pages = pages};
+
+    xldrv_event_balloon_change(driver->events, job,
+                               xldrv_info_memory_kib(&info, xmlconf_domain_config(job->live)->memory_kib));
+}
+
 static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
 {
     g_autoptr(GError) why = NULL;
@@ -285,6 +293,9 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case HV_EVENT_STORE_LOST:
         handle_store_lost(driver, job);
+        break;
+    case HV_EVENT_MEMORY:
+        handle_memory(driver, job, reaction->arg);
         break;
     case XLDRV_INSTANCE_LOST:
         handle_lost(driver, job, reaction);

@@ -24,6 +24,9 @@ void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job);
 /* Removes what a domain has on the host beside its process: store, sockets, status. */
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status);
 
+/* What the guest may have from now on. */
+gboolean xldrv_limit_memory(XldrvInstance *instance, guint64 kib, GError **error);
+
 /* Sets the state, here and in the status file. */
 void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason);
 

@@ -301,6 +301,14 @@ static gboolean attach_store(Start *s, GError **error)
            xldrv_instance_control(s->instance, "attach the store to", attach_store_fds, s, error);
 }
 
+/* The guest starts with all of its memory, most of it never touched, and gives back by its balloon what it is not to
+ * have; until then it may take nothing. */
+static gboolean limit_memory(Start *s, GError **error)
+{
+    return s->config->current_memory_kib == s->config->memory_kib ||
+           xldrv_limit_memory(s->instance, s->config->current_memory_kib, error);
+}
+
 static gboolean attach_devices(Start *s, GError **error)
 {
     const XldrvDeviceHost host = {s->driver, s->instance, s->job->uuid_text, s->config->name};
@@ -328,7 +336,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, build,
-                             attach_console, attach_store, attach_devices, watch, complete_status, let_run};
+                             attach_console, attach_store, limit_memory, attach_devices, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 

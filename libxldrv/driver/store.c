@@ -315,15 +315,20 @@ gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], G
     return FALSE;
 }
 
-gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error)
+gboolean xldrv_store_write(XldrvStore *store, int id, const char *node, const char *value, GError **error)
 {
-    g_autofree char *path = g_strdup_printf("/local/domain/%d/control/shutdown", id);
+    g_autofree char *path = g_strdup_printf("/local/domain/%d/%s", id, node);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
 
     if (!ensure_locked(store, error))
         return FALSE;
-    if (!xs_write(store->handle, XBT_NULL, path, what, strlen(what)))
+    if (!xs_write(store->handle, XBT_NULL, path, value, strlen(value)))
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot write '%s': %s", path,
                                g_strerror(errno));
     return TRUE;
+}
+
+gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error)
+{
+    return xldrv_store_write(store, id, "control/shutdown", what, error);
 }

@@ -60,6 +60,8 @@ gboolean xldrv_store_introduce_again(XldrvStore *store, int id, GError **error);
  * error, none (-1). */
 gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], GError **error);
 
+/* Gives a node below /local/domain/ID, which exists, another value. */
+gboolean xldrv_store_write(XldrvStore *store, int id, const char *node, const char *value, GError **error);
 /* Asks the guest by its control/shutdown node: "poweroff", "reboot" ... */
 gboolean xldrv_store_request_shutdown(XldrvStore *store, int id, const char *what, GError **error);
 

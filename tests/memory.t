@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""Memory of a running guest: Linux's balloon driver gives it and takes it, the host gets what is given back."""
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import tap
+from host import Console, Host, wait_for
+
+MIB = 1024
+# What Linux's MemTotal has less than the guest: its own image and tables.
+KERNEL_KIB = 80 * MIB
+
+
+def stats(host, name="g1"):
+    return {key: int(value) for key, value in re.findall(r"^(\w+) (\d+)$", host.virsh(f"dommemstat {name}").out, re.M)}
+
+
+def actual(host, kib, seconds=60):
+    """Waits until the guest has that much; gives what it has."""
+    wait_for(lambda: stats(host).get("actual") == kib, seconds, 0.3)
+    return stats(host).get("actual")
+
+
+def total(console):
+    found = re.search(r"MemTotal:\s+(\d+)", console.run("cat /proc/meminfo") or "")
+    return int(found.group(1)) if found else None
+
+
+def balloon(text, current_mib):
+    return re.sub(r"(<memory unit='MiB'>\d+</memory>)",
+                  rf"\1\n  <currentMemory unit='MiB'>{current_mib}</currentMemory>", text)
+
+
+with Host() as host:
+    text = balloon(host.xml(name="g1", memory_mib=384), 192)
+    tap.equal(host.virsh_args("define", host.write_xml(text)).status, 0, "half of the memory at the start")
+    watcher = Console(["virsh", "-c", host.uri, "event", "--event", "balloon-change", "--loop"],
+                      dict(os.environ, LC_ALL="C.UTF-8"))
+    tap.equal(host.virsh("start g1").status, 0, "it starts")
+    with host.console("g1") as console:
+        if not tap.ok(console.expect(r"guest: up") and console.prompt(), "and boots", console.text[-3000:]):
+            tap.done()
+        tap.equal(actual(host, 192 * MIB), 192 * MIB, "its balloon has given back the other half")
+        tap.ok(watcher.expect(r"'balloon-change' for domain 'g1': \d+KiB", 10), "event: balloon-change", watcher.text)
+        small = total(console)
+        tap.ok(small and small < 192 * MIB, "the guest knows", small)
+
+        # All of the memory, and used: the host gives it when it is touched.
+        tap.equal(host.virsh("setmem g1 384M --live").status, 0, "setmem to the maximum")
+        tap.equal(actual(host, 384 * MIB), 384 * MIB, "the guest takes it")
+        large = total(console)
+        tap.equal(large - small, 192 * MIB, "and sees exactly so much more")
+        tap.ok("DONE" in (console.run("mkdir -p /t; mount -t tmpfs -o size=300m t /t; "
+                                      "dd if=/dev/zero of=/t/a bs=1M count=200 2>/dev/null; echo DO''NE", 300) or ""),
+               "200 MiB of it are written to", console.text[-500:])
+        full = stats(host)["rss"]
+        tap.ok(full > 200 * MIB, "the host feels it", full)
+        console.run("rm /t/a")
+        tap.equal(host.virsh("setmem g1 160M --live --config").status, 0, "setmem --live --config")
+        tap.equal(actual(host, 160 * MIB), 160 * MIB, "the guest gives memory back")
+        tap.ok(wait_for(lambda: stats(host)["rss"] < full - 150 * MIB, 20), "and the host has it", (full, stats(host)))
+        tap.note(f"resident: {full} KiB full, {stats(host)['rss']} KiB after giving back {384 - 160} MiB")
+        tap.ok(watcher.expect(rf"'balloon-change' for domain 'g1': {160 * MIB}KiB", 20), "event: how much it is",
+               watcher.text[-500:])
+        tap.contains(host.virsh("dominfo g1").out, f"Used memory:    {160 * MIB} KiB", "dominfo tells it")
+        tap.contains(host.virsh("domstats g1 --balloon").out, f"balloon.current={160 * MIB}", "domstats too")
+        tap.contains(host.virsh("dumpxml g1").out, f"<currentMemory unit='KiB'>{160 * MIB}</currentMemory>",
+                     "and the running configuration")
+        tap.contains(host.virsh("dumpxml g1 --inactive").out,
+                     f"<currentMemory unit='KiB'>{160 * MIB}</currentMemory>", "and the definition")
+
+        # Up and down again while the guest works with memory: what is in use is not what is given.
+        tap.ok("OK" in (console.run("dd if=/dev/urandom of=/t/b bs=1M count=40 2>/dev/null; md5sum /t/b >/t/sum; echo O''K",
+                                    300) or ""), "a file in memory", console.text[-500:])
+        for size in (384, 160, 300, 160):
+            tap.equal(host.virsh(f"setmem g1 {size}M --live").status, 0, f"{size} MiB")
+            tap.equal(actual(host, size * MIB), size * MIB, "it has them")
+        tap.ok("OK" in (console.run("md5sum -c /t/sum && echo O''K") or ""), "the file is whole", console.text[-500:])
+        complaints = console.run("dmesg | grep -iE 'BUG|Oops|xen.*balloon.*(fail|err)'; true") or ""
+        tap.ok(not re.search(r"BUG|Oops", "\n".join(complaints.splitlines()[1:])), "the kernel has no complaint", complaints)
+
+        # What cannot be.
+        result = host.virsh("setmem g1 385M --live")
+        tap.ok(result.status == 1 and "the maximum of domain 'g1' is 393216 KiB" in result.err,
+               "more than the maximum is refused", result)
+        result = host.virsh("setmem g1 1M --live")
+        tap.ok(result.status == 1 and "1024 KiB is not an amount" in result.err, "next to nothing too", result)
+        result = host.virsh("setmaxmem g1 512M --live")
+        tap.ok(result.status == 1 and "maximum memory of domain 'g1' while it runs" in result.err,
+               "a running guest's maximum stays", result)
+        tap.equal(stats(host)["actual"], 160 * MIB, "and nothing has changed")
+        result = host.virsh("dommemstat g1 --period 2 --live")
+        tap.ok(result.status == 1 and "have no period" in result.err, "a period of statistics is refused by name", result)
+
+        # Another daemon finds it as it is.
+        host.stop(9)
+        host.start()
+        tap.equal(stats(host).get("actual"), 160 * MIB, "a new daemon knows it")
+        tap.equal(host.virsh("setmem g1 192M").status, 0, "and sets it")
+        tap.equal(actual(host, 192 * MIB), 192 * MIB, "as before")
+        host.virsh("destroy g1")
+    watcher.close()
+    tap.equal(host.virsh("setmaxmem g1 128M --config").status, 0, "setmaxmem --config")
+    shown = host.virsh("dumpxml g1").out
+    tap.ok("<memory unit='KiB'>131072</memory>" in shown and "<currentMemory unit='KiB'>131072</currentMemory>" in shown,
+           "takes the current memory with it", shown)
+    tap.equal(host.virsh("setmem g1 96M --config").status, 0, "setmem --config")
+    result = host.virsh("setmem g1 96M --live")
+    tap.ok(result.status == 1 and "domain is not running" in result.err, "--live needs a running domain", result)
+tap.done()
