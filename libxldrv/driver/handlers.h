@@ -140,3 +140,7 @@ XLDRV_HANDLER(domain_get_vcpus_flags);
 XLDRV_HANDLER(domain_get_max_vcpus);
 XLDRV_HANDLER(domain_get_vcpu_pin_info);
 XLDRV_HANDLER(domain_get_vcpus);
+
+/* vcpu-hotplug.c */
+XLDRV_HANDLER(domain_set_vcpus);
+XLDRV_HANDLER(domain_set_vcpus_flags);
