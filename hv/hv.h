@@ -309,6 +309,9 @@ int domctl_unpause(struct domctl *ctl);
 int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */
 int domctl_get_info(struct domctl *ctl, struct domctl_info *info);
 int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_info *info);
+/* The host CPUs that a vCPU may run on: CPU n is bit n % 8 of byte n / 8; @bytes of them. -EINVAL: none of them is there. */
+int domctl_set_vcpu_affinity(struct domctl *ctl, unsigned vcpu, const uint8_t *map, size_t bytes);
+int domctl_get_vcpu_affinity(struct domctl *ctl, unsigned vcpu, uint8_t *map, size_t bytes);
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
 
 /* Network interfaces: see struct domus_vif; @fds, vif->queues of them, are duplicated. */

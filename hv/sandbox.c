@@ -112,6 +112,7 @@ static const struct rule allowed[] = {
     CALL(rseq, "start of a thread"),
     CALL(sched_yield, "SCHEDOP_yield, waiting for another vCPU"),
     CALL(sched_getaffinity, "number of processors"),
+    CALL(sched_setaffinity, "vCPUs bound to host CPUs"),
     CALL(getcpu, "on which processor a vCPU runs"),
     CALL(clock_gettime, "time, where it is not read without a system call"),
     CALL(clock_nanosleep, "waiting"),

@@ -81,11 +81,22 @@ static void count_calls(void *opaque, const char *name, long result)
     snprintf(last_name, sizeof(last_name), "%s", name);
 }
 
+static bool any(const uint8_t *bytes, size_t count)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < count; i++)
+        found |= bytes[i] != 0;
+    return found;
+}
+
 static void test_creation(struct domctl *ctl)
 {
     struct domctl_info info;
     struct domctl_vcpu_info vcpu;
     struct domus_info domus;
+    const uint8_t none[4] = {0}, one[1] = {1};
+    uint8_t map[300];
 
     TAP_OK(domctl_get_info(ctl, &info) == -ESRCH, "there is no domain yet");
     TAP_OK(domctl_create(ctl, 0, uuid, 2) == -EINVAL && domctl_create(ctl, 0x7ff0, uuid, 2) == -EINVAL,
@@ -106,6 +117,14 @@ static void test_creation(struct domctl *ctl)
            "and says so");
     TAP_OK(domctl_get_vcpu_info(ctl, 0, &vcpu) == 0 && vcpu.online && domctl_get_vcpu_info(ctl, 2, &vcpu) == -ESRCH,
            "each vCPU, too");
+    TAP_OK(domctl_get_vcpu_affinity(ctl, 1, map, sizeof(map)) == 0 && any(map, sizeof(map)),
+           "which runs on this host's CPUs");
+    TAP_OK(domctl_get_vcpu_affinity(ctl, 2, map, sizeof(map)) == -ESRCH && domctl_set_vcpu_affinity(ctl, 2, map, 1) == -ESRCH,
+           "not one that is not there");
+    TAP_OK(domctl_set_vcpu_affinity(ctl, 1, none, sizeof(none)) == -EINVAL, "and not on none of them");
+    TAP_OK(domctl_set_vcpu_affinity(ctl, 1, one, sizeof(one)) == 0 &&
+               domctl_get_vcpu_affinity(ctl, 1, map, 1) == 0 && map[0] == one[0],
+           "on one of them, if that is wished");
     TAP_OK(domctl_get_domus_info(ctl, &domus) == 0 && strcmp(domus.engine, "none") == 0 &&
                domus.resident_bytes > 0,
            "and the process");

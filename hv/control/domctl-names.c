@@ -19,7 +19,8 @@ static const struct op_name domctls[] = {
     NAME(XEN_DOMCTL_, createdomain),  NAME(XEN_DOMCTL_, destroydomain), NAME(XEN_DOMCTL_, pausedomain),
     NAME(XEN_DOMCTL_, unpausedomain), NAME(XEN_DOMCTL_, getdomaininfo), NAME(XEN_DOMCTL_, max_mem),
     NAME(XEN_DOMCTL_, getvcpuinfo),   NAME(XEN_DOMCTL_, max_vcpus),     NAME(XEN_DOMCTL_, setdomainhandle),
-    NAME(XEN_DOMCTL_, sendtrigger),   {0, NULL},
+    NAME(XEN_DOMCTL_, sendtrigger),   NAME(XEN_DOMCTL_, setvcpuaffinity), NAME(XEN_DOMCTL_, getvcpuaffinity),
+    {0, NULL},
 };
 static const struct op_name sysctls[] = {
     NAME(XEN_SYSCTL_, getdomaininfolist),

@@ -584,6 +584,49 @@ int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_i
     return 0;
 }
 
+/* @map of at most so many bytes goes with the call and comes back. */
+#define AFFINITY_BYTES 128u
+
+static int vcpu_affinity(struct domctl *ctl, uint32_t cmd, unsigned vcpu, uint8_t map[static AFFINITY_BYTES])
+{
+    struct {
+        struct xen_domctl u;
+        uint8_t map[AFFINITY_BYTES];
+    } data = {.u.cmd = cmd, .u.interface_version = XEN_DOMCTL_INTERFACE_VERSION};
+    struct xen_domctl_vcpuaffinity *op = &data.u.u.vcpuaffinity;
+    int error = find_domid(ctl);
+
+    if (error)
+        return error;
+    data.u.domain = ctl->domid;
+    op->vcpu = vcpu;
+    op->flags = XEN_VCPUAFFINITY_HARD;
+    op->cpumap_hard.bitmap.p = (void *)(uintptr_t)(HV_CONTROL_DATA_ADDRESS + offsetof(__typeof__(data), map));
+    op->cpumap_hard.nr_bits = AFFINITY_BYTES * 8;
+    memcpy(data.map, map, sizeof(data.map));
+    error = call(ctl, __HYPERVISOR_domctl, HV_CONTROL_DATA_ADDRESS, 0, &data, sizeof(data), NULL, 0);
+    memcpy(map, data.map, sizeof(data.map));
+    return error;
+}
+
+int domctl_set_vcpu_affinity(struct domctl *ctl, unsigned vcpu, const uint8_t *map, size_t bytes)
+{
+    uint8_t all[AFFINITY_BYTES] = {0};
+
+    memcpy(all, map, bytes < sizeof(all) ? bytes : sizeof(all));
+    return vcpu_affinity(ctl, XEN_DOMCTL_setvcpuaffinity, vcpu, all);
+}
+
+int domctl_get_vcpu_affinity(struct domctl *ctl, unsigned vcpu, uint8_t *map, size_t bytes)
+{
+    uint8_t all[AFFINITY_BYTES] = {0};
+    int error = vcpu_affinity(ctl, XEN_DOMCTL_getvcpuaffinity, vcpu, all);
+
+    memset(map, 0, bytes);
+    memcpy(map, all, bytes < sizeof(all) ? bytes : sizeof(all));
+    return error;
+}
+
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info)
 {
     int error = call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_info, HV_CONTROL_DATA_ADDRESS, info, sizeof(*info),

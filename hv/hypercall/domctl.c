@@ -13,6 +13,7 @@
 
 #include "hv/backend/blk/blk.h"
 #include "hv/control/control.h"
+#include "hv/hypercall/domctl-vcpu.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant.h"
 #include "hv/hypercall/physmap.h"
@@ -249,23 +250,6 @@ static long get_domain_info(struct hv_caller *c, const uint64_t args[5], void *a
     return 0;
 }
 
-static long get_vcpu_info(struct hv_caller *c, const uint64_t args[5], void *arg)
-{
-    struct xen_domctl_getvcpuinfo *op = &((struct xen_domctl *)arg)->u.getvcpuinfo;
-    struct hv_vcpu *v;
-
-    (void)args;
-    if (op->vcpu >= c->domain->nr_vcpus)
-        return -XEN_ESRCH;
-    v = c->domain->vcpus[op->vcpu];
-    op->online = hv_vcpu_is_online(v);
-    op->blocked = hv_vcpu_is_blocked(v);
-    op->running = hv_vcpu_is_running(v);
-    op->cpu_time = hv_vcpu_cpu_time_ns(v);
-    op->cpu = hv_vcpu_last_cpu(v);
-    return 0;
-}
-
 static long set_handle(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     const struct xen_domctl *u = arg;
@@ -292,12 +276,12 @@ static const struct hv_subop domctls[] = {
     [XEN_DOMCTL_unpausedomain] = {"unpausedomain", unpause_domain, DOMCTL_BYTES, IN, CONTROL},
     [XEN_DOMCTL_getdomaininfo] = {"getdomaininfo", get_domain_info, DOMCTL_BYTES, INOUT, CONTROL},
     [XEN_DOMCTL_max_mem] = {"max_mem", max_mem, DOMCTL_BYTES, IN, CONTROL},
-    [XEN_DOMCTL_getvcpuinfo] = {"getvcpuinfo", get_vcpu_info, DOMCTL_BYTES, INOUT, CONTROL},
+    [XEN_DOMCTL_getvcpuinfo] = {"getvcpuinfo", hv_domctl_get_vcpu_info, DOMCTL_BYTES, INOUT, CONTROL},
     [XEN_DOMCTL_max_vcpus] = {"max_vcpus", max_vcpus, DOMCTL_BYTES, IN, CONTROL},
     [XEN_DOMCTL_setdomainhandle] = {"setdomainhandle", set_handle, DOMCTL_BYTES, IN, CONTROL},
     [XEN_DOMCTL_sendtrigger] = {"sendtrigger", send_trigger, DOMCTL_BYTES, IN, CONTROL},
-    [XEN_DOMCTL_setvcpuaffinity] = {"setvcpuaffinity", NULL, 0, 0, 0},
-    [XEN_DOMCTL_getvcpuaffinity] = {"getvcpuaffinity", NULL, 0, 0, 0},
+    [XEN_DOMCTL_setvcpuaffinity] = {"setvcpuaffinity", hv_domctl_set_vcpu_affinity, DOMCTL_BYTES, INOUT, CONTROL},
+    [XEN_DOMCTL_getvcpuaffinity] = {"getvcpuaffinity", hv_domctl_get_vcpu_affinity, DOMCTL_BYTES, INOUT, CONTROL},
     [XEN_DOMCTL_shadow_op] = {"shadow_op", NULL, 0, 0, 0},
     [XEN_DOMCTL_setvcpucontext] = {"setvcpucontext", NULL, 0, 0, 0},
     [XEN_DOMCTL_getvcpucontext] = {"getvcpucontext", NULL, 0, 0, 0},

@@ -4,6 +4,7 @@
 
 #include "hv/machine/vcpu.h"
 
+#include <errno.h>
 #include <time.h>
 
 #include "hv/xen-abi.h"
@@ -409,6 +410,32 @@ static void test_startup(void)
     finish();
 }
 
+static void test_affinity(void)
+{
+    cpu_set_t here, none, one, found;
+    int cpu = 0;
+
+    CPU_ZERO(&none);
+    CPU_ZERO(&one);
+    start(spin, 1);
+    TAP_OK(hv_vcpu_get_affinity(d->vcpus[0], &here) == 0 && CPU_COUNT(&here) > 0, "a vCPU runs where the process may");
+    while (!CPU_ISSET(cpu, &here))
+        cpu++;
+    CPU_SET(cpu, &one);
+    TAP_OK(hv_vcpu_set_affinity(d->vcpus[0], &none) == -EINVAL, "not nowhere");
+    TAP_OK(hv_vcpu_set_affinity(d->vcpus[0], &one) == 0 && hv_vcpu_get_affinity(d->vcpus[0], &found) == 0 &&
+               CPU_EQUAL(&found, &one) && goes_on(0),
+           "on one CPU, if that is wished");
+    CPU_ZERO(&one);
+    CPU_SET(HV_HOST_CPUS - 1, &one);
+    if (!CPU_ISSET(HV_HOST_CPUS - 1, &here))
+        TAP_OK(hv_vcpu_set_affinity(d->vcpus[0], &one) == -EINVAL && hv_vcpu_get_affinity(d->vcpus[0], &found) == 0 &&
+                   CPU_ISSET(cpu, &found),
+               "not on one that is not there, and it stays where it was");
+    TAP_OK(hv_vcpu_get_affinity(d->vcpus[1], &found) == 0 && CPU_EQUAL(&found, &here), "the others are as before");
+    finish();
+}
+
 static void test_shutdown(void)
 {
     start(spin, 2);
@@ -438,6 +465,7 @@ int main(void)
     test_block();
     test_irq_window();
     test_startup();
+    test_affinity();
     test_shutdown();
     hv_loop_free(loop);
     return tap_done();

@@ -42,6 +42,8 @@ struct hv_vcpu_run {
     pthread_t thread; /* main thread; immutable while started */
     clockid_t cpu_clock;
     _Atomic bool started;
+    bool pinned;         /* main thread: */
+    cpu_set_t host_cpus; /* it may run on these only */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;    /* for the vCPU thread; CLOCK_MONOTONIC */
@@ -696,14 +698,55 @@ void hv_vcpu_free(struct hv_vcpu *v)
     free(v);
 }
 
+int hv_vcpu_set_affinity(struct hv_vcpu *v, const cpu_set_t *cpus)
+{
+    struct hv_vcpu_run *run = v->run;
+    int rc = 0;
+
+    if (CPU_COUNT(cpus) == 0)
+        return -EINVAL;
+    if (atomic_load(&run->started))
+        rc = pthread_setaffinity_np(run->thread, sizeof(*cpus), cpus);
+    if (rc)
+        return -rc;
+    run->host_cpus = *cpus;
+    run->pinned = true;
+    return 0;
+}
+
+int hv_vcpu_get_affinity(const struct hv_vcpu *v, cpu_set_t *cpus)
+{
+    const struct hv_vcpu_run *run = v->run;
+
+    CPU_ZERO(cpus);
+    if (run->pinned)
+        *cpus = run->host_cpus;
+    else if (sched_getaffinity(0, sizeof(*cpus), cpus) < 0)
+        return -errno;
+    return 0;
+}
+
+static int create_thread(struct hv_vcpu *v)
+{
+    struct hv_vcpu_run *run = v->run;
+    pthread_attr_t attributes;
+    int rc = pthread_attr_init(&attributes);
+
+    if (!rc && run->pinned)
+        rc = pthread_attr_setaffinity_np(&attributes, sizeof(run->host_cpus), &run->host_cpus);
+    if (!rc)
+        rc = pthread_create(&run->thread, &attributes, hv_vcpu_main, v);
+    pthread_attr_destroy(&attributes);
+    return rc;
+}
+
 static int start_thread(struct hv_vcpu *v)
 {
     struct hv_vcpu_run *run = v->run;
     int rc;
 
     atomic_fetch_and(&v->attention, ~(uint32_t)HV_ATTN_EXIT); /* of a start that failed */
-    rc = pthread_create(&run->thread, NULL, hv_vcpu_main, v);
-
+    rc = create_thread(v);
     if (rc)
         return -rc;
     if (pthread_getcpuclockid(run->thread, &run->cpu_clock))

@@ -1,6 +1,8 @@
 /* The life of a vCPU thread: run, wait in HLT, pause, take interrupts. */
 #pragma once
 
+#include <sched.h>
+
 #include "hv/domain.h"
 
 /* Adds vCPU number d->nr_vcpus in its reset state (not running). 0 or negative errno. */
@@ -59,6 +61,12 @@ uint64_t hv_vcpu_cpu_time_ns(const struct hv_vcpu *v);
 bool hv_vcpu_is_blocked(const struct hv_vcpu *v);
 bool hv_vcpu_is_running(const struct hv_vcpu *v);
 unsigned hv_vcpu_last_cpu(const struct hv_vcpu *v); /* host CPU on which it ran last */
+
+/* The host CPUs it may run on, of which HV_HOST_CPUS can be told: those of the process before any are set. -EINVAL when
+ * none of them is there. A vCPU that has no thread yet finds out in hv_vcpus_start. Main thread. */
+#define HV_HOST_CPUS CPU_SETSIZE
+int hv_vcpu_set_affinity(struct hv_vcpu *v, const cpu_set_t *cpus) HV_MUST_CHECK;
+int hv_vcpu_get_affinity(const struct hv_vcpu *v, cpu_set_t *cpus) HV_MUST_CHECK;
 
 /* Writes the registers to the log. The vCPU's thread, or any while it is paused. */
 void hv_vcpu_dump(const struct hv_vcpu *v);

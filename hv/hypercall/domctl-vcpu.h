@@ -1,0 +1,6 @@
+/* The domctls about one vCPU: rows of the table in domctl.c. */
+#pragma once
+
+#include "hv/hypercall/subop.h"
+
+hv_subop_fn hv_domctl_get_vcpu_info, hv_domctl_set_vcpu_affinity, hv_domctl_get_vcpu_affinity;
