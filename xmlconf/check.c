@@ -24,7 +24,7 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
                     config->max_vcpus);
         return FALSE;
     }
-    return TRUE;
+    return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error);
 }
 
 /* virsh console has to work with what virt-install leaves out, so a domain has a console. */

@@ -178,7 +178,16 @@ static const struct {
     {"<name>", "<uuid>1234</uuid><name>", XMLCONF_ERROR_XML, "value '1234' of element <uuid> is not a UUID"},
     {"<name>", "<title>a\nb</title><name>", XMLCONF_ERROR_XML, "<title> must not contain a newline"},
     {"<name>", "<genid/><name>", XMLCONF_ERROR_UNSUPPORTED, "element <genid> is not supported"},
-    {"<name>", "<iothreads>2</iothreads><name>", XMLCONF_ERROR_UNSUPPORTED, "element <iothreads> is not supported"},
+    {"<name>", "<iothreads>2</iothreads><name>", XMLCONF_ERROR_UNSUPPORTED, "I/O threads are not supported"},
+    {"<name>", "<vcpus/><name>", XMLCONF_ERROR_UNSUPPORTED, "vCPUs come and go in order"},
+    {"<name>", "<cputune><vcpupin vcpu='1' cpuset='0'/></cputune><name>", XMLCONF_ERROR_XML, "<vcpupin vcpu='1'> is of a vCPU"},
+    {"<name>", "<cputune><vcpupin vcpu='0' cpuset='0'/><vcpupin vcpu='0' cpuset='1'/></cputune><name>", XMLCONF_ERROR_XML,
+     "<vcpupin vcpu='0'> is there more than once"},
+    {"<name>", "<cputune><vcpupin vcpu='0' cpuset='1-'/></cputune><name>", XMLCONF_ERROR_XML, "'1-' of attribute 'cpuset'"},
+    {"<name>", "<cputune><shares>262145</shares></cputune><name>", XMLCONF_ERROR_XML, "'262145' of element <shares>"},
+    {"<name>", "<cputune><quota>999</quota></cputune><name>", XMLCONF_ERROR_XML, "'999' of element <quota>"},
+    {"<name>", "<cputune><period>-1</period></cputune><name>", XMLCONF_ERROR_XML, "'-1' of element <period>"},
+    {"<name>", "<cputune><cachetune/></cputune><name>", XMLCONF_ERROR_UNSUPPORTED, "element <cachetune> in <cputune>"},
     {"<name>", "<name x='1'>", XMLCONF_ERROR_UNSUPPORTED, "attribute 'x' of element <name> is not supported"},
     {"<name>", "<x:commandline xmlns:x='http://libvirt.org/schemas/domain/xen/1.0'/><name>",
      XMLCONF_ERROR_UNSUPPORTED, "element <commandline> is not supported"},
@@ -225,6 +234,36 @@ static const struct {
      "value 'serial'"},
     {"<devices/>", "<devices><memballoon model='virtio'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "'virtio'"},
 };
+
+/* What is bound and unbound shows in the document; what is said for all vCPUs holds for one without its own. */
+static void test_pins(void)
+{
+    g_autofree char *in = read_testdata("tuned", "in");
+    g_autoptr(XmlconfDomain) domain = parse(in, 0);
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    g_autoptr(GByteArray) map = xmlconf_cpuset_parse(xmlconf_vcpu_cpuset(config, 0));
+    g_autofree char *list = xmlconf_cpuset_format(map->data, map->len);
+    g_autofree char *none = xmlconf_cpuset_format((const guint8 *)"\0", 2);
+    g_autofree char *many = xmlconf_cpuset_format((const guint8 *)"\x81\x01\x80", 3);
+
+    g_assert_cmpstr(list, ==, "0-1,3");
+    g_assert_cmpstr(none, ==, "");
+    g_assert_cmpstr(many, ==, "0,7-8,23");
+    g_assert_cmpstr(xmlconf_vcpu_cpuset(config, 1), ==, "0-7");
+    g_assert_cmpint(config->cputune.emulator.quota, ==, -1);
+    xmlconf_domain_set_vcpu_pin(domain, 1, "5");
+    xmlconf_domain_set_vcpu_pin(domain, 0, NULL);
+    xmlconf_domain_set_vcpu_pin(domain, 3, NULL);
+    xmlconf_domain_set_vcpu_pin(domain, 2, NULL);
+    g_assert_cmpstr(xmlconf_vcpu_cpuset(config, 1), ==, "5");
+    g_assert_cmpstr(xmlconf_vcpu_cpuset(config, 0), ==, "0-7");
+    g_autofree char *xml = format(domain, XMLCONF_FORMAT_INACTIVE);
+    g_assert_nonnull(strstr(xml, "<quota>20000</quota>\n    <emulator_quota>-1</emulator_quota>\n"
+                                 "    <vcpupin vcpu='1' cpuset='5'/>\n    <emulatorpin"));
+    xmlconf_domain_set_vcpu_pin(domain, 1, NULL);
+    g_autofree char *bare = format(domain, XMLCONF_FORMAT_INACTIVE);
+    g_assert_null(strstr(bare, "vcpupin"));
+}
 
 static char *replace(const char *text, const char *from, const char *to)
 {
@@ -438,6 +477,8 @@ int main(int argc, char **argv)
     g_test_add_data_func("/domain/golden/minimal", "minimal", test_golden);
     g_test_add_data_func("/domain/golden/full", "full", test_golden);
     g_test_add_data_func("/domain/golden/console-null", "console-null", test_golden);
+    g_test_add_data_func("/domain/golden/tuned", "tuned", test_golden);
+    g_test_add_func("/domain/pins", test_pins);
     g_test_add_data_func("/domain/golden/console-pty", "console-pty", test_golden);
     g_test_add_data_func("/domain/golden/devices", "devices", test_golden);
     g_test_add_func("/domain/live", test_live);

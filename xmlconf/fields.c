@@ -105,6 +105,25 @@ const XmlconfRecord xmlconf_console_record = {
     .n_fields = G_N_ELEMENTS(console_fields),
 };
 
+static const XmlconfField vcpu_pin_fields[] = {
+    {"@vcpu", &xmlconf_value_uint, .offset = G_STRUCT_OFFSET(XmlconfVcpuPin, vcpu), .flags = XMLCONF_FIELD_REQUIRED,
+     .max = XMLCONF_MAX_VCPUS - 1},
+    {"@cpuset", &xmlconf_value_cpuset, .offset = G_STRUCT_OFFSET(XmlconfVcpuPin, cpuset),
+     .flags = XMLCONF_FIELD_REQUIRED},
+};
+
+const XmlconfRecord xmlconf_vcpu_pin_record = {
+    .element = "vcpupin",
+    .size = sizeof(XmlconfVcpuPin),
+    .fields = vcpu_pin_fields,
+    .n_fields = G_N_ELEMENTS(vcpu_pin_fields),
+};
+
+/* The kernel's limits of a period, and of a quota those of its arithmetic. */
+#define CPU_LIMIT(prefix, member)                                                                                      \
+    {"cputune/" prefix "period", &xmlconf_value_count, DOMAIN(member.period), .min = 1000, .max = 1000000},            \
+    {"cputune/" prefix "quota", &xmlconf_value_quota, DOMAIN(member.quota), .min = 1000, .max = 17592186044415}
+
 static const XmlconfField domain_fields[] = {
     {"@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_REQUIRED, .fallback = "xen"},
     {"@id", &xmlconf_value_id, DOMAIN(id), .flags = XMLCONF_FIELD_LIVE, .max = G_MAXINT32},
@@ -125,6 +144,15 @@ static const XmlconfField domain_fields[] = {
     {"vcpu@cpuset", &xmlconf_value_cpuset, DOMAIN(cpuset)},
     {"vcpu@current", &xmlconf_value_uint, DOMAIN(current_vcpus), .flags = XMLCONF_FIELD_ELIDE, .min = 1,
      .max = XMLCONF_MAX_VCPUS, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, max_vcpus)},
+    XMLCONF_REFUSED("vcpus", "vCPUs come and go in order: use attribute 'current' of <vcpu>"),
+    XMLCONF_REFUSED("iothreads", "I/O threads are not supported: a domain does all its I/O in one"),
+    {"cputune/shares", &xmlconf_value_count, DOMAIN(cputune.shares), .min = 2, .max = 262144},
+    CPU_LIMIT("", cputune.vcpu),
+    CPU_LIMIT("global_", cputune.global),
+    CPU_LIMIT("emulator_", cputune.emulator),
+    {"cputune/vcpupin", .flags = XMLCONF_FIELD_LIST, DOMAIN(cputune.pins), .record = &xmlconf_vcpu_pin_record,
+     .max = XMLCONF_MAX_VCPUS},
+    {"cputune/emulatorpin@cpuset", &xmlconf_value_cpuset, DOMAIN(cputune.emulator_pin)},
 
     XMLCONF_REFUSED("bootloader", "boot loaders run on the host are not supported"),
     XMLCONF_REFUSED("bootloader_args", "boot loaders run on the host are not supported"),

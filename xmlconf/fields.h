@@ -40,6 +40,7 @@ struct _XmlconfRecord {
 
 extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <domain> */
 extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
+extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
 
@@ -65,6 +66,10 @@ gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 
 /* disk-check.c, interface.c: the same for one device. */
+/* cputune.c: what its rows cannot say, for so many vCPUs. */
+gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GError **error);
+
+/* disk.c, interface.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
 /* No two disks at one target. */

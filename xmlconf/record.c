@@ -334,9 +334,12 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
 {
     GPtrArray *list = *(GPtrArray *const *)field_value(field, base);
     const char *slash = strrchr(field->path, '/');
-    xmlNode *parent = get_path(root, field->path, (gsize)(slash - field->path), TRUE);
     guint n = list ? list->len : 0;
+    xmlNode *parent = get_path(root, field->path, (gsize)(slash - field->path), n > 0);
     xmlNode *surplus;
+
+    if (!parent)
+        return;
 
     for (guint i = 0; i < n; i++)
         xmlconf_record_write(field->record, get_child(parent, field->record->element, i, TRUE),

@@ -223,6 +223,48 @@ static char *write_uint(const XmlconfField *field G_GNUC_UNUSED, gconstpointer v
 
 const XmlconfValueType xmlconf_value_uint = {read_uint, write_uint, FALSE};
 
+static gboolean read_count(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text, gpointer value,
+                           GError **error)
+{
+    g_autofree char *trimmed = stripped(text);
+    guint64 number;
+
+    if (!g_ascii_string_to_unsigned(trimmed, 10, 0, field->max, &number, NULL) || (number && number < field->min))
+        return range_error(field, text, error);
+    *(guint64 *)value = number;
+    return TRUE;
+}
+
+static char *write_count(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live G_GNUC_UNUSED)
+{
+    guint64 number = *(const guint64 *)value;
+
+    return number ? g_strdup_printf("%" G_GUINT64_FORMAT, number) : NULL;
+}
+
+const XmlconfValueType xmlconf_value_count = {read_count, write_count, FALSE};
+
+static gboolean read_quota(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+                           GError **error)
+{
+    g_autofree char *trimmed = stripped(text);
+    gint64 number;
+
+    if (!g_ascii_string_to_signed(trimmed, 10, G_MININT64, G_MAXINT64, &number, NULL) || number >= 0)
+        return read_count(field, element, text, value, error);
+    *(gint64 *)value = -1;
+    return TRUE;
+}
+
+static char *write_quota(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live G_GNUC_UNUSED)
+{
+    gint64 number = *(const gint64 *)value;
+
+    return number ? g_strdup_printf("%" G_GINT64_FORMAT, number) : NULL;
+}
+
+const XmlconfValueType xmlconf_value_quota = {read_quota, write_quota, FALSE};
+
 static char *write_id(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live)
 {
     int id = *(const int *)value;
@@ -369,6 +411,22 @@ GByteArray *xmlconf_cpuset_parse(const char *text)
     while (map->len && !map->data[map->len - 1])
         g_byte_array_set_size(map, map->len - 1);
     return *text == '\0' && map->len ? g_steal_pointer(&map) : NULL;
+}
+
+char *xmlconf_cpuset_format(const guint8 *map, gsize bytes)
+{
+    GString *out = g_string_new(NULL);
+    guint n = (guint)MIN(bytes, G_MAXUINT16 / 8) * 8;
+
+    for (guint first = 0, last; first < n; first = last + 1) {
+        last = first;
+        if (!(map[first / 8] >> first % 8 & 1))
+            continue;
+        while (last + 1 < n && map[(last + 1) / 8] >> (last + 1) % 8 & 1)
+            last++;
+        g_string_append_printf(out, last > first ? "%s%u-%u" : "%s%u", out->len ? "," : "", first, last);
+    }
+    return g_string_free(out, FALSE);
 }
 
 static gboolean read_cpuset(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,

@@ -137,6 +137,25 @@ typedef struct {
     char *alias; /* running domain */
 } XmlconfInterface;
 
+/* Which host CPUs one vCPU may run on. */
+typedef struct {
+    guint vcpu;
+    char *cpuset;
+} XmlconfVcpuPin;
+
+/* How much of the host's CPUs a part of a domain may use: @quota us in each @period us, -1 for no limit. 0: not said. */
+typedef struct {
+    guint64 period;
+    gint64 quota;
+} XmlconfCpuLimit;
+
+typedef struct {
+    guint64 shares; /* against other domains; 0: not said */
+    XmlconfCpuLimit vcpu, global, emulator; /* of each vCPU, the whole domain, and its other threads */
+    GPtrArray *pins;     /* of XmlconfVcpuPin, no vCPU twice; NULL: none */
+    char *emulator_pin;  /* a CPU list for what is not a vCPU; or NULL */
+} XmlconfCputune;
+
 typedef struct {
     char *name;
     char *uuid; /* 36 characters, lower case */
@@ -150,6 +169,7 @@ typedef struct {
     guint64 current_memory_kib; /* <currentMemory> */
     guint max_vcpus, current_vcpus;
     char *cpuset; /* <vcpu cpuset=...>; or NULL */
+    XmlconfCputune cputune;
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
     GPtrArray *consoles; /* of XmlconfConsole; exactly one */
@@ -177,6 +197,14 @@ char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GEr
 /* A CPU list such as "0-3,^2" as a bitmap: CPU n is bit n%8 of byte n/8, the last byte is not 0. NULL: it is none,
  * or says no CPU at all. */
 GByteArray *xmlconf_cpuset_parse(const char *text);
+
+/* The CPU list of a bitmap: "0-3,8". */
+char *xmlconf_cpuset_format(const guint8 *map, gsize bytes);
+
+/* What <cputune> or <vcpu cpuset> says of @vcpu; NULL: nothing. Belongs to @config. */
+const char *xmlconf_vcpu_cpuset(const XmlconfDomainConfig *config, guint vcpu);
+/* Binds @vcpu to @cpuset, or with NULL to nothing of its own. */
+void xmlconf_domain_set_vcpu_pin(XmlconfDomain *domain, guint vcpu, const char *cpuset);
 
 /* Title, description and <metadata> elements, as virDomainSetMetadata changes them. @uri and @key are for
  * elements; @value NULL removes. get: NULL without an error when absent. */

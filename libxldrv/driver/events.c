@@ -306,6 +306,11 @@ void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint6
     emit(events, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, domain, g_variant_new("(@*t)", xldrv_domain_to_wire(domain), kib));
 }
 
+void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *params)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_TUNABLE, domain, g_variant_new("(@*@a(sv))", xldrv_domain_to_wire(domain), params));
+}
+
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias)
 {
     emit(events, id, domain, g_variant_new("(@*s)", xldrv_domain_to_wire(domain), alias));

@@ -130,17 +130,26 @@ XLDRV_HANDLER(node_get_free_pages);
 XLDRV_HANDLER(domain_get_scheduler_type);
 XLDRV_HANDLER(domain_get_scheduler_parameters);
 XLDRV_HANDLER(domain_get_scheduler_parameters_flags);
+XLDRV_HANDLER(domain_set_scheduler_parameters);
+XLDRV_HANDLER(domain_set_scheduler_parameters_flags);
 
 /* stats.c */
 XLDRV_HANDLER(domain_memory_stats);
 XLDRV_HANDLER(connect_get_all_domain_stats);
+XLDRV_HANDLER(domain_get_cpu_stats);
 
 /* vcpus.c */
 XLDRV_HANDLER(domain_get_vcpus_flags);
 XLDRV_HANDLER(domain_get_max_vcpus);
-XLDRV_HANDLER(domain_get_vcpu_pin_info);
 XLDRV_HANDLER(domain_get_vcpus);
 
 /* vcpu-hotplug.c */
 XLDRV_HANDLER(domain_set_vcpus);
 XLDRV_HANDLER(domain_set_vcpus_flags);
+
+/* pin.c */
+XLDRV_HANDLER(domain_get_vcpu_pin_info);
+XLDRV_HANDLER(domain_pin_vcpu);
+XLDRV_HANDLER(domain_pin_vcpu_flags);
+XLDRV_HANDLER(domain_pin_emulator);
+XLDRV_HANDLER(domain_get_emulator_pin_info);

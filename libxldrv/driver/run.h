@@ -24,6 +24,10 @@ void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job);
 /* Removes what a domain has on the host beside its process: store, sockets, status. */
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status);
 
+/* Unpauses what runs of the domain and puts its vCPUs, which may have threads only now, where they belong. */
+gboolean xldrv_let_run(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance, const XmlconfDomainConfig *config,
+                       GError **error);
+
 /* What the guest may have from now on. */
 gboolean xldrv_limit_memory(XldrvInstance *instance, guint64 kib, GError **error);
 

@@ -14,7 +14,9 @@
 
 #include "hv/xen-abi.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/tune.h"
 #include "libxldrv/host/process.h"
 #include "libxldrv/host/pty.h"
 #include "libxldrv/host/socket.h"
@@ -169,13 +171,12 @@ static gboolean start_process(Start *s, GError **error)
 /* Before it has a thread for a vCPU. */
 static gboolean bind_process(Start *s, GError **error)
 {
-    g_autoptr(GByteArray) map = s->config->cpuset ? xmlconf_cpuset_parse(s->config->cpuset) : NULL;
-    g_autoptr(GError) why = NULL;
+    return xldrv_pin_process(s->instance, s->config, error);
+}
 
-    if (!map || xldrv_process_bind(xldrv_instance_process(s->instance), map, &why))
-        return TRUE;
-    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot use cpuset '%s': %s", s->config->cpuset,
-                           why->message);
+static gboolean bind_vcpus(Start *s, GError **error)
+{
+    return xldrv_pin_vcpus(s->instance, s->config, error);
 }
 
 static int create_domain(struct domctl *ctl, gpointer data)
@@ -330,13 +331,19 @@ static gboolean complete_status(Start *s, GError **error)
     return xldrv_status_save(s->driver->paths, &s->status, error);
 }
 
-static gboolean let_run(Start *s, GError **error)
+/* The vCPUs have no threads yet, but what cannot be is found out. */
+static gboolean tune(Start *s, GError **error)
 {
-    return s->options->paused || xldrv_instance_unpause(s->instance, error);
+    return xldrv_tune(s->driver, s->job, s->instance, &s->config->cputune, error);
 }
 
-static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, build,
-                             attach_console, attach_store, limit_memory, attach_devices, watch, complete_status, let_run};
+static gboolean let_run(Start *s, GError **error)
+{
+    return s->options->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
+}
+
+static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, bind_vcpus, build,
+                             attach_console, attach_store, limit_memory, attach_devices, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 

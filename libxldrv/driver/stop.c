@@ -5,6 +5,7 @@
 
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/storage.h"
+#include "libxldrv/driver/tune.h"
 
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
 {
@@ -15,6 +16,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
 
     xldrv_storage_close_all(driver, config->uuid);
     xldrv_store_remove_domain(driver->store, status->id, config->uuid);
+    xldrv_untune(driver, config->uuid);
     unlink(control);
     unlink(process);
     /* Last: as long as it is there, a new daemon does all this again. */

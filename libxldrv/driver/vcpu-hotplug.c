@@ -35,6 +35,8 @@ static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError
 {
     XmlconfDomainConfig *config = xmlconf_domain_config(domain);
 
+    for (guint i = *(const guint *)data; i < config->max_vcpus; i++)
+        xmlconf_domain_set_vcpu_pin(domain, i, NULL);
     config->max_vcpus = *(const guint *)data;
     config->current_vcpus = MIN(config->current_vcpus, config->max_vcpus);
     return TRUE;

@@ -316,7 +316,7 @@ gboolean xldrv_process_is_alive(const XldrvProcess *process)
     return !xldrv_process_wait(process, 0);
 }
 
-gboolean xldrv_process_bind(const XldrvProcess *process, const GByteArray *map, GError **error)
+static gboolean bind_thread(pid_t thread, const GByteArray *map)
 {
     guint n = map->len * 8;
     gsize size = CPU_ALLOC_SIZE(n);
@@ -328,10 +328,35 @@ gboolean xldrv_process_bind(const XldrvProcess *process, const GByteArray *map, 
         if (map->data[i / 8] >> i % 8 & 1)
             CPU_SET_S(i, size, set);
     }
-    rc = sched_setaffinity(process->pid, size, set);
+    rc = sched_setaffinity(thread, size, set);
     CPU_FREE(set);
-    return rc == 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot bind process %d to its CPUs: %s",
-                                      (int)process->pid, g_strerror(errno));
+    return rc == 0;
+}
+
+static gboolean thread_has_prefix(pid_t process, const char *thread, const char *prefix)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%s/comm", (int)process, thread);
+    g_autofree char *name = NULL;
+
+    return g_file_get_contents(path, &name, NULL, NULL) && g_str_has_prefix(name, prefix);
+}
+
+/* The first thread must be bound; of the others some may have ended, and the kernel's own, which do I/O, stay. */
+gboolean xldrv_process_bind_threads(const XldrvProcess *process, const char *but, const GByteArray *map, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)process->pid);
+    g_autoptr(GDir) threads = NULL;
+    const char *thread;
+
+    if (!bind_thread(process->pid, map))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot bind process %d to its CPUs: %s",
+                               (int)process->pid, g_strerror(errno));
+    threads = g_dir_open(path, 0, NULL);
+    while (threads && (thread = g_dir_read_name(threads))) {
+        if (!thread_has_prefix(process->pid, thread, but))
+            bind_thread((pid_t)g_ascii_strtoll(thread, NULL, 10), map);
+    }
+    return TRUE;
 }
 
 void xldrv_process_kill(const XldrvProcess *process, int signo)

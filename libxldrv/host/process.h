@@ -32,8 +32,9 @@ void xldrv_process_free(XldrvProcess *process);
 gboolean xldrv_process_is_alive(const XldrvProcess *process);
 /* Waits for its end and reaps it if it is our child. FALSE if it still runs after @timeout_ms. */
 gboolean xldrv_process_wait(const XldrvProcess *process, int timeout_ms);
-/* Binds its first thread, and all that this starts from then on, to CPUs: CPU n is bit n%8 of byte n/8 of @map. */
-gboolean xldrv_process_bind(const XldrvProcess *process, const GByteArray *map, GError **error);
+/* Binds its threads, and all that these start from then on, to CPUs: CPU n is bit n%8 of byte n/8 of @map. Not those
+ * whose name begins with @but. */
+gboolean xldrv_process_bind_threads(const XldrvProcess *process, const char *but, const GByteArray *map, GError **error);
 void xldrv_process_kill(const XldrvProcess *process, int signo);
 
 /* The path of program @name of this package: @override, or beside the running executable's build tree at
