@@ -19,6 +19,7 @@
 #include "hv/hypercall/params.h"
 #include "hv/hypercall/physmap.h"
 #include "hv/hypercall/sched.h"
+#include "hv/machine/cpuid-mask.h"
 #include "hv/machine/cpuid.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
@@ -56,7 +57,7 @@ static const struct {
 } parts[] = {
     {memory_init, memory_fini},       {shared_info_init, shared_info_fini},
     {hv_time_init, hv_time_fini},     {hv_cpuid_init, hv_cpuid_fini},
-    {hv_params_init, hv_params_fini}, {hv_evtchn_init, hv_evtchn_fini},
+    {hv_cpuid_mask_init, hv_cpuid_mask_fini}, {hv_params_init, hv_params_fini}, {hv_evtchn_init, hv_evtchn_fini},
     {hv_gnttab_init, hv_gnttab_fini}, {hv_physmap_init, hv_physmap_fini},
     {hv_sched_init, hv_sched_fini},   {hv_xenbus_init, hv_xenbus_fini},
 };

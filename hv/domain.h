@@ -20,6 +20,7 @@
 
 struct hv_console;
 struct hv_control;
+struct hv_cpuid_mask;
 struct hv_cpuid_policy;
 struct hv_domain;
 struct hv_engine_ops;
@@ -94,6 +95,7 @@ struct hv_domain {
     struct hv_control *control;
     struct hv_time *time;
     struct hv_cpuid_policy *cpuid; /* immutable once a vCPU runs */
+    struct hv_cpuid_mask *cpuid_mask; /* the same: what is kept from the guest */
     struct hv_log_rate log_rate;   /* self-locking */
 
     struct shared_info *shared_info; /* lasting host address of the page */

@@ -18,6 +18,7 @@
 
 #include "hv/xen-abi.h"
 
+#include "hv/machine/cpuid-mask.h"
 #include "hv/machine/machine.h"
 #include "hv/machine/time.h"
 #include "hv/x86/native.h"
@@ -263,6 +264,7 @@ void hv_cpuid(struct hv_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4
         memcpy(out, v->domain->cpuid->values[entry - leaves][subleaf], 4 * sizeof(out[0]));
     if (entry->adjust)
         entry->adjust(v, subleaf, out);
+    hv_cpuid_mask(v->domain, leaf, subleaf, out);
 }
 
 /* How many bits number @count things. */
