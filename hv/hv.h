@@ -312,6 +312,16 @@ int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_i
 /* The host CPUs that a vCPU may run on: CPU n is bit n % 8 of byte n / 8; @bytes of them. -EINVAL: none of them is there. */
 int domctl_set_vcpu_affinity(struct domctl *ctl, unsigned vcpu, const uint8_t *map, size_t bytes);
 int domctl_get_vcpu_affinity(struct domctl *ctl, unsigned vcpu, uint8_t *map, size_t bytes);
+/* The leaves of CPUID that carry features, and what a guest sees of them. get: *@count is the room, then how many there
+ * are; set, before the domain runs: features that are not among those of a leaf are kept from the guest; -EINVAL for one
+ * that there is not. The domain has its vCPUs. */
+struct domctl_features {
+    uint32_t leaf, subleaf;
+    uint32_t regs[4]; /* EAX to EDX */
+};
+#define DOMCTL_FEATURES_MAX 64u
+int domctl_get_features(struct domctl *ctl, struct domctl_features *leaves, unsigned *count);
+int domctl_set_features(struct domctl *ctl, const struct domctl_features *leaves, unsigned count);
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
 
 /* Network interfaces: see struct domus_vif; @fds, vif->queues of them, are duplicated. */

@@ -81,6 +81,32 @@ static void count_calls(void *opaque, const char *name, long result)
     snprintf(last_name, sizeof(last_name), "%s", name);
 }
 
+static void test_features(struct domctl *ctl)
+{
+    struct domctl_features all[DOMCTL_FEATURES_MAX], less[DOMCTL_FEATURES_MAX], bad;
+    unsigned count = 2;
+
+    TAP_OK(domctl_get_features(ctl, all, &count) == -ENOBUFS, "features want room");
+    count = DOMCTL_FEATURES_MAX;
+    TAP_OK(domctl_get_features(ctl, all, &count) == 0 && count > 3 && all[0].leaf == 1 && all[0].regs[3] & 1u << 26,
+           "SSE2 is among them");
+    bad = all[0];
+    bad.regs[3] &= ~(1u << 26);
+    TAP_OK(domctl_set_features(ctl, &bad, 1) == 0 && domctl_get_features(ctl, less, &count) == 0 &&
+               less[0].regs[3] == bad.regs[3] && less[0].regs[2] == all[0].regs[2] &&
+               memcmp(&less[1], &all[1], (count - 1) * sizeof(all[0])) == 0,
+           "and can be taken away, nothing else goes");
+    TAP_OK(domctl_set_features(ctl, all, count) == 0 && domctl_get_features(ctl, less, &count) == 0 &&
+               memcmp(less, all, count * sizeof(all[0])) == 0,
+           "and given back");
+    bad = all[0];
+    bad.regs[3] |= 1u << 30; /* IA-64 */
+    TAP_OK(domctl_set_features(ctl, &bad, 1) == -EINVAL, "what there is not cannot be given");
+    bad = (struct domctl_features){.leaf = 2};
+    TAP_OK(domctl_set_features(ctl, &bad, 1) == -EINVAL && domctl_set_features(ctl, all, DOMCTL_FEATURES_MAX + 1) == -EINVAL,
+           "leaves without features and endless lists are refused");
+}
+
 static bool any(const uint8_t *bytes, size_t count)
 {
     bool found = false;
@@ -125,6 +151,7 @@ static void test_creation(struct domctl *ctl)
     TAP_OK(domctl_set_vcpu_affinity(ctl, 1, one, sizeof(one)) == 0 &&
                domctl_get_vcpu_affinity(ctl, 1, map, 1) == 0 && map[0] == one[0],
            "on one of them, if that is wished");
+    test_features(ctl);
     TAP_OK(domctl_get_domus_info(ctl, &domus) == 0 && strcmp(domus.engine, "none") == 0 &&
                domus.resident_bytes > 0,
            "and the process");

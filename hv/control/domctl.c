@@ -627,6 +627,58 @@ int domctl_get_vcpu_affinity(struct domctl *ctl, unsigned vcpu, uint8_t *map, si
     return error;
 }
 
+/* The leaves go with the call and come back. */
+struct policy {
+    struct xen_domctl u;
+    xen_cpuid_leaf_t leaves[DOMCTL_FEATURES_MAX];
+};
+
+static int cpu_policy(struct domctl *ctl, uint32_t cmd, unsigned count, struct policy *policy)
+{
+    struct xen_domctl_cpu_policy *op = &policy->u.u.cpu_policy;
+    int error = find_domid(ctl);
+
+    if (error)
+        return error;
+    policy->u.cmd = cmd;
+    policy->u.interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    policy->u.domain = ctl->domid;
+    op->nr_leaves = count;
+    op->leaves.p = (void *)(uintptr_t)(HV_CONTROL_DATA_ADDRESS + offsetof(struct policy, leaves));
+    return call(ctl, __HYPERVISOR_domctl, HV_CONTROL_DATA_ADDRESS, 0, policy, sizeof(*policy), NULL, 0);
+}
+
+int domctl_get_features(struct domctl *ctl, struct domctl_features *leaves, unsigned *count)
+{
+    struct policy policy = {0};
+    unsigned room = *count < DOMCTL_FEATURES_MAX ? *count : DOMCTL_FEATURES_MAX;
+    int error = cpu_policy(ctl, XEN_DOMCTL_get_cpu_policy, room, &policy);
+
+    if (error)
+        return error;
+    *count = policy.u.u.cpu_policy.nr_leaves < room ? policy.u.u.cpu_policy.nr_leaves : room;
+    for (unsigned i = 0; i < *count; i++) {
+        const xen_cpuid_leaf_t *from = &policy.leaves[i];
+
+        leaves[i] = (struct domctl_features){from->leaf, from->subleaf, {from->a, from->b, from->c, from->d}};
+    }
+    return 0;
+}
+
+int domctl_set_features(struct domctl *ctl, const struct domctl_features *leaves, unsigned count)
+{
+    struct policy policy = {0};
+
+    if (count > DOMCTL_FEATURES_MAX)
+        return -EINVAL;
+    for (unsigned i = 0; i < count; i++) {
+        const uint32_t *regs = leaves[i].regs;
+
+        policy.leaves[i] = (xen_cpuid_leaf_t){leaves[i].leaf, leaves[i].subleaf, regs[0], regs[1], regs[2], regs[3]};
+    }
+    return cpu_policy(ctl, XEN_DOMCTL_set_cpu_policy, count, &policy);
+}
+
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info)
 {
     int error = call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_info, HV_CONTROL_DATA_ADDRESS, info, sizeof(*info),
