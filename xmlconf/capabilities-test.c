@@ -64,8 +64,8 @@ static void test_capabilities(void)
 static void test_domain_capabilities(void)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *xml = xmlconf_domain_capabilities_format(&host, NULL, NULL, NULL, NULL, &error);
-    g_autofree char *same = xmlconf_domain_capabilities_format(&host, host.emulator, "x86_64", "xenpvh", "xen", &error);
+    g_autofree char *xml = xmlconf_domain_capabilities_format(&host, NULL, NULL, NULL, NULL, NULL, &error);
+    g_autofree char *same = xmlconf_domain_capabilities_format(&host, NULL, host.emulator, "x86_64", "xenpvh", "xen", &error);
 
     g_assert_no_error(error);
     g_assert_cmpstr(xml, ==, same);
@@ -86,7 +86,7 @@ static void test_unknown(void)
 
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
-        g_assert_null(xmlconf_domain_capabilities_format(&host, cases[i].emulator, cases[i].arch, cases[i].machine,
+        g_assert_null(xmlconf_domain_capabilities_format(&host, NULL, cases[i].emulator, cases[i].arch, cases[i].machine,
                                                          cases[i].virttype, &error));
         g_assert_error(error, XMLCONF_ERROR, (int)cases[i].code);
     }

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "xmlconf/cpu-map.h"
+
 
 #define ARCH "x86_64"
 #define MACHINE "xenpvh"
@@ -26,9 +28,11 @@ static void append(GString *out, const char *format, ...)
 static void append_cpu(GString *out, const XmlconfHost *host)
 {
     g_string_append(out, "    <cpu>\n      <arch>" ARCH "</arch>\n");
-    if (host->cpu_model)
+    if (host->cpu_xml)
+        g_string_append(out, host->cpu_xml);
+    else if (host->cpu_model)
         append(out, "      <model>%s</model>\n", host->cpu_model);
-    if (host->cpu_vendor)
+    if (!host->cpu_xml && host->cpu_vendor)
         append(out, "      <vendor>%s</vendor>\n", host->cpu_vendor);
     if (host->sockets && host->cores && host->threads)
         append(out, "      <topology sockets='%u' dies='1' cores='%u' threads='%u'/>\n", host->sockets,
@@ -163,8 +167,40 @@ static void append_abilities(GString *out, const char *group)
     append(out, "  </%s>\n", group);
 }
 
-char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const char *emulator, const char *arch,
-                                         const char *machine, const char *virttype, GError **error)
+/* A host-model or custom CPU is made of what the map has names for. */
+static void append_named_cpus(GString *out, const XmlconfCpuHave *guest)
+{
+    g_autofree char *model = xmlconf_cpu_format(guest, 6, TRUE);
+    const GArray *models = guest->map->models;
+
+    g_string_append_printf(out, "    <mode name='host-model' supported='yes'>\n%s    </mode>\n", model);
+    g_string_append(out, "    <mode name='custom' supported='yes'>\n");
+    for (guint i = 0; i < models->len; i++) {
+        const XmlconfCpuMapModel *known = &g_array_index(models, XmlconfCpuMapModel, i);
+        append(out, "      <model usable='%s' vendor='%s'>%s</model>\n",
+               xmlconf_cpu_model_usable(guest, known->name) ? "yes" : "no", known->vendor ? known->vendor : "unknown",
+               known->name);
+    }
+    g_string_append(out, "    </mode>\n");
+}
+
+static void append_cpu_modes(GString *out, const XmlconfCpuHave *guest)
+{
+    static const char whole[] = "    <mode name='%s' supported='yes'>\n      <enum name='%sMigratable'>\n"
+                                "        <value>on</value>\n        <value>off</value>\n      </enum>\n    </mode>\n";
+
+    g_string_append(out, "  <cpu>\n");
+    g_string_append_printf(out, whole, "host-passthrough", "hostPassthrough");
+    g_string_append_printf(out, whole, "maximum", "maximum");
+    if (guest)
+        append_named_cpus(out, guest);
+    else
+        g_string_append(out, "    <mode name='host-model' supported='no'/>\n    <mode name='custom' supported='no'/>\n");
+    g_string_append(out, "  </cpu>\n");
+}
+
+char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const XmlconfCpuHave *guest, const char *emulator,
+                                         const char *arch, const char *machine, const char *virttype, GError **error)
 {
     if (!check_argument("virtualization type", virttype, VIRT_TYPE, XMLCONF_ERROR_OS_TYPE, error) ||
         !check_argument("architecture", arch, ARCH, XMLCONF_ERROR_OS_TYPE, error) ||
@@ -182,15 +218,10 @@ char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const char *em
            "  <iothreads supported='no'/>\n"
            "  <os supported='yes'>\n"
            "    <loader supported='no'/>\n"
-           "  </os>\n"
-           "  <cpu>\n"
-           "    <mode name='host-passthrough' supported='no'/>\n"
-           "    <mode name='maximum' supported='no'/>\n"
-           "    <mode name='host-model' supported='no'/>\n"
-           "    <mode name='custom' supported='no'/>\n"
-           "  </cpu>\n"
-           "  <memoryBacking supported='no'/>\n",
+           "  </os>\n",
            host->emulator, host->max_vcpus);
+    append_cpu_modes(out, guest);
+    g_string_append(out, "  <memoryBacking supported='no'/>\n");
     append_abilities(out, "devices");
     append_abilities(out, "features");
     g_string_append(out, "</domainCapabilities>\n");

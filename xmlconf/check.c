@@ -72,6 +72,6 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GEr
     if (!config->kernel)
         return fail(error,
                     "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
-    return check_sizes(config, error) && complete_consoles(config, error) &&
+    return check_sizes(config, error) && xmlconf_cpu_complete(&config->cpu, error) && complete_consoles(config, error) &&
            complete_devices(config, live, error);
 }

@@ -105,6 +105,53 @@ const XmlconfRecord xmlconf_console_record = {
     .n_fields = G_N_ELEMENTS(console_fields),
 };
 
+static const XmlconfChoice cpu_modes[] = {
+    {"custom", XMLCONF_CPU_CUSTOM, NULL},
+    {"host-model", XMLCONF_CPU_HOST_MODEL, NULL},
+    {"host-passthrough", XMLCONF_CPU_HOST_PASSTHROUGH, NULL},
+    {"maximum", XMLCONF_CPU_MAXIMUM, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice cpu_matches[] = {
+    {"exact", XMLCONF_MATCH_EXACT, NULL},
+    {"minimum", XMLCONF_MATCH_MINIMUM, NULL},
+    {"strict", XMLCONF_MATCH_STRICT, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice cpu_checks[] = {
+    {"none", XMLCONF_CHECK_NONE, NULL},
+    {"partial", XMLCONF_CHECK_PARTIAL, NULL},
+    {"full", XMLCONF_CHECK_FULL, NULL},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice cpu_policies[] = {
+    {"require", XMLCONF_POLICY_REQUIRE, NULL}, {"force", XMLCONF_POLICY_FORCE, NULL},
+    {"optional", XMLCONF_POLICY_OPTIONAL, NULL}, {"disable", XMLCONF_POLICY_DISABLE, NULL},
+    {"forbid", XMLCONF_POLICY_FORBID, NULL}, {NULL, 0, NULL},
+};
+
+static const XmlconfChoice cpu_fallbacks[] = {{"allow", 0, NULL}, {"forbid", 0, NULL}, {NULL, 0, NULL}};
+static const XmlconfChoice on_off[] = {{"on", 0, NULL}, {"off", 0, NULL}, {NULL, 0, NULL}};
+
+static const XmlconfField cpu_feature_fields[] = {
+    {"@policy", &xmlconf_value_enum, .offset = G_STRUCT_OFFSET(XmlconfCpuFeature, policy), .fallback = "require",
+     .choices = cpu_policies},
+    {"@name", &xmlconf_value_string, .offset = G_STRUCT_OFFSET(XmlconfCpuFeature, name),
+     .flags = XMLCONF_FIELD_REQUIRED},
+};
+
+const XmlconfRecord xmlconf_cpu_feature_record = {
+    .element = "feature",
+    .size = sizeof(XmlconfCpuFeature),
+    .fields = cpu_feature_fields,
+    .n_fields = G_N_ELEMENTS(cpu_feature_fields),
+};
+
+#define MAX_CPU_FEATURES 512
+
 static const XmlconfField vcpu_pin_fields[] = {
     {"@vcpu", &xmlconf_value_uint, .offset = G_STRUCT_OFFSET(XmlconfVcpuPin, vcpu), .flags = XMLCONF_FIELD_REQUIRED,
      .max = XMLCONF_MAX_VCPUS - 1},
@@ -170,7 +217,19 @@ static const XmlconfField domain_fields[] = {
     {.path = "features/acpi"},
     {.path = "features/apic"},
     {.path = "features/pae"},
-    XMLCONF_REFUSED("cpu", "a guest CPU model cannot be chosen yet"),
+    {"cpu@mode", &xmlconf_value_enum, DOMAIN(cpu.mode), .choices = cpu_modes},
+    {"cpu@match", &xmlconf_value_enum, DOMAIN(cpu.match), .choices = cpu_matches},
+    {"cpu@check", &xmlconf_value_enum, DOMAIN(cpu.check), .choices = cpu_checks},
+    {"cpu@migratable", &xmlconf_value_word, DOMAIN(cpu.migratable), .choices = on_off},
+    {"cpu/model", &xmlconf_value_string, DOMAIN(cpu.model)},
+    {"cpu/model@fallback", &xmlconf_value_word, DOMAIN(cpu.fallback), .choices = cpu_fallbacks},
+    {"cpu/vendor", &xmlconf_value_string, DOMAIN(cpu.vendor)},
+    XMLCONF_REFUSED("cpu/topology", "each vCPU of a guest is a core of one socket: a topology cannot be chosen"),
+    XMLCONF_REFUSED("cpu/cache", "the caches that a guest sees are those of the host"),
+    XMLCONF_REFUSED("cpu/maxphysaddr", "a guest has physical addresses of 40 bits"),
+    {"cpu/feature", .flags = XMLCONF_FIELD_LIST, DOMAIN(cpu.features), .record = &xmlconf_cpu_feature_record,
+     .max = MAX_CPU_FEATURES},
+    XMLCONF_REFUSED("cpu/numa", "a guest has one NUMA node"),
     {"clock@offset", &xmlconf_value_word, DOMAIN(clock_offset), .fallback = "utc", .choices = clock_offsets},
 
     {"on_poweroff", &xmlconf_value_enum, DOMAIN(on_poweroff), .fallback = "destroy", .choices = off_actions},

@@ -40,6 +40,7 @@ struct _XmlconfRecord {
 
 extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <domain> */
 extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
+extern const XmlconfRecord xmlconf_cpu_feature_record; /* XmlconfCpuFeature at <feature> */
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
@@ -66,6 +67,8 @@ gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 
 /* disk-check.c, interface.c: the same for one device. */
+/* cpu.c: the same for a CPU. */
+gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error);
 /* cputune.c: what its rows cannot say, for so many vCPUs. */
 gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GError **error);
 

@@ -156,6 +156,37 @@ typedef struct {
     char *emulator_pin;  /* a CPU list for what is not a vCPU; or NULL */
 } XmlconfCputune;
 
+typedef enum {
+    XMLCONF_CPU_DEFAULT, /* nothing said */
+    XMLCONF_CPU_CUSTOM,
+    XMLCONF_CPU_HOST_MODEL,
+    XMLCONF_CPU_HOST_PASSTHROUGH,
+    XMLCONF_CPU_MAXIMUM,
+} XmlconfCpuMode;
+typedef enum { XMLCONF_MATCH_DEFAULT, XMLCONF_MATCH_EXACT, XMLCONF_MATCH_MINIMUM, XMLCONF_MATCH_STRICT } XmlconfCpuMatch;
+typedef enum { XMLCONF_CHECK_DEFAULT, XMLCONF_CHECK_NONE, XMLCONF_CHECK_PARTIAL, XMLCONF_CHECK_FULL } XmlconfCpuCheck;
+typedef enum {
+    XMLCONF_POLICY_REQUIRE,
+    XMLCONF_POLICY_FORCE,
+    XMLCONF_POLICY_OPTIONAL,
+    XMLCONF_POLICY_DISABLE,
+    XMLCONF_POLICY_FORBID,
+} XmlconfCpuPolicy;
+
+typedef struct {
+    XmlconfCpuPolicy policy;
+    char *name;
+} XmlconfCpuFeature;
+
+/* <cpu> of a domain, or a CPU that a client describes. */
+typedef struct {
+    XmlconfCpuMode mode;
+    XmlconfCpuMatch match;
+    XmlconfCpuCheck check;
+    char *model, *fallback, *vendor, *migratable; /* or NULL */
+    GPtrArray *features;                          /* of XmlconfCpuFeature; NULL: none */
+} XmlconfCpu;
+
 typedef struct {
     char *name;
     char *uuid; /* 36 characters, lower case */
@@ -170,6 +201,7 @@ typedef struct {
     guint max_vcpus, current_vcpus;
     char *cpuset; /* <vcpu cpuset=...>; or NULL */
     XmlconfCputune cputune;
+    XmlconfCpu cpu;
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
     GPtrArray *consoles; /* of XmlconfConsole; exactly one */
@@ -251,6 +283,64 @@ XmlconfDevice *xmlconf_domain_copy_device(XmlconfDomain *domain, const char *ali
 void xmlconf_domain_replace_device(XmlconfDomain *domain, const XmlconfDevice *device, guint index);
 void xmlconf_domain_remove_device(XmlconfDomain *domain, XmlconfDeviceType type, guint index);
 
+/* ---- CPUs: cpu-map.c, cpu.c */
+
+/* libvirt's names of CPU models and features: the files of its cpu_map folder. Immutable once loaded. */
+typedef struct _XmlconfCpuMap XmlconfCpuMap;
+XmlconfCpuMap *xmlconf_cpu_map_load(const char *folder, GError **error);
+void xmlconf_cpu_map_free(XmlconfCpuMap *map);
+/* The names of all models; the array is the caller's, the names are the map's. */
+GPtrArray *xmlconf_cpu_map_models(const XmlconfCpuMap *map);
+
+/* A leaf of CPUID: EAX to EDX. */
+typedef struct {
+    guint32 leaf, subleaf;
+    guint32 regs[4];
+} XmlconfCpuidLeaf;
+
+/* A set of the map's features. */
+#define XMLCONF_CPU_MAX_FEATURES 1024
+typedef struct {
+    guint64 bits[XMLCONF_CPU_MAX_FEATURES / 64];
+} XmlconfCpuFeatures;
+
+/* What there is: of the host, or of what a guest can have. */
+typedef struct {
+    const XmlconfCpuMap *map;
+    char *vendor; /* libvirt's name; NULL: it has none */
+    XmlconfCpuFeatures features;
+} XmlconfCpuHave;
+
+/* @signature is that of leaf 0, of 12 characters. */
+void xmlconf_cpu_have_init(XmlconfCpuHave *have, const XmlconfCpuMap *map, const char *signature,
+                           const XmlconfCpuidLeaf *leaves, guint n);
+void xmlconf_cpu_have_clear(XmlconfCpuHave *have);
+
+/* What a guest with @cpu gets of @have. An error names what it must have and there is not. */
+gboolean xmlconf_cpu_resolve(const XmlconfCpuHave *have, const XmlconfCpu *cpu, XmlconfCpuFeatures *features,
+                             GError **error);
+/* Clears in @leaves what is not in @features; what the map has no name for stays. */
+void xmlconf_cpu_mask(const XmlconfCpuMap *map, const XmlconfCpuFeatures *features, XmlconfCpuidLeaf *leaves, guint n);
+
+/* How a described CPU compares: numbers as libvirt's virCPUCompareResult. */
+typedef enum {
+    XMLCONF_CPU_ERROR = -1,
+    XMLCONF_CPU_INCOMPATIBLE = 0,
+    XMLCONF_CPU_IDENTICAL = 1,
+    XMLCONF_CPU_SUPERSET = 2,
+} XmlconfCpuComparison;
+/* @xml is a <cpu>; of an incompatible one *@why (new) says what is missing. */
+XmlconfCpuComparison xmlconf_cpu_compare(const XmlconfCpuHave *have, const char *xml, gboolean validate, char **why,
+                                         GError **error);
+/* The richest guest CPU that all of @xmls, and @limit unless NULL, can provide. @expand: name each feature. @migratable:
+ * none that a domain cannot take along. */
+char *xmlconf_cpu_baseline(const XmlconfCpuMap *map, const XmlconfCpuHave *limit, const char *const *xmls, guint n,
+                           gboolean expand, gboolean migratable, GError **error);
+/* <model>, <vendor> and <feature> elements of @have, each on a line indented by @indent: with policies for a guest. */
+char *xmlconf_cpu_format(const XmlconfCpuHave *have, guint indent, gboolean guest);
+/* Whether a guest can have all features of the model. */
+gboolean xmlconf_cpu_model_usable(const XmlconfCpuHave *have, const char *model);
+
 /* The host's and the hypervisor's side: capabilities and domain capabilities XML. */
 typedef struct {
     guint id, socket, die, core;
@@ -267,6 +357,7 @@ typedef struct {
 typedef struct {
     char *host_uuid;
     char *cpu_model, *cpu_vendor;
+    char *cpu_xml; /* instead of them: what xmlconf_cpu_format says of the host; or NULL */
     guint nodes, sockets, cores, threads, cpus;
     guint64 memory_kib;
     guint64 page_kib;
@@ -277,9 +368,10 @@ typedef struct {
     guint n_cells; /* 0: the topology is not known and not told */
 } XmlconfHost;
 char *xmlconf_capabilities_format(const XmlconfHost *host);
-/* NULL arguments mean the default; an unknown one is an error. */
-char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const char *emulator, const char *arch,
-                                         const char *machine, const char *virttype, GError **error);
+/* NULL arguments mean the default; an unknown one is an error. @guest is what a guest can have; NULL: not known. */
+char *xmlconf_domain_capabilities_format(const XmlconfHost *host, const XmlconfCpuHave *guest, const char *emulator,
+                                         const char *arch, const char *machine, const char *virttype, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfDomain, xmlconf_domain_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfCpuMap, xmlconf_cpu_map_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfDevice, xmlconf_device_free)

@@ -11,16 +11,17 @@
 #include "hv/machine/machine.h"
 
 #define ALL     0xffffffffu
-#define OSXSAVE (1u << 27) /* in ECX of leaf 1: a state, which follows from XSAVE */
-#define APIC_ON (1u << 9)  /* in EDX of leaf 1: a state too */
+#define OSXSAVE (1u << 27) /* in ECX of leaf 1, */
+#define APIC_ON (1u << 9)  /* in EDX of leaf 1 and AMD's copy of it: states of the vCPU, which are told and never masked */
 
 /* Registers whose bits are features. */
 static const struct hv_cpuid_features words[HV_CPUID_FEATURE_LEAVES] = {
-    {0x00000001, 0, {0, 0, ALL & ~OSXSAVE, ALL & ~APIC_ON}},
+    {0x00000001, 0, {0, 0, ALL, ALL}},
+    {0x00000006, 0, {ALL, 0, 0, 0}},
     {0x00000007, 0, {0, ALL, ALL, ALL}},
     {0x00000007, 1, {ALL, ALL, 0, ALL}},
     {0x0000000d, 1, {ALL, 0, 0, 0}},
-    {0x80000001, 0, {0, 0, ALL, ALL & ~APIC_ON}},
+    {0x80000001, 0, {0, 0, ALL, ALL}},
     {0x80000007, 0, {0, 0, 0, ALL}},
     {0x80000008, 0, {0, ALL, 0, 0}},
 };
@@ -68,6 +69,13 @@ void hv_cpuid_get_features(struct hv_domain *d, struct hv_cpuid_features out[HV_
         features_of(d, i, &out[i]);
 }
 
+static uint32_t states(uint32_t leaf, unsigned reg)
+{
+    if (reg == 2)
+        return leaf == 1 ? OSXSAVE : 0;
+    return reg == 3 && (leaf == 1 || leaf == 0x80000001u) ? APIC_ON : 0;
+}
+
 /* What to clear so that only @wanted is left; -EINVAL if it is more than there is. */
 static int clear_for(struct hv_domain *d, const struct hv_cpuid_features *wanted, struct hv_cpuid_mask *mask)
 {
@@ -80,7 +88,8 @@ static int clear_for(struct hv_domain *d, const struct hv_cpuid_features *wanted
         return -EINVAL;
     features_of(d, i, &there);
     for (unsigned r = 0; r < 4; r++) {
-        uint32_t all = there.regs[r] | d->cpuid_mask->clear[i][r], asked = wanted->regs[r] & words[i].regs[r];
+        uint32_t bits = words[i].regs[r] & ~states(words[i].leaf, r), asked = wanted->regs[r] & bits;
+        uint32_t all = (there.regs[r] & bits) | d->cpuid_mask->clear[i][r];
 
         if (asked & ~all)
             return -EINVAL;

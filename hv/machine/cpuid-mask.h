@@ -3,7 +3,7 @@
 
 #include "hv/domain.h"
 
-#define HV_CPUID_FEATURE_LEAVES 7u
+#define HV_CPUID_FEATURE_LEAVES 8u
 
 struct hv_cpuid_features {
     uint32_t leaf, subleaf;

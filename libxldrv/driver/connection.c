@@ -167,7 +167,7 @@ GVariant *xldrv_handle_connect_get_domain_capabilities(XldrvCall *call G_GNUC_UN
     if (!xldrv_check_flags(xldrv_args_u32(args, 4), 0, G_STRFUNC, error))
         return NULL;
     xml = xmlconf_domain_capabilities_format(
-        &xldrv_driver_get()->host, xldrv_args_optional_string(args, 0),
+        &xldrv_driver_get()->host, xldrv_cpus_guest(xldrv_driver_get()->cpus, NULL), xldrv_args_optional_string(args, 0),
         xldrv_args_optional_string(args, 1), xldrv_args_optional_string(args, 2),
         xldrv_args_optional_string(args, 3), &why);
     if (!xml) {

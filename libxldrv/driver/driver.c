@@ -95,6 +95,18 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     return driver;
 }
 
+/* Without libvirt's CPU map its name for this one is not known. */
+static void describe_cpu(XldrvDriver *driver)
+{
+    g_autoptr(GError) why = NULL;
+    const XmlconfCpuHave *host = xldrv_cpus_host(driver->cpus, &why);
+
+    if (host)
+        driver->host.cpu_xml = xmlconf_cpu_format(host, 6, FALSE);
+    else
+        g_message("%s", why->message);
+}
+
 XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
 {
     g_autoptr(XldrvDriver) driver = driver_new(options);
@@ -106,6 +118,8 @@ XldrvDriver *xldrv_driver_new(const XldrvDriverOptions *options, GError **error)
     xldrv_host_fill(&driver->host);
     driver->host.emulator = driver->hypervisor;
     driver->host.max_vcpus = XMLCONF_MAX_VCPUS;
+    driver->cpus = xldrv_cpus_new(driver->hypervisor, driver->engine);
+    describe_cpu(driver);
     driver->store = xldrv_store_new(driver->paths, driver->store_daemon, error);
     if (!driver->store)
         return NULL;
@@ -145,7 +159,9 @@ void xldrv_driver_free(XldrvDriver *driver)
     xldrv_domains_free(driver->domains);
     xldrv_events_free(driver->events);
     xldrv_store_free(driver->store);
+    g_free(driver->host.cpu_xml);
     xldrv_host_clear(&driver->host);
+    xldrv_cpus_free(driver->cpus);
     xldrv_paths_free(driver->paths);
     g_mutex_clear(&driver->id_lock);
     g_mutex_clear(&driver->owned_lock);

@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include "libxldrv/driver/cpus.h"
 #include "libxldrv/driver/domains.h"
 #include "libxldrv/driver/events.h"
 #include "libxldrv/driver/store.h"
@@ -32,6 +33,7 @@ typedef struct {
     char *secret_uri;        /* immutable: libvirt's, of the secret daemon */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
     XmlconfHost host;        /* immutable */
+    XldrvCpus *cpus;         /* self-locking */
     XldrvDomains *domains;   /* self-locking */
     XldrvEvents *events;     /* self-locking */
     XldrvStore *store;       /* self-locking */

@@ -153,3 +153,10 @@ XLDRV_HANDLER(domain_pin_vcpu);
 XLDRV_HANDLER(domain_pin_vcpu_flags);
 XLDRV_HANDLER(domain_pin_emulator);
 XLDRV_HANDLER(domain_get_emulator_pin_info);
+
+/* cpu.c */
+XLDRV_HANDLER(connect_compare_cpu);
+XLDRV_HANDLER(connect_baseline_cpu);
+XLDRV_HANDLER(connect_compare_hypervisor_cpu);
+XLDRV_HANDLER(connect_baseline_hypervisor_cpu);
+XLDRV_HANDLER(connect_get_cpu_model_names);

@@ -228,6 +228,11 @@ static gboolean create(Start *s, GError **error)
            xldrv_instance_control(s->instance, "make the memory of", set_memory, s, error);
 }
 
+static gboolean set_cpu(Start *s, GError **error)
+{
+    return xldrv_cpus_apply(s->driver->cpus, s->instance, &s->config->cpu, error);
+}
+
 static gboolean build(Start *s, GError **error)
 {
     g_autoptr(GError) why = NULL;
@@ -342,7 +347,7 @@ static gboolean let_run(Start *s, GError **error)
     return s->options->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
 }
 
-static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, bind_vcpus, build,
+static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, bind_vcpus, set_cpu, build,
                              attach_console, attach_store, limit_memory, attach_devices, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */
