@@ -74,6 +74,8 @@ enum domus_op {
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
     DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
+    DOMUS_OP_memory_options = 6, /* args[1]: set of enum domus_memory_options, before there is memory */
+    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image */
     DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
     DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
     DOMUS_OP_vbd_stats = 19,     /* args[1] -> struct domus_vbd_stats */
@@ -83,6 +85,11 @@ enum domus_op {
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
+};
+
+enum domus_memory_options {
+    DOMUS_MEMORY_LOCKED = 1u << 0,    /* never paged out; the process must be allowed to lock so much */
+    DOMUS_MEMORY_IMMEDIATE = 1u << 1, /* taken from the host at once, not when the guest first touches it */
 };
 
 enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2 };
@@ -284,6 +291,9 @@ int domctl_hypercall(struct domctl *ctl, uint64_t number, const uint64_t args[5]
 
 int domctl_create(struct domctl *ctl, uint16_t domid, const uint8_t uuid[16], unsigned max_vcpus);
 int domctl_max_mem(struct domctl *ctl, uint64_t kib); /* also populates, before domctl_build */
+/* How the host holds the memory that domctl_max_mem makes: @options is a set of enum domus_memory_options. -EBUSY when
+ * there is some already. */
+int domctl_memory_options(struct domctl *ctl, unsigned options);
 /* What the guest may have from now on; takes nothing from it, for which it has its balloon. */
 int domctl_limit_mem(struct domctl *ctl, uint64_t kib);
 int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
@@ -306,6 +316,7 @@ int domctl_vbd_set_image(struct domctl *ctl, int image_fd, struct domus_vbd_imag
 int domctl_vbd_set_limits(struct domctl *ctl, struct domus_vbd_limits *limits);
 int domctl_pause(struct domctl *ctl);
 int domctl_unpause(struct domctl *ctl);
+int domctl_inject_nmi(struct domctl *ctl); /* into every vCPU */
 int domctl_destroy(struct domctl *ctl); /* the process ends after the reply */
 int domctl_get_info(struct domctl *ctl, struct domctl_info *info);
 int domctl_get_vcpu_info(struct domctl *ctl, unsigned vcpu, struct domctl_vcpu_info *info);

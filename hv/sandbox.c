@@ -102,6 +102,8 @@ static const struct rule allowed[] = {
     CALL(timerfd_settime, "the same"),
     CALL(munmap, "the same"),
     CALL(mremap, "the heap"),
+    CALL(mlock, "guest memory that is not to be paged out"),
+    CALL(munlock, "the same, given back"),
     CALL(madvise, "guest memory given back, stacks of threads that ended"),
     CALL(brk, "the heap"),
     CALL(memfd_create, "pages shared with the guest"),

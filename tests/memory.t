@@ -2,6 +2,7 @@
 """Memory of a running guest: Linux's balloon driver gives it and takes it, the host gets what is given back."""
 import os
 import re
+import resource
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -26,6 +27,14 @@ def actual(host, kib, seconds=60):
 def total(console):
     found = re.search(r"MemTotal:\s+(\d+)", console.run("cat /proc/meminfo") or "")
     return int(found.group(1)) if found else None
+
+
+def may_lock(kib):
+    """Whether a process may lock so much, or may be let to."""
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    with open("/proc/self/status") as f:
+        capabilities = int(re.search(r"CapEff:\s+(\w+)", f.read()).group(1), 16)
+    return hard == resource.RLIM_INFINITY or hard >= kib << 10 or bool(capabilities >> 24 & 1)
 
 
 def balloon(text, current_mib):
@@ -102,6 +111,32 @@ with Host() as host:
         tap.equal(actual(host, 192 * MIB), 192 * MIB, "as before")
         host.virsh("destroy g1")
     watcher.close()
+
+    # Memory that is there from the start, and stays.
+    def backed(locked):
+        backing = f"<memoryBacking>{locked}<allocation mode='immediate'/></memoryBacking>\n  <vcpu"
+        text = balloon(host.xml(name="g2", memory_mib=256), 160).replace("<vcpu", backing, 1)
+        return host.virsh_args("create", "--validate", host.write_xml(text))
+
+    result = backed("<locked/>")
+    if may_lock(300 * MIB):
+        tap.equal(result.status, 0, "a domain with locked memory")
+        with open(f"/proc/{host.hv_pids()[0]}/status") as f:
+            locked = int(re.search(r"VmLck:\s+(\d+)", f.read()).group(1))
+        tap.ok(locked >= 256 * MIB, "which is locked", locked)
+    else:
+        tap.ok(result.status == 1 and "KiB of memory: Operation not permitted" in result.err,
+               "where no memory may be locked the user is told", result)
+        tap.equal(backed("").status, 0, "a domain with memory allocated at once")
+    tap.ok(stats(host, "g2")["rss"] > 256 * MIB, "has all of it", stats(host, "g2"))
+    with host.console("g2") as console:
+        tap.ok(console.expect(r"guest: up") and console.prompt(), "it boots", console.text[-3000:])
+        tap.ok(wait_for(lambda: stats(host, "g2")["actual"] == 160 * MIB, 60), "its balloon", stats(host, "g2"))
+        tap.ok(wait_for(lambda: stats(host, "g2")["rss"] < 200 * MIB, 20), "gives it back, too", stats(host, "g2"))
+        tap.equal(host.virsh("inject-nmi g2").status, 0, "inject-nmi")
+        tap.ok(wait_for(lambda: "NMI received" in (console.run("dmesg | tail -5") or ""), 10), "arrives", console.text[-500:])
+    host.virsh("destroy g2")
+
     tap.equal(host.virsh("setmaxmem g1 128M --config").status, 0, "setmaxmem --config")
     shown = host.virsh("dumpxml g1").out
     tap.ok("<memory unit='KiB'>131072</memory>" in shown and "<currentMemory unit='KiB'>131072</currentMemory>" in shown,

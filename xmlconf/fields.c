@@ -152,6 +152,12 @@ const XmlconfRecord xmlconf_cpu_feature_record = {
 
 #define MAX_CPU_FEATURES 512
 
+static const XmlconfChoice allocations[] = {
+    {"ondemand", XMLCONF_ALLOCATION_ONDEMAND, NULL},
+    {"immediate", XMLCONF_ALLOCATION_IMMEDIATE, NULL},
+    {NULL, 0, NULL},
+};
+
 static const XmlconfField vcpu_pin_fields[] = {
     {"@vcpu", &xmlconf_value_uint, .offset = G_STRUCT_OFFSET(XmlconfVcpuPin, vcpu), .flags = XMLCONF_FIELD_REQUIRED,
      .max = XMLCONF_MAX_VCPUS - 1},
@@ -186,6 +192,17 @@ static const XmlconfField domain_fields[] = {
     {"currentMemory", &xmlconf_value_memory, DOMAIN(current_memory_kib), .min = XMLCONF_MIN_MEMORY_KIB,
      .max = XMLCONF_MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
     {"currentMemory@unit", &xmlconf_value_unit, .fallback = "KiB"},
+    XMLCONF_REFUSED("maxMemory", "memory devices are not supported: a guest's memory moves between 0 and <memory>"),
+    XMLCONF_REFUSED("memoryBacking/hugepages",
+                    "pools of huge pages are not used: the host backs guests with transparent huge pages"),
+    {.path = "memoryBacking/nosharepages"}, /* it never is */
+    {"memoryBacking/locked", &xmlconf_value_present, DOMAIN(memory_locked)},
+    {"memoryBacking/source@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "anonymous"},
+    {"memoryBacking/access@mode", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "private"},
+    {"memoryBacking/allocation@mode", &xmlconf_value_enum, DOMAIN(allocation), .choices = allocations},
+    XMLCONF_REFUSED("memoryBacking/discard", "memory of a guest is no file that could be discarded"),
+    XMLCONF_REFUSED("blkiotune", "limits of block I/O by control groups are not supported"),
+    XMLCONF_REFUSED("memtune", "limits of memory by control groups are not supported"),
     {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = XMLCONF_MAX_VCPUS},
     {"vcpu@placement", &xmlconf_value_fixed, .fallback = "static"},
     {"vcpu@cpuset", &xmlconf_value_cpuset, DOMAIN(cpuset)},
@@ -200,6 +217,7 @@ static const XmlconfField domain_fields[] = {
     {"cputune/vcpupin", .flags = XMLCONF_FIELD_LIST, DOMAIN(cputune.pins), .record = &xmlconf_vcpu_pin_record,
      .max = XMLCONF_MAX_VCPUS},
     {"cputune/emulatorpin@cpuset", &xmlconf_value_cpuset, DOMAIN(cputune.emulator_pin)},
+    XMLCONF_REFUSED("numatune", "the host places guest memory: use <vcpu cpuset> or <vcpupin> to keep a domain on a node"),
 
     XMLCONF_REFUSED("bootloader", "boot loaders run on the host are not supported"),
     XMLCONF_REFUSED("bootloader_args", "boot loaders run on the host are not supported"),
@@ -251,6 +269,7 @@ static const XmlconfField domain_fields[] = {
     XMLCONF_REFUSED("devices/video", "video devices are not supported yet"),
     XMLCONF_REFUSED("devices/sound", "sound devices are not supported"),
     XMLCONF_REFUSED("devices/hostdev", "host devices are not supported"),
+    XMLCONF_REFUSED("devices/watchdog", "Xen's watchdog is a hypercall, not a device: what it does is <on_crash>"),
     XMLCONF_REFUSED("devices/controller", "device controllers are not supported"),
     {"devices/memballoon@model", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "xen"},
 };

@@ -137,6 +137,9 @@ typedef struct {
     char *alias; /* running domain */
 } XmlconfInterface;
 
+/* When the host gives a domain its memory: as it touches it, or all at the start. */
+typedef enum { XMLCONF_ALLOCATION_DEFAULT, XMLCONF_ALLOCATION_ONDEMAND, XMLCONF_ALLOCATION_IMMEDIATE } XmlconfAllocation;
+
 /* Which host CPUs one vCPU may run on. */
 typedef struct {
     guint vcpu;
@@ -198,6 +201,8 @@ typedef struct {
 
     guint64 memory_kib;         /* <memory>: maximum */
     guint64 current_memory_kib; /* <currentMemory> */
+    gboolean memory_locked;     /* never paged out by the host */
+    XmlconfAllocation allocation;
     guint max_vcpus, current_vcpus;
     char *cpuset; /* <vcpu cpuset=...>; or NULL */
     XmlconfCputune cputune;

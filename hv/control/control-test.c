@@ -132,8 +132,13 @@ static void test_creation(struct domctl *ctl)
     TAP_OK(domctl_create(ctl, 7, uuid, 2) == 0, "it is created");
     TAP_OK(domctl_create(ctl, 7, uuid, 2) == -EEXIST, "once");
     TAP_OK(domctl_max_vcpus(ctl, 3) == -EINVAL && domctl_max_vcpus(ctl, 2) == 0, "with the vCPUs announced");
+    TAP_OK(domctl_memory_options(ctl, 4) == -EINVAL && domctl_memory_options(ctl, DOMUS_MEMORY_IMMEDIATE) == 0,
+           "its memory is taken at once");
     TAP_OK(domctl_max_mem(ctl, 1ull << 50) == -EINVAL, "not with all the memory in the world");
     TAP_OK(domctl_max_mem(ctl, 16 * 1024) == 0, "with 16 MiB");
+    TAP_OK(domctl_memory_options(ctl, 0) == -EBUSY && domctl_get_domus_info(ctl, &domus) == 0 &&
+               domus.resident_bytes > 16u << 20,
+           "which it is, and that is that");
     TAP_OK(domctl_limit_mem(ctl, UINT64_MAX) == -EINVAL && domctl_limit_mem(ctl, 8 * 1024) == 0 &&
                domctl_get_info(ctl, &info) == 0 && info.memory_pages == 4096 && info.max_pages < 4096,
            "a limit below that takes nothing");

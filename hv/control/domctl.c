@@ -394,6 +394,24 @@ static int populate_range(struct domctl *ctl, uint64_t gfn, uint64_t pages)
     return error;
 }
 
+int domctl_memory_options(struct domctl *ctl, unsigned options)
+{
+    return call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_memory_options, options, NULL, 0, NULL, 0);
+}
+
+/* To all vCPUs. */
+int domctl_inject_nmi(struct domctl *ctl)
+{
+    struct domctl_info info;
+    int error = domctl_get_info(ctl, &info);
+
+    for (unsigned i = 0; !error && i < info.max_vcpus; i++) {
+        struct xen_domctl u = {.u.sendtrigger = {.trigger = XEN_DOMCTL_SENDTRIGGER_NMI, .vcpu = i}};
+        error = domctl_on_domain(ctl, XEN_DOMCTL_sendtrigger, &u);
+    }
+    return error;
+}
+
 int domctl_limit_mem(struct domctl *ctl, uint64_t kib)
 {
     struct xen_domctl u = {0};

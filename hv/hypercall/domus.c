@@ -242,6 +242,27 @@ static long info(struct hv_caller *c, const uint64_t args[5], void *arg)
     return 0;
 }
 
+static long memory_options(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    struct hv_domain *d = c->domain;
+    long error = 0;
+
+    (void)arg;
+    if (!d)
+        return -XEN_ESRCH;
+    if (args[1] & ~(uint64_t)(DOMUS_MEMORY_LOCKED | DOMUS_MEMORY_IMMEDIATE))
+        return -XEN_EINVAL;
+    pthread_mutex_lock(&d->lock);
+    if (d->mem.ram_pages)
+        error = -XEN_EBUSY;
+    if (!error) {
+        d->mem.locked = args[1] & DOMUS_MEMORY_LOCKED;
+        d->mem.immediate = args[1] & DOMUS_MEMORY_IMMEDIATE;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return error;
+}
+
 #define CONTROL HV_CALLER_CONTROL
 
 static const struct hv_subop ops[] = {
@@ -249,6 +270,7 @@ static const struct hv_subop ops[] = {
                         CONTROL},
     [DOMUS_OP_console_attach] = {"console_attach", console_attach, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_store_attach] = {"store_attach", store_attach, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_memory_options] = {"memory_options", memory_options, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_subscribe] = {"subscribe", subscribe, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_vif_attach] = {"vif_attach", hv_domus_vif_attach, sizeof(struct domus_vif),
                              HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},

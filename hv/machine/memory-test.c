@@ -50,6 +50,37 @@ static void test_release(struct hv_memory *mem)
            "populated again it is zero");
 }
 
+/* How much of a range the host has pages for. */
+static unsigned resident(const struct hv_memory *mem, uint64_t gfn, unsigned count)
+{
+    unsigned char there[64];
+    unsigned n = 0;
+
+    if (mincore(mem->base + (gfn << HV_PAGE_SHIFT), (size_t)count << HV_PAGE_SHIFT, there) < 0)
+        return ~0u;
+    for (unsigned i = 0; i < count; i++)
+        n += there[i] & 1;
+    return n;
+}
+
+static void test_hold(struct hv_memory *mem)
+{
+    uint64_t max = mem->max_pages;
+
+    mem->max_pages = mem->ram_pages + 64;
+    mem->immediate = true;
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 16, "pages are there at once");
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 0, "and gone when given back");
+    mem->locked = true;
+    TAP_OK(hv_memory_populate(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 16, "locked pages, too");
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1003), 4) == 0 && resident(mem, 0x1000, 16) == 12, "even some of them");
+    TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1000), 3) == 0 && hv_memory_release(mem, hv_gfn_of(0x1007), 9) == 0 &&
+               resident(mem, 0x1000, 16) == 0,
+           "and the rest");
+    mem->locked = mem->immediate = false;
+    mem->max_pages = max;
+}
+
 /* One row: an access to RAM in pages 2 to 9, a read-only shared page 10 and a shared page 11. */
 static void test_at(struct hv_memory *mem)
 {
@@ -177,6 +208,7 @@ int main(void)
     TAP_OK(hv_memory_init(&mem) == 0, "the address space is reserved");
     test_populate(&mem);
     test_release(&mem);
+    test_hold(&mem);
     test_shared(&mem);
     test_shared_limit(&mem);
     hv_memory_fini(&mem);

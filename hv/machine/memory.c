@@ -17,6 +17,10 @@
 
 #include "hv/x86/codemap.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
 /* The smallest reservation worth having: RAM below the MMIO hole, and the hole. */
 #define MIN_GPA_BITS 32
 
@@ -131,6 +135,16 @@ static uint64_t count_type(const struct hv_memory *mem, hv_gfn gfn, uint64_t cou
     return found;
 }
 
+/* Pages that are to be there at once, or for good, are taken now. */
+static int hold(const struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    if (mem->locked)
+        return mlock(host_of(mem, gfn), bytes_of(count));
+    if (mem->immediate)
+        return madvise(host_of(mem, gfn), bytes_of(count), MADV_POPULATE_WRITE);
+    return 0;
+}
+
 int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
 {
     uint64_t ram, fresh;
@@ -149,6 +163,8 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     if (mprotect(host_of(mem, gfn), bytes_of(count), PROT_READ | PROT_WRITE) < 0)
         return -ENOMEM;
     (void)madvise(host_of(mem, gfn), bytes_of(count), MADV_HUGEPAGE); /* a wish: fewer faults */
+    if (hold(mem, gfn, count))
+        return -ENOMEM;
     set_types(mem, gfn, count, HV_PAGE_RAM);
     mem->ram_pages += fresh;
     return 0;
@@ -162,6 +178,8 @@ int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
         return -EINVAL;
     set_types(mem, gfn, count, HV_PAGE_HOLE);
     mem->ram_pages -= count;
+    if (mem->locked)
+        (void)munlock(host_of(mem, gfn), bytes_of(count)); /* else it cannot be given back */
     if (madvise(host_of(mem, gfn), bytes_of(count), MADV_DONTNEED) < 0)
         memset(host_of(mem, gfn), 0, bytes_of(count)); /* locked memory: at least no old contents */
     return 0;

@@ -36,6 +36,7 @@ struct hv_memory {
     uint64_t shared_pages; /* pages of it in use; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
     uint64_t extra_pages;  /* of them: rings and tables, which a domain has beside its memory; domain->lock */
+    bool locked, immediate; /* set before there is RAM: never paged out; taken from the host when it is populated */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
     /* Pages with cached code (hv/x86/codemap.h), NULL for an engine without; whoever writes to
      * guest memory reports it there; set before vCPUs run. */
@@ -54,7 +55,7 @@ int hv_memory_init(struct hv_memory *mem) HV_MUST_CHECK;
 void hv_memory_fini(struct hv_memory *mem);
 
 /* Makes @count pages from @gfn RAM (zero-filled; pages that are RAM already stay as they are).
- * -ENOMEM past max_pages, -EINVAL outside the address space or over a page of the hypervisor. */
+ * -ENOMEM past max_pages, or when the host cannot lock it or has not got it, -EINVAL outside the address space or over a page of the hypervisor. */
 int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
 
 /* Gives @count RAM pages from @gfn back to the host. The caller flushes TLBs (hv_domain_flush).

@@ -301,6 +301,11 @@ void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int t
          g_variant_new("(@*ims)", xldrv_domain_to_wire(domain), type, uri));
 }
 
+void xldrv_event_watchdog(XldrvEvents *events, XldrvDomain *domain, int action)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_WATCHDOG, domain, g_variant_new("(@*i)", xldrv_domain_to_wire(domain), action));
+}
+
 void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib)
 {
     emit(events, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, domain, g_variant_new("(@*t)", xldrv_domain_to_wire(domain), kib));

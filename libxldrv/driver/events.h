@@ -37,6 +37,8 @@ void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alia
 /* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason);
+/* A guest's watchdog has fired: @action is of virDomainEventWatchdogAction. */
+void xldrv_event_watchdog(XldrvEvents *events, XldrvDomain *domain, int action);
 /* The guest gave or took memory and has @kib now. */
 void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib);
 /* Something that can be tuned has other values: @params, of type a(sv), floating. */

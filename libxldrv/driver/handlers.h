@@ -160,3 +160,9 @@ XLDRV_HANDLER(connect_baseline_cpu);
 XLDRV_HANDLER(connect_compare_hypervisor_cpu);
 XLDRV_HANDLER(connect_baseline_hypervisor_cpu);
 XLDRV_HANDLER(connect_get_cpu_model_names);
+
+/* power.c */
+XLDRV_HANDLER(domain_pm_suspend_for_duration);
+XLDRV_HANDLER(domain_pm_wakeup);
+XLDRV_HANDLER(domain_send_key);
+XLDRV_HANDLER(domain_inject_nmi);

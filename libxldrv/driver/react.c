@@ -153,11 +153,26 @@ static void handle_restart_due(XldrvDriver *driver, XldrvJob *job, guint64 code)
     restart(driver, job, &ending);
 }
 
+/* What <on_crash> means for a guest whose watchdog fired. */
+static int watchdog_action(XmlconfAction action)
+{
+    switch (action) {
+    case XMLCONF_ACTION_RESTART:
+        return VIR_DOMAIN_EVENT_WATCHDOG_RESET;
+    case XMLCONF_ACTION_PRESERVE:
+        return VIR_DOMAIN_EVENT_WATCHDOG_PAUSE;
+    default:
+        return VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF;
+    }
+}
+
 static void handle_shutdown(XldrvDriver *driver, XldrvJob *job, guint64 code)
 {
     const Ending ending = classify(code, xmlconf_domain_config(job->live));
 
     g_info("domain '%s' shut down, code %" G_GUINT64_FORMAT, job->name, code);
+    if (code == SHUTDOWN_watchdog)
+        xldrv_event_watchdog(driver->events, job, watchdog_action(ending.action));
     switch (ending.action) {
     case XMLCONF_ACTION_RESTART:
         restart_in_time(driver, job, &ending, code);

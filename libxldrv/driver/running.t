@@ -92,7 +92,8 @@ def endings(host):
             ("reboot", {"reboot": "destroy"}, "shut off (shutdown)", "Stopped Shutdown"),
             ("crash", {}, "shut off (crashed)", "Stopped Crashed"),
             ("crash", {"crash": "preserve"}, "crashed (panicked)", "Crashed Panicked"),
-            ("crash", {"crash": "restart"}, None, None)]
+            ("crash", {"crash": "restart"}, None, None),
+            ("watchdog", {"crash": "preserve"}, "crashed (panicked)", "Crashed Panicked")]
     watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
     for number, (guest, actions, state, event) in enumerate(rows):
         name = f"end{number}"
@@ -116,8 +117,25 @@ def endings(host):
             tap.ok(wait_for(lambda: host.virsh(f"destroy {name}").status == 0), f"{what}: destroy")
         host.virsh(f"undefine {name}")
     tap.ok(watcher.expect("event 'reboot' for domain 'end3'", 10), "event: reboot", watcher.text)
+    tap.ok(watcher.expect("event 'watchdog' for domain 'end8': pause", 10), "event: watchdog", watcher.text)
     watcher.close()
     tap.equal(leftovers(host), [], "nothing of them is left")
+
+
+def no_such_power(host):
+    """What a PVH guest cannot is refused by name, and it runs on."""
+    define(host, "awake", "sleep")
+    host.virsh("start awake")
+    for command, words in [("dompmsuspend awake mem", "no ACPI sleep states"), ("dompmwakeup awake", "not in pmsuspended state"),
+                           ("send-key awake KEY_A", "no keyboard"), ("shutdown awake --mode acpi", "mode 'paravirt' only"),
+                           ("shutdown awake --mode agent", "no guest agent"), ("reboot awake --mode initctl", "'paravirt'")]:
+        result = host.virsh(command)
+        tap.ok(result.status == 1 and words in result.err, command, result)
+    tap.equal(host.virsh("shutdown awake --mode paravirt").status, 0, "shutdown --mode paravirt asks")
+    tap.equal(reason(host, "awake"), "running (booted)", "it runs on")
+    host.virsh("destroy awake")
+    tap.contains(host.virsh("send-key awake KEY_A").err, "not running", "one that does not run has no keys either")
+    host.virsh("undefine awake")
 
 
 def consoles(host):
@@ -400,11 +418,12 @@ with Host() as host:
     for name, code in [("spin", tinyguest.SPIN), ("sleep", tinyguest.SLEEP),
                        ("poweroff", tinyguest.shut_down(tinyguest.POWEROFF)),
                        ("reboot", tinyguest.shut_down(tinyguest.REBOOT)),
-                       ("crash", tinyguest.shut_down(tinyguest.CRASH))]:
+                       ("crash", tinyguest.shut_down(tinyguest.CRASH)), ("watchdog", tinyguest.watchdog(1))]:
         tinyguest.write(f"{host.root}/{name}", code)
     states(host)
     endings(host)
     consoles(host)
+    no_such_power(host)
     clients_that_go(host)
     clients_that_do_not_wait(host)
     again_and_again(host)

@@ -24,6 +24,7 @@
 
 #define CONTROL_FD      "3" /* the first passed descriptor */
 #define FIRST_CONSOLE   0
+#define LOCK_SLACK_KIB  4096
 #define COUNTER_FILE    "last-domid"
 
 typedef struct {
@@ -196,8 +197,19 @@ static int set_vcpus(struct domctl *ctl, gpointer data)
 static int set_memory(struct domctl *ctl, gpointer data)
 {
     Start *s = data;
+    unsigned options = (s->config->memory_locked ? DOMUS_MEMORY_LOCKED : 0) |
+                       (s->config->allocation == XMLCONF_ALLOCATION_IMMEDIATE ? DOMUS_MEMORY_IMMEDIATE : 0);
+    int rc = options ? domctl_memory_options(ctl, options) : 0;
 
-    return domctl_max_mem(ctl, s->config->memory_kib);
+    return rc ? rc : domctl_max_mem(ctl, s->config->memory_kib);
+}
+
+/* Beside its memory a domain has rings, tables, and what the balloon takes back. */
+static gboolean allow_locking(Start *s, GError **error)
+{
+    return !s->config->memory_locked ||
+           xldrv_process_allow_locking(xldrv_instance_process(s->instance),
+                                       (s->config->memory_kib + LOCK_SLACK_KIB) * 1024, error);
 }
 
 static int load_kernel(struct domctl *ctl, gpointer data)
@@ -347,7 +359,7 @@ static gboolean let_run(Start *s, GError **error)
     return s->options->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
 }
 
-static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, create, bind_vcpus, set_cpu, build,
+static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create, bind_vcpus, set_cpu, build,
                              attach_console, attach_store, limit_memory, attach_devices, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */

@@ -23,6 +23,14 @@ def shut_down(reason):
     return code.ljust(0x40, b"\x90") + struct.pack("<I", reason)
 
 
+def watchdog(seconds):
+    """Code that starts a watchdog and sleeps: SCHEDOP_watchdog is operation 6, its structure id and time-out."""
+    data = CODE + 0x40
+    code = b"\xb8" + struct.pack("<I", SCHED_OP) + b"\xbb" + struct.pack("<I", 6) + \
+        b"\xb9" + struct.pack("<I", data) + b"\x0f\x01\xc1" + SLEEP
+    return code.ljust(0x40, b"\x90") + struct.pack("<II", 0, seconds)
+
+
 def elf(code):
     """An ELF32 file whose one segment holds the code, with the note that says where to enter it."""
     note = struct.pack("<III4sI", 4, 4, PHYS32_ENTRY, b"Xen\0", CODE)

@@ -109,7 +109,7 @@ def renaming(host):
 def unserved(host):
     """What is not served is named as users know it."""
     for command, name in [("reset one", "virDomainReset"), ("dump one /x", "virDomainCoreDump"),
-                          ("inject-nmi one", "virDomainInjectNMI"), ("domfsinfo one", "virDomainGetFSInfo"),
+                          ("domfsinfo one", "virDomainGetFSInfo"),
                           ("iothreadinfo one", "virDomainGetIOThreadInfo"), ("net-list", "virConnectNumOfNetworks")]:
         tap.contains(host.virsh(command).err, f"not supported by the connection driver: {name}", command)
 
@@ -161,7 +161,8 @@ def errors(host, connection):
             ("start without its kernel", one.create, (), libvirt.VIR_ERR_OPERATION_FAILED),
             ("ACPI shutdown", one.shutdownFlags, (libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,),
              libvirt.VIR_ERR_OPERATION_UNSUPPORTED),
-            ("what is not there yet", one.injectNMI, (), libvirt.VIR_ERR_NO_SUPPORT)]:
+            ("an NMI for nobody", one.injectNMI, (), libvirt.VIR_ERR_OPERATION_INVALID),
+            ("what is not there yet", one.reset, (), libvirt.VIR_ERR_NO_SUPPORT)]:
         tap.equal(code_of(function, *args), code, f"error code: {what}")
     result = host.virsh("start one")
     tap.contains(result.err, "/nonexistent/vmlinuz", "start names the kernel that is missing")

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -357,6 +358,19 @@ gboolean xldrv_process_bind_threads(const XldrvProcess *process, const char *but
             bind_thread((pid_t)g_ascii_strtoll(thread, NULL, 10), map);
     }
     return TRUE;
+}
+
+gboolean xldrv_process_allow_locking(const XldrvProcess *process, guint64 bytes, GError **error)
+{
+    struct rlimit limit;
+
+    if (prlimit(process->pid, RLIMIT_MEMLOCK, NULL, &limit) == 0 && limit.rlim_cur >= bytes)
+        return TRUE;
+    limit.rlim_cur = limit.rlim_max = MAX(limit.rlim_max, bytes);
+    return prlimit(process->pid, RLIMIT_MEMLOCK, &limit, NULL) == 0 ||
+           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           "cannot let process %d lock %" G_GUINT64_FORMAT " KiB of memory: %s", (int)process->pid,
+                           bytes / 1024, g_strerror(errno));
 }
 
 void xldrv_process_kill(const XldrvProcess *process, int signo)

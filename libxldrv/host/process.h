@@ -35,6 +35,8 @@ gboolean xldrv_process_wait(const XldrvProcess *process, int timeout_ms);
 /* Binds its threads, and all that these start from then on, to CPUs: CPU n is bit n%8 of byte n/8 of @map. Not those
  * whose name begins with @but. */
 gboolean xldrv_process_bind_threads(const XldrvProcess *process, const char *but, const GByteArray *map, GError **error);
+/* Lets it keep so much memory from being paged out. */
+gboolean xldrv_process_allow_locking(const XldrvProcess *process, guint64 bytes, GError **error);
 void xldrv_process_kill(const XldrvProcess *process, int signo);
 
 /* The path of program @name of this package: @override, or beside the running executable's build tree at
