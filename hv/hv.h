@@ -68,7 +68,9 @@ enum hv_event {
 
 enum domus_op {
     DOMUS_OP_build = 1,     /* args[1] -> struct domus_build, fds: kernel[, ramdisk] */
-    DOMUS_OP_console_attach = 2, /* args[1]: console number (0), fds: tty master or socket[, log file] */
+    DOMUS_OP_console_attach = 2, /* args[1]: console number, fds: tty master or socket[, log file]; a listening socket
+                                    serves one peer at a time. From 1 on a console is a device, whose nodes of class
+                                    "console" are in the store before */
     DOMUS_OP_store_attach = 3,   /* fds: connections to domus-xenstored that speak for this domain: the
                                     guest's[, the backends'] */
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
@@ -92,7 +94,7 @@ enum domus_memory_options {
     DOMUS_MEMORY_IMMEDIATE = 1u << 1, /* taken from the host at once, not when the guest first touches it */
 };
 
-enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2 };
+enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2, DOMUS_DEVICE_CONSOLE = 3 };
 
 struct domus_build {
     uint64_t cmdline;       /* IN: caller address of a NUL-terminated string, or 0 */

@@ -27,6 +27,50 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
     return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error);
 }
 
+gboolean xmlconf_console_listens(const XmlconfConsole *console)
+{
+    return g_strcmp0(console->mode, "bind") == 0;
+}
+
+/* What <source> needs for each type, and what it may not have. */
+static gboolean check_source(const XmlconfConsole *console, GError **error)
+{
+    gboolean file = console->type == XMLCONF_CHAR_FILE, local = console->type == XMLCONF_CHAR_UNIX;
+    gboolean tcp = console->type == XMLCONF_CHAR_TCP;
+
+    if (console->append && !file)
+        return fail(error, "attribute 'append' of element <source> needs a console of type 'file'");
+    if (console->mode && !local && !tcp)
+        return fail(error, "attribute 'mode' of element <source> needs a console of type 'unix' or 'tcp'");
+    if ((console->host || console->service) && !tcp)
+        return fail(error, "attributes 'host' and 'service' of element <source> need a console of type 'tcp'");
+    if (file && !console->path)
+        return fail(error, "a console of type 'file' needs a <source path='...'/>");
+    if (local && !console->path)
+        return fail(error, "a console of type 'unix' needs a <source path='...'/>");
+    if (tcp && (!console->service || (!console->host && !xmlconf_console_listens(console))))
+        return fail(error, "a console of type 'tcp' needs a <source host='...' service='...'/>");
+    if ((file || local) && console->path[0] != '/') {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console path '%s' is not absolute", console->path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Xen's consoles have their numbers in order. */
+static gboolean complete_console(XmlconfConsole *console, guint number, GError **error)
+{
+    if (console->port && console->port != number) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console %u cannot be at port %u: they are numbered in order",
+                    number, console->port);
+        return FALSE;
+    }
+    console->port = number;
+    if (console->log_append && !console->log_path)
+        return fail(error, "attribute 'append' of element <log> needs a 'file'");
+    return check_source(console, error);
+}
+
 /* virsh console has to work with what virt-install leaves out, so a domain has a console. */
 static gboolean complete_consoles(XmlconfDomainConfig *config, GError **error)
 {
@@ -34,21 +78,10 @@ static gboolean complete_consoles(XmlconfDomainConfig *config, GError **error)
         config->consoles = xmlconf_record_list_new();
     if (config->consoles->len == 0)
         xmlconf_record_list_add(config->consoles, &xmlconf_console_record);
-
-    const XmlconfConsole *console = g_ptr_array_index(config->consoles, 0);
-    if (console->type != XMLCONF_CHAR_FILE) {
-        if (console->append)
-            return fail(error,
-                        "attribute 'append' of element <source> needs a console of type 'file'");
-    } else if (!console->path) {
-        return fail(error, "a console of type 'file' needs a <source path='...'/>");
-    } else if (console->path[0] != '/') {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console path '%s' is not absolute",
-                    console->path);
-        return FALSE;
+    for (guint i = 0; i < config->consoles->len; i++) {
+        if (!complete_console(config->consoles->pdata[i], i, error))
+            return FALSE;
     }
-    if (console->log_append && !console->log_path)
-        return fail(error, "attribute 'append' of element <log> needs a 'file'");
     return TRUE;
 }
 

@@ -54,11 +54,23 @@ typedef enum {
     XMLCONF_ACTION_COREDUMP_RESTART,
 } XmlconfAction;
 
-typedef enum { XMLCONF_CHAR_PTY, XMLCONF_CHAR_FILE, XMLCONF_CHAR_NULL } XmlconfCharType;
+typedef enum {
+    XMLCONF_CHAR_PTY,
+    XMLCONF_CHAR_FILE,
+    XMLCONF_CHAR_NULL,
+    XMLCONF_CHAR_UNIX,
+    XMLCONF_CHAR_TCP,
+} XmlconfCharType;
+
+/* Most consoles of a domain. */
+#define XMLCONF_MAX_CONSOLES 16
 
 typedef struct {
     XmlconfCharType type;
-    char *path;      /* file; or NULL */
+    char *path;      /* file, unix; or NULL */
+    char *mode;      /* unix, tcp: "bind" or "connect"; NULL: connect */
+    char *host, *service; /* tcp; or NULL */
+    guint port;      /* its number */
     gboolean append; /* to the file; else it is emptied first */
     char *log_path;  /* <log file=.../>; or NULL */
     gboolean log_append;
@@ -209,7 +221,7 @@ typedef struct {
     XmlconfCpu cpu;
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
-    GPtrArray *consoles; /* of XmlconfConsole; exactly one */
+    GPtrArray *consoles; /* of XmlconfConsole; at least one */
     GPtrArray *disks;      /* of XmlconfDisk; NULL: none */
     GPtrArray *interfaces; /* of XmlconfInterface; NULL: none */
     char *clock_offset;  /* "utc" */
@@ -249,6 +261,9 @@ typedef enum { XMLCONF_METADATA_DESCRIPTION, XMLCONF_METADATA_TITLE, XMLCONF_MET
 char *xmlconf_domain_get_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *uri, GError **error);
 gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type, const char *value,
                                      const char *key, const char *uri, GError **error);
+
+/* Whether others come to a console's socket, not it to them. */
+gboolean xmlconf_console_listens(const XmlconfConsole *console);
 
 /* The image or block device of a disk; NULL: none. */
 const char *xmlconf_disk_source(const XmlconfDisk *disk);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -235,6 +236,32 @@ static void test_pty(void)
     end();
 }
 
+/* A listening socket gives one terminal after the other; what nobody read waits for the next. */
+static void test_listen(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char text[64];
+    int listener, peer;
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%cconsole-test-%d", 0, (int)getpid());
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (!TAP_OK(start() && bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 4) == 0,
+                "a console that listens"))
+        return;
+    TAP_OK(hv_console_attach(d, dup(listener), -1) == 0, "is attached");
+    for (unsigned i = 0; i < 3; i++) {
+        hv_console_write(d, "hello", 5);
+        peer = socket(AF_UNIX, SOCK_STREAM, 0);
+        TAP_OK(connect(peer, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+                   read_all(peer, text, sizeof(text)) == 5 && memcmp(text, "hello", 5) == 0,
+               "peer %u reads what came before", i);
+        close(peer);
+        run_for(20);
+    }
+    close(listener);
+    end();
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -245,6 +272,7 @@ int main(void)
     test_back_pressure();
     test_hostile();
     test_pty();
+    test_listen();
     hv_loop_free(loop);
     return tap_done();
 }

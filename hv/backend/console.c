@@ -6,7 +6,7 @@
  *
  * A terminal is a socket, which ends when its peer hangs up, or the master of a pty, which hangs up whenever its
  * last slave is closed and comes back: it is then taken out of the loop (epoll would report the hang-up for
- * ever) and looked at a few times a second.
+ * ever) and looked at a few times a second. A listening socket gives one terminal after the other.
  * Source: xen/io/console.h.
  */
 #include "config.h"
@@ -19,11 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "hv/hypercall/evtchn.h"
+#include "hv/hypercall/grant-map.h"
 #include "hv/log.h"
 #include "hv/loop.h"
 #include "hv/xen-abi.h"
@@ -33,13 +35,15 @@
 
 struct hv_console {
     struct hv_domain *domain;
-    struct xencons_interface *ring; /* guest memory, pinned */
+    struct xencons_interface *ring; /* guest memory, pinned; NULL: the guest has none */
+    const struct hv_grant_map *map; /* what it is mapped by; NULL: nothing */
     uint32_t port;
     struct hv_loop_source *wakeup; /* the guest notified, or there is output */
     struct hv_loop_source *retry;  /* timer: looks whether a hung-up pty is back */
 
     /* Loop thread. */
     int tty_fd, log_fd;
+    int listen_fd; /* where a terminal's peer comes from; -1: nowhere */
     bool is_pty;
     struct hv_loop_source *tty; /* NULL while there is no terminal or it is hung up */
     uint32_t tty_events;
@@ -107,12 +111,18 @@ static void write_log(struct hv_console *con, const char *bytes, size_t count)
 
 /* ------------------------------------------------------------------ ring */
 
+static void ring_written(struct hv_console *con)
+{
+    if (con->map)
+        hv_grant_written(con->domain, con->map, 0, sizeof(*con->ring));
+}
+
 /* Moves what the guest wrote into the backlog. True if there was something. */
 static bool take_output(struct hv_console *con)
 {
     struct xencons_interface *ring = con->ring;
-    uint32_t cons = __atomic_load_n(&ring->out_cons, __ATOMIC_RELAXED);
-    uint32_t prod = __atomic_load_n(&ring->out_prod, __ATOMIC_ACQUIRE);
+    uint32_t cons = ring ? __atomic_load_n(&ring->out_cons, __ATOMIC_RELAXED) : 0;
+    uint32_t prod = ring ? __atomic_load_n(&ring->out_prod, __ATOMIC_ACQUIRE) : 0;
     char bytes[sizeof(ring->out)];
     uint32_t count = prod - cons;
 
@@ -121,6 +131,7 @@ static bool take_output(struct hv_console *con)
     for (uint32_t i = 0; i < count; i++)
         bytes[i] = ring->out[MASK_XENCONS_IDX(cons + i, ring->out)];
     __atomic_store_n(&ring->out_cons, prod, __ATOMIC_RELEASE);
+    ring_written(con);
 
     pthread_mutex_lock(&con->lock);
     append_locked(con, bytes, count);
@@ -131,9 +142,12 @@ static bool take_output(struct hv_console *con)
 
 static uint32_t input_room(const struct hv_console *con)
 {
-    uint32_t used = __atomic_load_n(&con->ring->in_prod, __ATOMIC_RELAXED) -
-                    __atomic_load_n(&con->ring->in_cons, __ATOMIC_ACQUIRE);
+    uint32_t used;
 
+    if (!con->ring)
+        return 0;
+    used = __atomic_load_n(&con->ring->in_prod, __ATOMIC_RELAXED) -
+           __atomic_load_n(&con->ring->in_cons, __ATOMIC_ACQUIRE);
     return used > sizeof(con->ring->in) ? 0 : (uint32_t)sizeof(con->ring->in) - used;
 }
 
@@ -145,6 +159,7 @@ static void put_input(struct hv_console *con, const char *bytes, size_t count)
     for (size_t i = 0; i < count; i++)
         ring->in[MASK_XENCONS_IDX(prod + i, ring->in)] = bytes[i];
     __atomic_store_n(&ring->in_prod, prod + (uint32_t)count, __ATOMIC_RELEASE);
+    ring_written(con);
     hv_evtchn_backend_notify(con->domain, con->port);
 }
 
@@ -168,11 +183,14 @@ static void detach(struct hv_console *con)
     con->tty_fd = -1;
 }
 
-/* Nobody is at the other end: a socket is done with, a pty may get somebody again. */
+static void listen_for_peer(struct hv_console *con);
+
+/* Nobody is at the other end: a socket is done with, unless another may come; a pty may get somebody again. */
 static void hung_up(struct hv_console *con)
 {
     if (!con->is_pty) {
         detach(con);
+        listen_for_peer(con);
         return;
     }
     stop_watching(con);
@@ -187,13 +205,52 @@ static void watch(struct hv_console *con)
         hung_up(con);
 }
 
+static int set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* While there is a peer the next one waits. */
+static void peer_came(void *opaque, int fd, uint32_t events)
+{
+    struct hv_console *con = opaque;
+    int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)events;
+    if (peer < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
+        return;
+    stop_watching(con);
+    if (peer < 0) { /* out of descriptors: epoll would report it for ever */
+        hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+        return;
+    }
+    con->tty_fd = peer;
+    watch(con);
+    hv_loop_wake(con->wakeup);
+}
+
+static void listen_for_peer(struct hv_console *con)
+{
+    if (con->listen_fd < 0)
+        return;
+    con->tty = hv_loop_add_fd(con->domain->loop, con->listen_fd, EPOLLIN, peer_came, con);
+    if (!con->tty)
+        hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+}
+
 static void look_again(void *opaque)
 {
     struct hv_console *con = opaque;
     struct pollfd state = {.fd = con->tty_fd, .events = POLLOUT};
 
-    if (con->tty_fd < 0 || con->tty)
+    if (con->tty)
         return;
+    if (con->tty_fd < 0) {
+        listen_for_peer(con);
+        return;
+    }
     if (poll(&state, 1, 0) < 0 || (state.revents & (POLLHUP | POLLERR))) {
         hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
         return;
@@ -234,7 +291,7 @@ static bool has_output(struct hv_console *con)
 static void write_out(struct hv_console *con)
 {
     for (unsigned i = 0; i < WRITES_AT_ONCE; i++)
-        if (!con->tty || !has_output(con) || !write_some(con))
+        if (!con->tty || con->tty_fd < 0 || !has_output(con) || !write_some(con))
             return;
 }
 
@@ -258,7 +315,7 @@ static void choose_events(struct hv_console *con)
 {
     uint32_t events = (input_room(con) ? EPOLLIN : 0) | (has_output(con) ? EPOLLOUT : 0);
 
-    if (!con->tty || events == con->tty_events)
+    if (!con->tty || con->tty_fd < 0 || events == con->tty_events)
         return;
     con->tty_events = events;
     if (hv_loop_set_events(con->tty, events))
@@ -297,7 +354,7 @@ static void serve(void *opaque)
     struct hv_console *con = opaque;
 
     flush_pending_log(con);
-    if (take_output(con))
+    if (con->ring && take_output(con))
         hv_evtchn_backend_notify(con->domain, con->port);
     write_out(con);
     choose_events(con);
@@ -312,47 +369,56 @@ static void guest_notified(void *opaque)
 
 /* ------------------------------------------------------------------ from outside */
 
-static int bind_ring(struct hv_console *con, hv_gfn gfn)
-{
-    con->ring = hv_memory_at(&con->domain->mem, hv_gfn_to_gpa(gfn), HV_PAGE_SIZE, true);
-    if (!con->ring)
-        return -EFAULT;
-    con->wakeup = hv_loop_add_wakeup(con->domain->loop, serve, con);
-    con->retry = hv_loop_add_timer(con->domain->loop, look_again, con);
-    if (!con->wakeup || !con->retry)
-        return -ENOMEM;
-    return hv_evtchn_backend_bind(con->domain, con->port, guest_notified, con);
-}
-
-int hv_console_new(struct hv_domain *d, hv_gfn ring, uint32_t port)
+struct hv_console *hv_console_make(struct hv_domain *d)
 {
     struct hv_console *con = calloc(1, sizeof(*con));
-    int error;
 
     if (!con)
-        return -ENOMEM;
+        return NULL;
     con->domain = d;
-    con->port = port;
-    con->tty_fd = con->log_fd = -1;
+    con->tty_fd = con->log_fd = con->listen_fd = -1;
     pthread_mutex_init(&con->lock, NULL);
-    d->console = con;
-    error = bind_ring(con, ring);
+    con->wakeup = hv_loop_add_wakeup(d->loop, serve, con);
+    con->retry = hv_loop_add_timer(d->loop, look_again, con);
+    if (con->wakeup && con->retry)
+        return con;
+    hv_console_destroy(con);
+    return NULL;
+}
+
+int hv_console_connect(struct hv_console *con, void *ring, const struct hv_grant_map *map, uint32_t port)
+{
+    int error;
+
+    con->ring = ring;
+    con->map = map;
+    con->port = port;
+    error = hv_evtchn_backend_bind(con->domain, port, guest_notified, con);
     if (error)
-        hv_console_free(d);
+        con->ring = NULL;
+    else
+        hv_loop_wake(con->wakeup);
     return error;
 }
 
-void hv_console_free(struct hv_domain *d)
+void hv_console_disconnect(struct hv_console *con)
 {
-    struct hv_console *con = d->console;
-
-    if (!con)
+    if (!con->ring)
         return;
-    hv_evtchn_backend_unbind(d, con->port);
-    if (con->ring && con->wakeup && con->retry) {
-        serve(con); /* the last words */
+    hv_evtchn_backend_unbind(con->domain, con->port);
+    serve(con); /* the last words */
+    con->ring = NULL;
+    con->map = NULL;
+    choose_events(con);
+}
+
+void hv_console_destroy(struct hv_console *con)
+{
+    hv_console_disconnect(con);
+    if (con->wakeup && con->retry)
         detach(con);
-    }
+    if (con->listen_fd >= 0)
+        close(con->listen_fd);
     if (con->wakeup)
         hv_loop_remove(con->wakeup);
     if (con->retry)
@@ -361,6 +427,28 @@ void hv_console_free(struct hv_domain *d)
         close(con->log_fd);
     pthread_mutex_destroy(&con->lock);
     free(con);
+}
+
+int hv_console_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
+{
+    void *ring = hv_memory_at(&d->mem, hv_gfn_to_gpa(gfn), HV_PAGE_SIZE, true);
+    struct hv_console *con = ring ? hv_console_make(d) : NULL;
+    int error;
+
+    if (!con)
+        return ring ? -ENOMEM : -EFAULT;
+    error = hv_console_connect(con, ring, NULL, port);
+    if (error)
+        hv_console_destroy(con);
+    else
+        d->console = con;
+    return error;
+}
+
+void hv_console_free(struct hv_domain *d)
+{
+    if (d->console)
+        hv_console_destroy(d->console);
     d->console = NULL;
 }
 
@@ -375,33 +463,39 @@ static void make_raw(int fd)
     (void)tcsetattr(fd, TCSANOW, &mode);
 }
 
-static int set_nonblocking(int fd)
+static bool is_listening(int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int listening = 0;
+    socklen_t bytes = sizeof(listening);
 
-    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening;
 }
 
-int hv_console_attach(struct hv_domain *d, int tty_fd, int log_fd)
+int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd)
 {
-    struct hv_console *con = d->console;
-
-    if (!con)
-        return -ENODEV;
     if (tty_fd >= 0 && set_nonblocking(tty_fd))
         return -EINVAL;
     detach(con);
     if (con->log_fd >= 0)
         close(con->log_fd);
-    con->tty_fd = tty_fd;
+    if (con->listen_fd >= 0)
+        close(con->listen_fd);
+    con->listen_fd = tty_fd >= 0 && is_listening(tty_fd) ? tty_fd : -1;
+    con->tty_fd = con->listen_fd >= 0 ? -1 : tty_fd;
     con->log_fd = log_fd;
-    con->is_pty = tty_fd >= 0 && isatty(tty_fd);
+    con->is_pty = con->tty_fd >= 0 && isatty(con->tty_fd);
     if (con->is_pty)
         make_raw(tty_fd);
-    if (tty_fd >= 0)
+    if (con->tty_fd >= 0)
         watch(con);
+    listen_for_peer(con);
     hv_loop_wake(con->wakeup);
     return 0;
+}
+
+int hv_console_attach(struct hv_domain *d, int tty_fd, int log_fd)
+{
+    return d->console ? hv_console_set_terminal(d->console, tty_fd, log_fd) : -ENODEV;
 }
 
 void hv_console_write(struct hv_domain *d, const void *bytes, size_t count)

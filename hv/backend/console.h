@@ -9,11 +9,24 @@
 
 #define HV_CONSOLE_BACKLOG_BYTES 65536u
 
+/* One console: a backlog with a terminal and a log, and a ring while the guest has one. Loop thread. NULL: no memory. */
+struct hv_console *hv_console_make(struct hv_domain *d);
+void hv_console_destroy(struct hv_console *con);
+/* The guest's ring, which stays where it is until hv_console_disconnect, and its port. @map: the grant that it is mapped
+ * by; NULL for a page of the builder's. */
+struct hv_grant_map;
+int hv_console_connect(struct hv_console *con, void *ring, const struct hv_grant_map *map, uint32_t port) HV_MUST_CHECK;
+void hv_console_disconnect(struct hv_console *con);
+/* A terminal (taken, or -1; replaces the one before) and a log (taken, or -1). A listening socket is a terminal for one
+ * peer at a time. On failure nothing is taken or changed. */
+int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd) HV_MUST_CHECK;
+
+/* The domain's first console, whose ring is the builder's. */
+
 /* Called by the loader's caller once the ring page and port exist. */
 int hv_console_new(struct hv_domain *d, hv_gfn ring, uint32_t port) HV_MUST_CHECK;
 void hv_console_free(struct hv_domain *d);
-/* Attaches a terminal (taken, or -1; replaces the one before) and a log (taken, or -1). On failure nothing is
- * taken or changed. Loop thread. */
+/* hv_console_set_terminal of the first console; -ENODEV without. */
 int hv_console_attach(struct hv_domain *d, int tty_fd, int log_fd) HV_MUST_CHECK;
 /* Output that does not come through the ring: the emergency console of console_io and of port 0xe9. Any thread. */
 void hv_console_write(struct hv_domain *d, const void *bytes, size_t count);

@@ -209,7 +209,7 @@ static void test_build(struct domctl *ctl)
     TAP_OK(build.store_evtchn && build.console_evtchn && build.store_gfn && build.console_gfn,
            "and the guest's ends of store and console");
     TAP_OK(domctl_build(ctl, kernel, -1, NULL, &build) == -EEXIST, "once");
-    TAP_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && domctl_console_attach(ctl, 1, ends[0], -1) == -ENOENT &&
+    TAP_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && domctl_console_attach(ctl, 16, ends[0], -1) == -ENOENT &&
                domctl_console_attach(ctl, 0, ends[0], -1) == 0,
            "a terminal for the console");
     close(ends[0]);

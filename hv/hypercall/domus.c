@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hv/backend/console-device.h"
 #include "hv/backend/console.h"
 #include "hv/backend/xenbus.h"
 #include "hv/control/control.h"
@@ -179,13 +180,14 @@ static long console_attach(struct hv_caller *c, const uint64_t args[5], void *ar
     (void)arg;
     if (!c->domain || !c->domain->console)
         return -XEN_ENODEV;
-    if (args[1] != 0) /* there is one console */
+    if (args[1] >= HV_CONSOLES_MAX)
         return -XEN_ENOENT;
     if (c->nr_fds < 1 || c->nr_fds > 2)
         return -XEN_EINVAL;
     tty = take_fd(c, 0);
     log = take_fd(c, 1);
-    error = hv_console_attach(c->domain, tty, log);
+    error = args[1] ? hv_console_device_attach(c->domain, (uint32_t)args[1], tty, log)
+                    : hv_console_attach(c->domain, tty, log);
     if (error) {
         give_back_fd(c, 0, tty);
         give_back_fd(c, 1, log);

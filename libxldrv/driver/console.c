@@ -11,35 +11,35 @@
 
 #define CONSOLE_FLAGS (VIR_DOMAIN_CONSOLE_FORCE | VIR_DOMAIN_CONSOLE_SAFE)
 
-/* The terminal of the console that @device names by alias; NULL: the first. Borrowed from @config. */
-static const char *find_tty(XmlconfDomain *config, const char *device, GError **error)
+/* The console that @device names by alias; NULL: the first. -1 with an error. */
+static int find_console(GPtrArray *consoles, const char *device, GError **error)
 {
-    GPtrArray *consoles = xmlconf_domain_config(config)->consoles;
-
     for (guint i = 0; i < consoles->len; i++) {
         const XmlconfConsole *console = consoles->pdata[i];
         if (device && g_strcmp0(device, console->alias) != 0)
             continue;
         if (console->tty)
-            return console->tty;
+            return (int)i;
         xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "character device %s is not using a PTY",
                         device ? device : console->alias ? console->alias : "console0");
-        return NULL;
+        return -1;
     }
     xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "cannot find character device %s",
                     device ? device : "<null>");
-    return NULL;
+    return -1;
 }
 
 static void console_closed(XldrvStream *stream, gpointer data)
 {
     XldrvDomain *domain = data;
-    gboolean ours;
+    gboolean ours = FALSE;
 
     g_mutex_lock(&domain->lock);
-    ours = domain->console == stream;
-    if (ours)
-        domain->console = NULL;
+    for (guint i = 0; i < XMLCONF_MAX_CONSOLES && !ours; i++) {
+        ours = domain->consoles[i] == stream;
+        if (ours)
+            domain->consoles[i] = NULL;
+    }
     g_mutex_unlock(&domain->lock);
     if (ours)
         xldrv_stream_unref(stream);
@@ -47,12 +47,12 @@ static void console_closed(XldrvStream *stream, gpointer data)
 }
 
 /* Ends the earlier session, or refuses because of it. */
-static gboolean take_console(XldrvDomain *domain, gboolean force, GError **error)
+static gboolean take_console(XldrvDomain *domain, int number, gboolean force, GError **error)
 {
     XldrvStream *earlier;
 
     g_mutex_lock(&domain->lock);
-    earlier = force ? g_steal_pointer(&domain->console) : domain->console;
+    earlier = force ? g_steal_pointer(&domain->consoles[number]) : domain->consoles[number];
     g_mutex_unlock(&domain->lock);
     if (!earlier)
         return TRUE;
@@ -69,18 +69,19 @@ static gboolean open_console(XldrvCall *call, XldrvDomain *domain, const char *d
 {
     g_autoptr(XldrvInstance) instance = xldrv_domain_get_instance(domain, error);
     g_autoptr(XmlconfDomain) config = instance ? xldrv_domain_get_config(domain, FALSE) : NULL;
-    const char *tty = config ? find_tty(config, device, error) : NULL;
+    GPtrArray *consoles = config ? xmlconf_domain_config(config)->consoles : NULL;
+    int number = consoles ? find_console(consoles, device, error) : -1;
     XldrvStream *stream;
     int fd;
 
-    if (!tty || !take_console(domain, force, error))
+    if (number < 0 || !take_console(domain, number, force, error))
         return FALSE;
-    fd = xldrv_pty_open(tty, error);
+    fd = xldrv_pty_open(((const XmlconfConsole *)consoles->pdata[number])->tty, error);
     if (fd < 0)
         return FALSE;
     stream = xldrv_stream_new_fd(call, fd, console_closed, xldrv_domain_ref(domain));
     g_mutex_lock(&domain->lock);
-    domain->console = stream;
+    domain->consoles[number] = stream;
     g_mutex_unlock(&domain->lock);
     return TRUE;
 }

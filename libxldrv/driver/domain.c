@@ -32,7 +32,8 @@ void xldrv_domain_unref(XldrvDomain *domain)
     if (!domain || !g_atomic_int_dec_and_test(&domain->refs))
         return;
     g_clear_pointer(&domain->instance, xldrv_instance_unref);
-    g_clear_pointer(&domain->console, xldrv_stream_unref);
+    for (guint i = 0; i < XMLCONF_MAX_CONSOLES; i++)
+        g_clear_pointer(&domain->consoles[i], xldrv_stream_unref);
     g_clear_pointer(&domain->live, xmlconf_domain_unref);
     g_clear_pointer(&domain->config, xmlconf_domain_unref);
     g_cond_clear(&domain->job_ended);

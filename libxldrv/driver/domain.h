@@ -31,7 +31,7 @@ typedef struct {
     gboolean autostart;
     gboolean updated;        /* the definition changed since it was started */
     guint64 owner;           /* client whose end destroys it (auto-destroy); 0: none */
-    XldrvStream *console;    /* whoever uses the console */
+    XldrvStream *consoles[XMLCONF_MAX_CONSOLES]; /* whoever uses each */
 
     gint64 started_us;  /* with the job: when it was started */
     gint64 reconnected_us; /* with the job: when what serves its disks was last started again */

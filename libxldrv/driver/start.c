@@ -13,17 +13,16 @@
 #include <unistd.h>
 
 #include "hv/xen-abi.h"
+#include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
 #include "libxldrv/host/process.h"
-#include "libxldrv/host/pty.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/state/files.h"
 
 #define CONTROL_FD      "3" /* the first passed descriptor */
-#define FIRST_CONSOLE   0
 #define LOCK_SLACK_KIB  4096
 #define COUNTER_FILE    "last-domid"
 
@@ -34,7 +33,7 @@ typedef struct {
     XmlconfDomainConfig *config; /* of status.domain */
     XldrvStatus status;
     char *control_path, *process_path, *log_path;
-    int kernel_fd, ramdisk_fd, listen_fd, tty_fd, log_fd, store_fds[2];
+    int kernel_fd, ramdisk_fd, listen_fd, store_fds[2];
     XldrvInstance *instance;
     struct domus_build build;
     gboolean status_saved;
@@ -219,13 +218,6 @@ static int load_kernel(struct domctl *ctl, gpointer data)
     return domctl_build(ctl, s->kernel_fd, s->ramdisk_fd, s->config->cmdline, &s->build);
 }
 
-static int attach_console_fds(struct domctl *ctl, gpointer data)
-{
-    Start *s = data;
-
-    return domctl_console_attach(ctl, FIRST_CONSOLE, s->tty_fd, s->log_fd);
-}
-
 static int attach_store_fds(struct domctl *ctl, gpointer data)
 {
     Start *s = data;
@@ -263,41 +255,19 @@ static gboolean build(Start *s, GError **error)
                            s->build.error);
 }
 
-/* A console of type file is its file: what the terminal would be is a pair that nobody knows. */
-static gboolean open_console_file(Start *s, const XmlconfConsole *console, GError **error)
-{
-    const char *path = console->type == XMLCONF_CHAR_FILE ? console->path : console->log_path;
-    gboolean append = console->type == XMLCONF_CHAR_FILE ? console->append : console->log_append;
-
-    if (console->type == XMLCONF_CHAR_FILE && console->log_path)
-        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                               "a console of type 'file' cannot have a log file '%s' as well",
-                               console->log_path);
-    if (!path)
-        return TRUE;
-    s->log_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_APPEND | (append ? 0 : O_TRUNC),
-                     0600);
-    return s->log_fd >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
-                                             "cannot open '%s' for the console: %s", path,
-                                             g_strerror(errno));
-}
-
+/* The first console has its ring from the build, and its terminal is told in the store. */
 static gboolean attach_console(Start *s, GError **error)
 {
-    XmlconfConsole *console = s->config->consoles->len ? s->config->consoles->pdata[0] : NULL;
-    g_autofree char *tty = NULL;
+    return xldrv_console_attach(s->driver, s->instance, s->config->consoles->pdata[0], error);
+}
 
-    if (!console)
-        return TRUE;
-    g_free(console->alias);
-    console->alias = g_strdup("console0");
-    if (!open_console_file(s, console, error) || !xldrv_pty_new(&s->tty_fd, &tty, error))
-        return FALSE;
-    if (console->type == XMLCONF_CHAR_PTY) {
-        g_free(console->tty);
-        console->tty = g_steal_pointer(&tty);
+static gboolean attach_more_consoles(Start *s, GError **error)
+{
+    for (guint i = 1; i < s->config->consoles->len; i++) {
+        if (!xldrv_console_attach(s->driver, s->instance, s->config->consoles->pdata[i], error))
+            return FALSE;
     }
-    return xldrv_instance_control(s->instance, "attach the console of", attach_console_fds, s, error);
+    return TRUE;
 }
 
 static gboolean attach_store(Start *s, GError **error)
@@ -360,7 +330,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create, bind_vcpus, set_cpu, build,
-                             attach_console, attach_store, limit_memory, attach_devices, tune, watch, complete_status, let_run};
+                             attach_console, attach_store, limit_memory, attach_devices, attach_more_consoles, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 
@@ -409,8 +379,7 @@ static void publish(Start *s)
 
 static void fini(Start *s)
 {
-    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd,    s->tty_fd,
-                       s->log_fd,    s->store_fds[0], s->store_fds[1]};
+    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd, s->store_fds[0], s->store_fds[1]};
 
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
         if (fds[i] >= 0)
@@ -449,8 +418,6 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
         .kernel_fd = -1,
         .ramdisk_fd = -1,
         .listen_fd = -1,
-        .tty_fd = -1,
-        .log_fd = -1,
         .store_fds = {-1, -1},
     };
     gboolean ok = FALSE;

@@ -1,8 +1,10 @@
 /* The end of a running domain. */
 #include "config.h"
 
+#include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/storage.h"
 #include "libxldrv/driver/tune.h"
@@ -16,6 +18,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
 
     xldrv_storage_close_all(driver, config->uuid);
     xldrv_store_remove_domain(driver->store, status->id, config->uuid);
+    xldrv_consoles_clean_up(config);
     xldrv_untune(driver, config->uuid);
     unlink(control);
     unlink(process);
@@ -35,11 +38,12 @@ void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job)
 static void set_inactive(XldrvDriver *driver, XldrvJob *job, int reason)
 {
     XldrvInstance *instance;
-    XldrvStream *console;
+    XldrvStream *consoles[XMLCONF_MAX_CONSOLES];
 
     g_mutex_lock(&job->lock);
     instance = g_steal_pointer(&job->instance);
-    console = g_steal_pointer(&job->console);
+    memcpy(consoles, job->consoles, sizeof(consoles));
+    memset(job->consoles, 0, sizeof(job->consoles));
     job->state = VIR_DOMAIN_SHUTOFF;
     job->reason = reason;
     job->updated = FALSE;
@@ -50,8 +54,8 @@ static void set_inactive(XldrvDriver *driver, XldrvJob *job, int reason)
     g_mutex_unlock(&job->lock);
     xldrv_domains_set_id(driver->domains, job, -1);
     xldrv_instance_unref(instance);
-    if (console)
-        xldrv_stream_unref(console);
+    for (guint i = 0; i < XMLCONF_MAX_CONSOLES; i++)
+        g_clear_pointer(&consoles[i], xldrv_stream_unref);
 }
 
 void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep)

@@ -1,0 +1,112 @@
+/* Consoles beside the first: the xenbus side. What goes through them is console.c's. Source: Linux
+ * drivers/tty/hvc/hvc_xen.c, xen/io/console.h. */
+#include "config.h"
+
+#include "hv/backend/console-device.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hv/backend/console.h"
+#include "hv/backend/xenbus.h"
+
+struct device {
+    struct hv_xenbus_device dev;
+    struct hv_console *console;
+    struct hv_grant_map ring;
+};
+
+static struct device *device_of(struct hv_xenbus_device *dev)
+{
+    return (struct device *)((char *)dev - offsetof(struct device, dev));
+}
+
+/* A frontend need not know anything before it makes its ring. */
+static void publish(struct hv_xenbus_device *dev)
+{
+    (void)dev;
+}
+
+static int connect_console(struct hv_xenbus_device *dev)
+{
+    struct device *device = device_of(dev);
+    uint64_t ref, port;
+    int error;
+
+    if (hv_xenbus_number(dev, "ring-ref", UINT32_MAX, &ref) || hv_xenbus_number(dev, "port", UINT32_MAX, &port)) {
+        hv_xenbus_fail(dev, "ring-ref or port is missing or no number");
+        return -EINVAL;
+    }
+    error = hv_grant_map(dev->domain, (uint32_t)ref, true, &device->ring);
+    if (error) {
+        hv_xenbus_fail(dev, "ring-ref %llu: %s", (unsigned long long)ref, strerror(-error));
+        return error;
+    }
+    error = hv_console_connect(device->console, device->ring.page, &device->ring, (uint32_t)port);
+    if (error) {
+        hv_xenbus_fail(dev, "port %llu: %s", (unsigned long long)port, strerror(-error));
+        hv_grant_unmap(dev->domain, &device->ring);
+    }
+    return error;
+}
+
+static void disconnect_console(struct hv_xenbus_device *dev)
+{
+    struct device *device = device_of(dev);
+
+    hv_console_disconnect(device->console);
+    hv_grant_unmap(dev->domain, &device->ring);
+    hv_xenbus_disconnected(dev);
+}
+
+static void free_console(struct hv_xenbus_device *dev)
+{
+    struct device *device = device_of(dev);
+
+    hv_console_destroy(device->console);
+    free(device);
+}
+
+static const struct hv_xenbus_class console_class = {
+    .name = "console",
+    .number = DOMUS_DEVICE_CONSOLE,
+    .publish = publish,
+    .connect = connect_console,
+    .disconnect = disconnect_console,
+    .free = free_console,
+    .stop = disconnect_console,
+};
+
+static int add(struct hv_domain *d, uint32_t devid, struct device **out)
+{
+    struct device *device = calloc(1, sizeof(*device));
+    int error;
+
+    if (!device)
+        return -ENOMEM;
+    device->console = hv_console_make(d);
+    error = device->console ? hv_xenbus_add(d, &console_class, devid, &device->dev) : -ENOMEM;
+    if (error) {
+        if (device->console)
+            hv_console_destroy(device->console);
+        free(device);
+        return error;
+    }
+    *out = device;
+    return 0;
+}
+
+int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, int log_fd)
+{
+    struct hv_xenbus_device *dev = hv_xenbus_find(d, &console_class, devid);
+    struct device *device = dev ? device_of(dev) : NULL;
+    int error = 0;
+
+    if (devid == 0 || devid >= HV_CONSOLES_MAX)
+        return -ENOENT;
+    if (!device)
+        error = add(d, devid, &device);
+    return error ? error : hv_console_set_terminal(device->console, tty_fd, log_fd);
+}
