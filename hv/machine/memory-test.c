@@ -71,13 +71,18 @@ static void test_hold(struct hv_memory *mem)
     mem->immediate = true;
     TAP_OK(hv_memory_populate(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 16, "pages are there at once");
     TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 0, "and gone when given back");
+    mem->immediate = false;
+#ifdef __SANITIZE_ADDRESS__
+    TAP_OK(true, "locked pages # SKIP AddressSanitizer's mlock does nothing");
+#else
     mem->locked = true;
     TAP_OK(hv_memory_populate(mem, hv_gfn_of(0x1000), 16) == 0 && resident(mem, 0x1000, 16) == 16, "locked pages, too");
     TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1003), 4) == 0 && resident(mem, 0x1000, 16) == 12, "even some of them");
     TAP_OK(hv_memory_release(mem, hv_gfn_of(0x1000), 3) == 0 && hv_memory_release(mem, hv_gfn_of(0x1007), 9) == 0 &&
                resident(mem, 0x1000, 16) == 0,
            "and the rest");
-    mem->locked = mem->immediate = false;
+    mem->locked = false;
+#endif
     mem->max_pages = max;
 }
 
