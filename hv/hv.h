@@ -75,9 +75,8 @@ enum domus_op {
                                     guest's[, the backends'] */
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
-    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
     DOMUS_OP_memory_options = 6, /* args[1]: set of enum domus_memory_options, before there is memory */
-    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image */
+    DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
     DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
     DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
     DOMUS_OP_vbd_stats = 19,     /* args[1] -> struct domus_vbd_stats */

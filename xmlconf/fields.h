@@ -66,13 +66,12 @@ gpointer xmlconf_record_list_add(GPtrArray *list, const XmlconfRecord *record);
  * running domain. */
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 
-/* disk-check.c, interface.c: the same for one device. */
 /* cpu.c: the same for a CPU. */
 gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error);
 /* cputune.c: what its rows cannot say, for so many vCPUs. */
 gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GError **error);
 
-/* disk.c, interface.c: the same for one device. */
+/* disk-check.c, interface.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
 /* No two disks at one target. */

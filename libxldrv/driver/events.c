@@ -336,8 +336,3 @@ void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *
     emit(events, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, domain,
          g_variant_new("(@*ssis)", xldrv_domain_to_wire(domain), source, alias, VIR_DOMAIN_EVENT_IO_ERROR_PAUSE, reason));
 }
-
-void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *params)
-{
-    emit(events, VIR_DOMAIN_EVENT_ID_TUNABLE, domain, g_variant_new("(@*@*)", xldrv_domain_to_wire(domain), params));
-}

@@ -228,8 +228,8 @@ GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
         return NULL;
     if (job->state == VIR_DOMAIN_RUNNING)
         return xldrv_reply_void();
-    if (!reconnect(driver, job, error) || !xldrv_instance_unpause(job->instance, error))
-    if (!xldrv_let_run(driver, job, job->instance, xmlconf_domain_config(job->live), error))
+    if (!reconnect(driver, job, error) ||
+        !xldrv_let_run(driver, job, job->instance, xmlconf_domain_config(job->live), error))
         return NULL;
     xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED,
