@@ -4,6 +4,7 @@
 #include "hv/x86/control.h"
 
 #include "hv/domain.h"
+#include "hv/machine/cpuid.h"
 #include "hv/machine/machine.h"
 #include "hv/x86/linear.h"
 #include "hv/x86/segment.h"
@@ -249,7 +250,14 @@ int hv_x86_write_xcr(struct hv_vcpu *v, uint32_t number, uint64_t value, struct 
     return 0;
 }
 
-/* ---- SYSCALL, SYSENTER: segments are set to fixed contents, no table is read */
+/* ---- SYSCALL, SYSENTER: segments are set to fixed contents, no table is read. Makers differ about
+ * the modes: AMD has SYSCALL and SYSRET everywhere in protected mode and SYSENTER and SYSEXIT only
+ * outside long mode, Intel has SYSCALL and SYSRET only in 64-bit mode and the others everywhere. */
+
+static bool is_amd(const struct hv_vcpu *v)
+{
+    return hv_cpuid_vendor(v->domain) == HV_VENDOR_AMD;
+}
 
 static struct hv_segment flat_code(uint16_t selector, unsigned dpl, bool wide)
 {
@@ -287,34 +295,65 @@ void hv_x86_sysret_segments(const struct hv_cpu *cpu, bool wide, struct hv_segme
     *ss = flat_data((uint16_t)((selector + 8) | 3), 3);
 }
 
+static bool has_syscall(const struct hv_vcpu *v)
+{
+    const struct hv_cpu *cpu = &v->cpu;
+
+    return (cpu->efer & HV_EFER_SCE) &&
+           (hv_cpu_64bit(cpu) || ((cpu->cr0 & HV_CR0_PE) && is_amd(v)));
+}
+
+/* Outside long mode, which AMD's processors alone have. */
+static void syscall_legacy(struct hv_cpu *cpu, uint64_t next_rip)
+{
+    cpu->gpr[HV_RCX] = (uint32_t)next_rip;
+    cpu->rflags &= ~(uint64_t)(HV_EFLAGS_VM | HV_EFLAGS_IF | HV_EFLAGS_RF);
+    hv_x86_syscall_segments(cpu, &cpu->seg[HV_CS], &cpu->seg[HV_SS]);
+    cpu->seg[HV_CS] = flat_code(cpu->seg[HV_CS].selector, 0, false);
+    cpu->rip = (uint32_t)cpu->star;
+}
+
 int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &v->cpu;
 
-    if (!(cpu->efer & HV_EFER_SCE) || !hv_cpu_64bit(cpu))
+    if (!has_syscall(v))
         return hv_x86_fault(fault, HV_VEC_UD);
+    if (!hv_cpu_long_mode(cpu)) {
+        syscall_legacy(cpu, next_rip);
+        return 0;
+    }
+    cpu->rip = hv_cpu_64bit(cpu) ? cpu->lstar : cpu->cstar;
     cpu->gpr[HV_RCX] = next_rip;
     cpu->gpr[HV_R11] = cpu->rflags & ~(uint64_t)HV_EFLAGS_RF;
     cpu->rflags = (cpu->rflags & ~(cpu->sfmask | HV_EFLAGS_RF)) | HV_EFLAGS_FIXED;
     hv_x86_syscall_segments(cpu, &cpu->seg[HV_CS], &cpu->seg[HV_SS]);
-    cpu->rip = cpu->lstar;
     return 0;
 }
 
+/* AMD's SYSRET loads only the selector of SS, and leaves what SS was; here it is always loaded
+ * whole, as by Intel's: the level is in it. AMD's also leaves it to the first fetch to find that
+ * the address is not canonical. */
 int hv_x86_sysret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault)
 {
     struct hv_cpu *cpu = &v->cpu;
     const uint64_t kept = HV_SYSRET_FLAGS;
     bool wide = bytes == 8;
 
-    if (!(cpu->efer & HV_EFER_SCE) || !hv_cpu_64bit(cpu))
+    if (!has_syscall(v))
         return hv_x86_fault(fault, HV_VEC_UD);
-    if (hv_cpu_cpl(cpu) || (wide && !hv_x86_canonical(cpu->gpr[HV_RCX])))
+    if (hv_cpu_cpl(cpu) || (wide && !hv_x86_canonical(cpu->gpr[HV_RCX]) && !is_amd(v)))
         return gp(fault);
-    cpu->rflags = (cpu->gpr[HV_R11] & kept) | HV_EFLAGS_FIXED;
+    cpu->rflags = hv_cpu_64bit(cpu) ? (cpu->gpr[HV_R11] & kept) | HV_EFLAGS_FIXED
+                                    : cpu->rflags | HV_EFLAGS_IF;
     hv_x86_sysret_segments(cpu, wide, &cpu->seg[HV_CS], &cpu->seg[HV_SS]);
     cpu->rip = wide ? cpu->gpr[HV_RCX] : (uint32_t)cpu->gpr[HV_RCX];
     return 0;
+}
+
+static bool has_sysenter(const struct hv_vcpu *v)
+{
+    return !hv_cpu_long_mode(&v->cpu) || !is_amd(v);
 }
 
 int hv_x86_sysenter(struct hv_vcpu *v, struct hv_fault *fault)
@@ -323,6 +362,8 @@ int hv_x86_sysenter(struct hv_vcpu *v, struct hv_fault *fault)
     uint16_t selector = (uint16_t)(cpu->sysenter_cs & 0xfffc);
     bool long_mode = hv_cpu_long_mode(cpu);
 
+    if (!has_sysenter(v))
+        return hv_x86_fault(fault, HV_VEC_UD);
     if (!(cpu->cr0 & HV_CR0_PE) || !selector)
         return gp(fault);
     cpu->rflags &= ~(uint64_t)(HV_EFLAGS_IF | HV_EFLAGS_VM | HV_EFLAGS_RF);
@@ -339,6 +380,8 @@ int hv_x86_sysexit(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault)
     uint16_t selector = (uint16_t)(cpu->sysenter_cs & 0xfffc);
     bool wide = bytes == 8;
 
+    if (!has_sysenter(v))
+        return hv_x86_fault(fault, HV_VEC_UD);
     if (!selector || !(cpu->cr0 & HV_CR0_PE) || hv_cpu_cpl(cpu))
         return gp(fault);
     if (wide && (!hv_x86_canonical(cpu->gpr[HV_RCX]) || !hv_x86_canonical(cpu->gpr[HV_RDX])))

@@ -40,7 +40,8 @@ void hv_x86_sysret_segments(const struct hv_cpu *cpu, bool wide, struct hv_segme
                             struct hv_segment *ss);
 
 /* SYSCALL with RIP of the next instruction; SYSRET and SYSEXIT with operand size 8 or 4. They check
- * all they need, privilege included. Source: Intel SDM volume 2. */
+ * all they need, privilege included. Where makers differ, the vendor of the CPUID policy decides.
+ * Source: Intel SDM volume 2; AMD64 Architecture Programmer's Manual volume 3. */
 int hv_x86_syscall(struct hv_vcpu *v, uint64_t next_rip, struct hv_fault *fault) HV_MUST_CHECK;
 int hv_x86_sysret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault) HV_MUST_CHECK;
 int hv_x86_sysenter(struct hv_vcpu *v, struct hv_fault *fault) HV_MUST_CHECK;

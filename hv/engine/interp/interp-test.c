@@ -1,6 +1,7 @@
 /* What the differential test cannot check natively: paging, exceptions and their frames, modes,
  * privilege changes, self-modifying code, restart of instructions. Source: Intel SDM volume 3,
- * chapters 4 to 6; volume 2 for SYSCALL, SYSRET, IRET.
+ * chapters 4 to 6; volume 2 for SYSCALL, SYSRET, IRET; AMD64 Architecture Programmer's Manual
+ * volume 3 for what AMD's SYSCALL, SYSRET, SYSENTER and SYSEXIT do.
  */
 #include "config.h"
 
@@ -508,6 +509,105 @@ static void test_fast_calls(struct test_machine *m)
            "SYSRET comes back to user mode (whose HLT is #GP)");
 }
 
+TEST_ASM(code_syscall32, ".code32", "mov $0xbb8, %eax; syscall; hlt");
+TEST_ASM(code_sysret32, ".code32", "sysret");
+TEST_ASM(code_sysretl, ".code64", "sysretl");
+TEST_ASM(code_sysenter, ".code32", "sysenter; hlt");
+TEST_ASM(code_sysexit, ".code64", "sysexit");
+
+/* A user's compatibility mode; what it calls is at TEST_CODE + 0x200 and 0x240, both HLT. */
+static void prepare_compat(struct test_machine *m, enum hv_cpu_vendor vendor)
+{
+    test_reset_user(m);
+    m->vendor = vendor;
+    m->cpu->seg[HV_CS] = test_segment(TEST_USER_CODE32 | 3, 0xcfb);
+    m->cpu->lstar = TEST_CODE + 0x200;
+    m->cpu->cstar = m->cpu->sysenter_eip = TEST_CODE + 0x240;
+    m->cpu->sysenter_cs = TEST_CODE64;
+    m->cpu->sysenter_esp = TEST_STACK;
+    m->cpu->sfmask = HV_EFLAGS_DF;
+    m->cpu->rflags |= HV_EFLAGS_DF | HV_EFLAGS_CF;
+    m->ram[TEST_CODE + 0x200] = m->ram[TEST_CODE + 0x240] = 0xf4;
+}
+
+static void test_compat_syscall(struct test_machine *m)
+{
+    prepare_compat(m, HV_VENDOR_AMD);
+    TEST_LOAD(m, code_syscall32);
+    TAP_OK(test_run(m) == -1 && m->cpu->rip == TEST_CODE + 0x241 && hv_cpu_64bit(m->cpu) &&
+               hv_cpu_cpl(m->cpu) == 0 && m->cpu->gpr[HV_RCX] == TEST_VA + 7,
+           "AMD: SYSCALL of compatibility mode goes to CSTAR in 64-bit mode");
+    TAP_OK(!(m->cpu->rflags & HV_EFLAGS_DF) && (m->cpu->rflags & HV_EFLAGS_CF) &&
+               (m->cpu->gpr[HV_R11] & HV_EFLAGS_DF) && m->cpu->seg[HV_CS].selector == TEST_CODE64 &&
+               m->cpu->seg[HV_SS].selector == TEST_DATA && m->cpu->gpr[HV_RSP] == TEST_VA + 0x2000,
+           "AMD: masks flags, loads segments, leaves RSP alone");
+    m->cpu->rip = TEST_CODE + 0x300;
+    m->cpu->gpr[HV_RCX] |= 0x1234ull << 32;
+    test_load(m, TEST_CODE + 0x300, code_sysretl, code_sysretl_end);
+    TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP] + 8) == TEST_VA + 7 &&
+               test_get64(m, m->cpu->gpr[HV_RSP] + 16) == (TEST_USER_CODE32 | 3) &&
+               (test_get64(m, m->cpu->gpr[HV_RSP] + 24) & HV_EFLAGS_DF) &&
+               test_get64(m, m->cpu->gpr[HV_RSP] + 40) == (TEST_USER_DATA | 3),
+           "AMD: SYSRET comes back to compatibility mode (whose HLT is #GP)");
+
+    prepare_compat(m, HV_VENDOR_AMD);
+    TEST_LOAD(m, code_syscall32);
+    m->cpu->efer &= ~(uint64_t)HV_EFER_SCE;
+    TAP_OK(test_run(m) == 6, "AMD: without EFER.SCE it is #UD");
+    prepare_compat(m, HV_VENDOR_AMD);
+    TEST_LOAD(m, code_syscall32);
+    m->cpu->rflags |= HV_EFLAGS_TF;
+    m->cpu->sfmask |= HV_EFLAGS_TF;
+    m->cpu->rip = TEST_VA + 5; /* of SYSCALL */
+    TAP_OK(test_run(m) == -1 && (m->cpu->gpr[HV_R11] & HV_EFLAGS_TF),
+           "AMD: a TF that SFMASK clears does not trap");
+    prepare_compat(m, HV_VENDOR_INTEL);
+    TEST_LOAD(m, code_syscall32);
+    TAP_OK(test_run(m) == 6 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_VA + 5,
+           "Intel: SYSCALL of compatibility mode is #UD");
+}
+
+static void test_compat_sysenter(struct test_machine *m)
+{
+    prepare_compat(m, HV_VENDOR_INTEL);
+    TEST_LOAD(m, code_sysenter);
+    TAP_OK(test_run(m) == -1 && m->cpu->rip == TEST_CODE + 0x241 &&
+               m->cpu->gpr[HV_RSP] == TEST_STACK && hv_cpu_cpl(m->cpu) == 0,
+           "Intel: SYSENTER of compatibility mode goes to SYSENTER_EIP");
+    prepare_compat(m, HV_VENDOR_AMD);
+    TEST_LOAD(m, code_sysenter);
+    TAP_OK(test_run(m) == 6 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_VA,
+           "AMD: it is #UD in long mode");
+    test_reset(m);
+    m->cpu->sysenter_cs = TEST_CODE64;
+    TEST_LOAD(m, code_sysexit);
+    TAP_OK(test_run(m) == 6, "AMD: and SYSEXIT");
+    m->vendor = HV_VENDOR_INTEL;
+}
+
+static void test_legacy_syscall(struct test_machine *m)
+{
+    test_reset_32(m);
+    TEST_LOAD(m, code_syscall32);
+    m->cpu->efer = HV_EFER_SCE;
+    TAP_OK(test_run(m) == 6, "Intel: SYSCALL outside long mode is #UD");
+    m->vendor = HV_VENDOR_AMD;
+    test_reset_32(m);
+    TEST_LOAD(m, code_syscall32);
+    test_load(m, TEST_CODE + 0x240, code_sysret32, code_sysret32_end);
+    m->cpu->efer = HV_EFER_SCE;
+    m->cpu->star =
+        (uint64_t)TEST_USER_CODE32 << 48 | (uint64_t)TEST_CODE32 << 32 | (TEST_CODE + 0x240);
+    m->cpu->tr = (struct hv_segment){
+        .selector = TEST_TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = TEST_TSS};
+    test_put64(m, TEST_TSS + 4, (uint64_t)TEST_DATA << 32 | TEST_RSP0);
+    TAP_OK(test_run(m) == 13 && m->cpu->gpr[HV_RSP] == TEST_RSP0 - 24 &&
+               (uint32_t)test_get64(m, TEST_RSP0 - 20) == TEST_CODE + 7 &&
+               (uint32_t)test_get64(m, TEST_RSP0 - 16) == (TEST_USER_CODE32 | 3),
+           "AMD: it goes to STAR's EIP, and SYSRET to user mode (whose HLT is #GP)");
+    m->vendor = HV_VENDOR_INTEL;
+}
+
 static void push_frame(struct test_machine *m, uint64_t rip, uint64_t cs, uint64_t flags,
                        uint64_t rsp, uint64_t ss)
 {
@@ -773,6 +873,9 @@ int main(void)
     test_watch(&m);
     test_alignment(&m);
     test_fast_calls(&m);
+    test_compat_syscall(&m);
+    test_compat_sysenter(&m);
+    test_legacy_syscall(&m);
     test_iret(&m);
     test_modes(&m);
     test_pae(&m);

@@ -13,6 +13,7 @@
 
 #include "hv/domain.h"
 #include "hv/engine/engine.h"
+#include "hv/machine/cpuid.h"
 #include "hv/machine/machine.h"
 #include "hv/x86/native.h"
 
@@ -49,6 +50,7 @@ struct test_machine {
     uint8_t *ram;
     uint64_t hypercalls, device_value, msr;
     uint32_t port_value;
+    enum hv_cpu_vendor vendor;
 };
 
 static struct test_machine *the_machine; /* what the stand-ins work on */
@@ -70,6 +72,12 @@ void hv_cpuid(struct hv_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4
         out[0] = 3;
         out[3] = 0;
     }
+}
+
+enum hv_cpu_vendor hv_cpuid_vendor(const struct hv_domain *d)
+{
+    (void)d;
+    return the_machine->vendor;
 }
 
 int hv_msr_read(struct hv_vcpu *v, uint32_t msr, uint64_t *value)
