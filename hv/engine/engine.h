@@ -14,6 +14,7 @@
 #include "hv/types.h"
 
 struct hv_domain;
+struct hv_translation;
 struct hv_vcpu;
 
 enum hv_run {
@@ -51,6 +52,15 @@ struct hv_engine_ops {
      * under it. Called on the vCPU's thread outside run(), or for a paused vCPU.
      */
     void (*flush)(struct hv_vcpu *v);
+
+    /* The engine's TLB, for what reaches guest memory by linear address outside of it
+     * (hv/x86/linear.h). lookup: the guest physical address of @va for an access of kind @flags
+     * (enum hv_access_flags), false if it does not know. enter: remembers a walk that allowed such
+     * an access. On the vCPU's thread, or for a paused vCPU. Both NULL for an engine without.
+     */
+    bool (*tlb_lookup)(struct hv_vcpu *v, uint64_t va, unsigned flags, hv_gpa *gpa);
+    void (*tlb_enter)(struct hv_vcpu *v, uint64_t va, unsigned flags,
+                      const struct hv_translation *t);
 
     /* Makes run() return soon; vcpu->attention has been set. NULL if looking at that is enough. */
     void (*kick)(struct hv_vcpu *v);

@@ -43,6 +43,9 @@ struct stack {
     struct hv_vcpu *v;
     uint64_t base, sp, mask;
     unsigned flags; /* enum hv_access_flags */
+    /* What pops of 8 bytes take from, as read_ahead left it. */
+    unsigned next_ahead, nr_ahead;
+    uint64_t ahead[5];
 };
 
 static struct stack current_stack(struct hv_vcpu *v)
@@ -76,10 +79,29 @@ static int check_stack_limit(const struct stack *s, unsigned bytes, struct hv_fa
     return 0;
 }
 
+/* Reads the frame of a 64-bit IRET at once, if it is in one page: all of it faults or none. */
+static int read_ahead(struct stack *s, struct hv_fault *fault)
+{
+    int err;
+
+    if (s->mask != ~0ull || (s->sp & HV_PAGE_MASK) > HV_PAGE_SIZE - sizeof(s->ahead))
+        return 0;
+    err = hv_x86_read_linear(s->v, s->sp, s->ahead, sizeof(s->ahead), s->flags, fault);
+    if (!err)
+        s->nr_ahead = HV_ARRAY_LEN(s->ahead);
+    return err;
+}
+
 static int pop(struct stack *s, unsigned bytes, uint64_t *value, struct hv_fault *fault)
 {
-    int err = check_stack_limit(s, bytes, fault);
+    int err;
 
+    if (s->next_ahead < s->nr_ahead) {
+        *value = s->ahead[s->next_ahead++];
+        s->sp += 8;
+        return 0;
+    }
+    err = check_stack_limit(s, bytes, fault);
     *value = 0;
     if (!err)
         err = hv_x86_read_linear(s->v, s->base + (s->sp & s->mask), value, bytes, s->flags, fault);
@@ -355,8 +377,10 @@ int hv_x86_iret(struct hv_vcpu *v, unsigned bytes, struct hv_fault *fault)
     struct stack s = current_stack(v);
     struct target t = {0};
     uint64_t flags, mask = iret_flags(cpu, bytes);
-    int err = pop_target(&s, bytes, &t, fault);
+    int err = bytes == 8 ? read_ahead(&s, fault) : 0;
 
+    if (!err)
+        err = pop_target(&s, bytes, &t, fault);
     if (!err)
         err = pop(&s, bytes, &flags, fault);
     if (err)

@@ -1,4 +1,4 @@
-/* Guest memory by linear address, walked each time. */
+/* Guest memory by linear address. */
 #include "config.h"
 
 #include "hv/x86/linear.h"
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "hv/domain.h"
+#include "hv/engine/engine.h"
 #include "hv/machine/machine.h"
 #include "hv/x86/codemap.h"
 
@@ -23,6 +24,7 @@ static size_t piece_of(uint64_t va, size_t bytes)
 static int translate(struct hv_vcpu *v, uint64_t *va, unsigned flags, hv_gpa *gpa,
                      struct hv_fault *fault)
 {
+    const struct hv_engine_ops *engine = v->domain->engine;
     struct hv_translation t;
     int err;
 
@@ -30,10 +32,15 @@ static int translate(struct hv_vcpu *v, uint64_t *va, unsigned flags, hv_gpa *gp
         *va &= 0xffffffff;
     else if (!hv_x86_canonical(*va))
         return hv_x86_fault_code(fault, HV_VEC_GP, 0);
+    if (engine && engine->tlb_lookup && engine->tlb_lookup(v, *va, flags, gpa))
+        return 0;
     err = hv_x86_translate(v, hv_gva_of(*va), flags, &t, fault);
-    if (!err)
-        *gpa = t.gpa;
-    return err;
+    if (err)
+        return err;
+    *gpa = t.gpa;
+    if (engine && engine->tlb_enter)
+        engine->tlb_enter(v, *va, flags, &t);
+    return 0;
 }
 
 /* One load or store where the size allows, since other vCPUs may use the same memory. */
@@ -110,7 +117,8 @@ int hv_x86_write_linear(struct hv_vcpu *v, uint64_t va, const void *buf, size_t 
     hv_gpa gpa;
     int err;
 
-    for (size_t done = 0; done < bytes; done += piece_of(va + done, bytes - done)) {
+    for (size_t done = piece_of(va, bytes) < bytes ? 0 : bytes; done < bytes;
+         done += piece_of(va + done, bytes - done)) {
         uint64_t at = va + done;
 
         err = translate(v, &at, flags | HV_ACCESS_WRITE, &gpa, fault);

@@ -1,5 +1,5 @@
 /* Access to guest memory by linear address, for what the engines share (descriptor tables, TSS,
- * stacks of interrupts) and for hypercalls. No TLB: each call walks the page tables.
+ * stacks of interrupts) and for hypercalls. Through the engine's TLB where it has one.
  */
 #pragma once
 

@@ -427,6 +427,8 @@ const struct hv_engine_ops hv_engine_bt = {
     .run = interp_run,
     .inject = interp_inject,
     .flush = flush,
+    .tlb_lookup = interp_tlb_lookup,
+    .tlb_enter = interp_tlb_enter,
     .kick = kick,
     .print_stats = print_stats,
 };

@@ -513,7 +513,7 @@ TEST_ASM(code_syscall32, ".code32", "mov $0xbb8, %eax; syscall; hlt");
 TEST_ASM(code_sysret32, ".code32", "sysret");
 TEST_ASM(code_sysretl, ".code64", "sysretl");
 TEST_ASM(code_sysenter, ".code32", "sysenter; hlt");
-TEST_ASM(code_sysexit, ".code64", "sysexit");
+TEST_ASM(code_sysexit, ".code64", "sysexitl");
 
 /* A user's compatibility mode; what it calls is at TEST_CODE + 0x200 and 0x240, both HLT. */
 static void prepare_compat(struct test_machine *m, enum hv_cpu_vendor vendor)
@@ -641,6 +641,72 @@ static void test_iret(struct test_machine *m)
     push_frame(m, TEST_CODE, TEST_DATA, 2, TEST_STACK, TEST_DATA);
     TAP_OK(test_run(m) == 13 && test_get64(m, m->cpu->gpr[HV_RSP]) == TEST_DATA,
            "IRET to a data segment is #GP with the selector");
+}
+
+TEST_ASM(code_invlpg_iretq, ".code64", "invlpg (%rsp); iretq");
+TEST_ASM(code_int_there, ".code64", "int $34");
+
+/* Descriptors, gates and stacks are reached through the TLB too. */
+static void test_frame_pages(struct test_machine *m)
+{
+    const uint64_t frame = TEST_VA + 0x9000 - 16; /* the last three words are in the next page */
+
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    TEST_LOAD(m, code_iretq);
+    push_frame(m, TEST_CODE + 0x100, TEST_CODE64, 2, TEST_STACK, TEST_DATA);
+    memcpy(m->ram + 0x41000 - 16, m->ram + m->cpu->gpr[HV_RSP], 16);
+    memcpy(m->ram + 0x50000, m->ram + m->cpu->gpr[HV_RSP] + 16, 24);
+    m->ram[TEST_CODE + 0x100] = 0xf4;
+    m->cpu->gpr[HV_RSP] = frame;
+    test_gate(m, 14, 14, 0, 1); /* has a stack of its own, this one going nowhere */
+    TAP_OK(test_run(m) == 14 && m->cpu->cr2 == TEST_VA + 0x9000 &&
+               test_get64(m, m->cpu->gpr[HV_RSP] + 32) == frame,
+           "IRET with its frame's second page missing faults there, RSP as before");
+    test_map(m, 9, 0x50000, P);
+    m->cpu->rip = TEST_CODE;
+    m->cpu->gpr[HV_RSP] = frame;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RSP] == TEST_STACK, "and returns when it is there");
+
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    TEST_LOAD(m, code_iretq);
+    test_load(m, TEST_CODE + 0x200, code_invlpg_iretq, code_invlpg_iretq_end);
+    m->ram[TEST_CODE + 0x100] = m->ram[TEST_CODE + 0x180] = 0xf4;
+    push_frame(m, TEST_CODE + 0x100, TEST_CODE64, 2, TEST_STACK, TEST_DATA);
+    memcpy(m->ram + 0x40000, m->ram + m->cpu->gpr[HV_RSP], 40);
+    memcpy(m->ram + 0x50000, m->ram + m->cpu->gpr[HV_RSP], 40);
+    test_put64(m, 0x50000, TEST_CODE + 0x180);
+    m->cpu->gpr[HV_RSP] = TEST_VA + 0x8000;
+    (void)test_run(m);
+    test_map(m, 8, 0x50000, P | W);
+    m->cpu->rip = TEST_CODE + 0x200;
+    m->cpu->gpr[HV_RSP] = TEST_VA + 0x8000;
+    TAP_OK(test_run(m) == -1 && m->cpu->rip == TEST_CODE + 0x181,
+           "after INVLPG it reads its frame from where the page is now");
+}
+
+static void test_gate_pages(struct test_machine *m)
+{
+    test_reset_user(m);
+    test_gate(m, 34, 14, 3, 0);
+    test_map(m, 8, TEST_TSS & ~0xfffu, P | W);
+    m->cpu->tr.base = TEST_VA + 0x8000 + (TEST_TSS & 0xfff);
+    test_map(m, 9, 0x50000, P | W);
+    test_put64(m, TEST_TSS + 4, TEST_VA + 0xa000);
+    TEST_LOAD(m, code_int_there);
+    TAP_OK(test_run(m) == 34 && m->cpu->gpr[HV_RSP] == TEST_VA + 0xa000 - 40 &&
+               (test_get64(m, TEST_PT + 9 * 8) & (A | D)) == (A | D) &&
+               (test_get64(m, TEST_PT + 8 * 8) & (A | D)) == A,
+           "an interrupt's stack page becomes dirty, the TSS's only accessed");
+    test_map(m, 9, 0x50000, P);
+    m->v->domain->engine->flush(m->v);
+    m->cpu->rip = TEST_VA;
+    m->cpu->gpr[HV_RSP] = TEST_VA + 0x2000;
+    m->cpu->seg[HV_CS] = test_segment(TEST_USER_CODE64 | 3, 0xafb);
+    m->cpu->seg[HV_SS] = test_segment(TEST_USER_DATA | 3, 0xcf3);
+    test_gate(m, 8, 14, 0, 1);
+    TAP_OK(test_run(m) == 8, "and when it can no longer be written, that is a double fault");
 }
 
 /* ---- modes */
@@ -877,6 +943,8 @@ int main(void)
     test_compat_sysenter(&m);
     test_legacy_syscall(&m);
     test_iret(&m);
+    test_frame_pages(&m);
+    test_gate_pages(&m);
     test_modes(&m);
     test_pae(&m);
     test_self_modifying(&m);

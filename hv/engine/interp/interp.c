@@ -333,5 +333,7 @@ const struct hv_engine_ops hv_engine_interp = {
     .run = interp_run,
     .inject = interp_inject,
     .flush = interp_flush,
+    .tlb_lookup = interp_tlb_lookup,
+    .tlb_enter = interp_tlb_enter,
     .print_stats = interp_print_stats,
 };

@@ -234,6 +234,11 @@ bool interp_try_walk(struct interp *x, uint64_t va);
  * RAM. */
 hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host);
 
+/* For struct hv_engine_ops. */
+bool interp_tlb_lookup(struct hv_vcpu *v, uint64_t va, unsigned flags, hv_gpa *gpa);
+void interp_tlb_enter(struct hv_vcpu *v, uint64_t va, unsigned flags,
+                      const struct hv_translation *t);
+
 /* ---- memory.c */
 uint64_t interp_read_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
 void interp_write_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes,

@@ -203,6 +203,11 @@ void interp_refresh(struct interp *x)
 
 /* ---- filling */
 
+static struct interp_tlb_entry *entry_of(struct interp_tlb_entry *table, uint64_t va)
+{
+    return &table[(va >> HV_PAGE_SHIFT) & (INTERP_TLB_ENTRIES - 1)];
+}
+
 /* Memory of the page that @t is in, NULL for a device. */
 static uint8_t *host_of(struct interp *x, hv_gpa gpa, bool write)
 {
@@ -213,16 +218,17 @@ static uint8_t *host_of(struct interp *x, hv_gpa gpa, bool write)
     return x->mem_base + gpa.v;
 }
 
-static void fill(struct interp *x, uint64_t va, const struct hv_translation *t)
+static void fill_table(struct interp *x, struct interp_tlb_entry *table, uint64_t va,
+                       const struct hv_translation *t)
 {
     const struct hv_cpu *cpu = &x->v->cpu;
-    struct interp_tlb_entry *e = interp_tlb_at(x, va);
+    struct interp_tlb_entry *e = entry_of(table, va);
     uint64_t tag = (va & ~(uint64_t)HV_PAGE_MASK) | x->asid;
-    bool user = hv_cpu_cpl(cpu) == 3;
+    bool user = table == x->tables[INTERP_TLB_USER];
     bool writable = t->dirty && (t->writable || (!user && !(cpu->cr0 & HV_CR0_WP)));
     bool executable = t->executable && (user || !t->user || !(cpu->cr4 & HV_CR4_SMEP));
     /* A supervisor's fetch from a user page says nothing about data accesses under SMAP. */
-    bool data = x->tlb != x->tables[INTERP_TLB_KERNEL] || !t->user || !(cpu->cr0 & HV_CR0_PG);
+    bool data = table != x->tables[INTERP_TLB_KERNEL] || !t->user || !(cpu->cr0 & HV_CR0_PG);
 
     e->read = data ? tag : 0;
     e->write = data && writable && host_of(x, t->gpa, true) ? tag : 0;
@@ -233,6 +239,11 @@ static void fill(struct interp *x, uint64_t va, const struct hv_translation *t)
         large_page_bit(x, va, true);
     if (t->page_bytes > LARGE_PAGE)
         x->giant_pages[va >> 63] = true;
+}
+
+static void fill(struct interp *x, uint64_t va, const struct hv_translation *t)
+{
+    fill_table(x, x->tlb, va, t);
 }
 
 uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsigned flags,
@@ -281,4 +292,48 @@ hv_gpa interp_fetch(struct interp *x, uint64_t va, const uint8_t **host)
     }
     *host = interp_walk(x, NULL, va, HV_ACCESS_FETCH, &gpa);
     return gpa;
+}
+
+/* ---- for accesses outside the engine */
+
+/* The table of an access, NULL if what the TLB holds is of another mode or address space. */
+static struct interp_tlb_entry *table_of(struct interp *x, unsigned flags)
+{
+    const struct hv_cpu *cpu = &x->v->cpu;
+
+    if (cpu->cr3 != x->cr3 || cpu->cr0 != x->cr0 || cpu->cr4 != x->cr4 || cpu->efer != x->efer ||
+        !x->asid || (flags & HV_ACCESS_FETCH))
+        return NULL;
+    if (flags & HV_ACCESS_USER)
+        return x->tables[INTERP_TLB_USER];
+    if (!(cpu->cr4 & HV_CR4_SMAP))
+        return x->tables[INTERP_TLB_KERNEL_AC];
+    return x->tables[!(flags & HV_ACCESS_IMPLICIT) && (cpu->rflags & HV_EFLAGS_AC)
+                         ? INTERP_TLB_KERNEL_AC
+                         : INTERP_TLB_KERNEL];
+}
+
+bool interp_tlb_lookup(struct hv_vcpu *v, uint64_t va, unsigned flags, hv_gpa *gpa)
+{
+    struct interp *x = v->engine_state;
+    struct interp_tlb_entry *table = table_of(x, flags), *e;
+    uint64_t tag = (va & ~(uint64_t)HV_PAGE_MASK) | x->asid;
+
+    if (!table)
+        return false;
+    e = entry_of(table, va);
+    if ((flags & HV_ACCESS_WRITE ? e->write : e->read) != tag)
+        return false;
+    *gpa = hv_gpa_of((uint64_t)((const uint8_t *)(va + e->addend) - x->mem_base));
+    return true;
+}
+
+void interp_tlb_enter(struct hv_vcpu *v, uint64_t va, unsigned flags,
+                      const struct hv_translation *t)
+{
+    struct interp *x = v->engine_state;
+    struct interp_tlb_entry *table = table_of(x, flags);
+
+    if (table && !(flags & HV_ACCESS_NO_AD) && host_of(x, t->gpa, false))
+        fill_table(x, table, va, t);
 }
