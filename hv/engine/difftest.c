@@ -19,6 +19,7 @@
 
 #define DEFAULT_COUNT 6000
 #define MAX_REPORTS   10
+#define LOOK_AHEAD    24 /* branches double the work */
 
 struct options {
     const char *engine; /* NULL: all that are software */
@@ -90,27 +91,50 @@ static bool may_keep_flags(ZydisMnemonic m)
            m == ZYDIS_MNEMONIC_RCR || m == ZYDIS_MNEMONIC_SHLD || m == ZYDIS_MNEMONIC_SHRD;
 }
 
-/* The flags that are overwritten from instruction @index on before any instruction reads them. */
-static uint32_t dead_flags(const struct dt_test *t, unsigned index)
+/* Which instruction is at @address; nr_insns for the end, or if none is. */
+static unsigned index_of(const struct dt_test *t, uint64_t address)
 {
-    uint32_t left = ARITH, read = 0;
+    unsigned i = 0;
+
+    while (i < t->nr_insns && t->code_address + t->offset[i] != address)
+        i++;
+    return i;
+}
+
+/* Where the direct jump or call @insn goes, its first operand being @target. */
+static unsigned target_of(const struct dt_test *t, unsigned index,
+                          const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *target)
+{
+    uint64_t address = 0;
+
+    if (target->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+        (void)ZydisCalcAbsoluteAddress(insn, target, t->code_address + t->offset[index], &address);
+    return index_of(t, address);
+}
+
+/* The flags that may be read, from instruction @index on, before they are overwritten: looks
+ * @depth instructions far. */
+static uint32_t live_flags(const struct dt_test *t, unsigned index, unsigned depth)
+{
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    ZydisDecodedInstruction insn;
     ZydisDecoder decoder;
+    uint32_t live, written = 0;
 
     dt_decoder_init(&decoder, t);
-    for (unsigned i = index; i < t->nr_insns && left; i++) {
-        ZydisDecodedInstruction insn;
-        const ZydisAccessedFlags *f;
-
-        if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder, NULL, t->code + t->offset[i],
-                                                      t->code_bytes - t->offset[i], &insn)))
-            break;
-        f = insn.cpu_flags;
-        if (f)
-            read |= f->tested & left;
-        if (f && !may_keep_flags(insn.mnemonic))
-            left &= ~(f->modified | f->set_0 | f->set_1 | f->undefined);
-    }
-    return ARITH & ~left & ~read;
+    if (index >= t->nr_insns || !depth ||
+        ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, t->code + t->offset[index],
+                                           t->code_bytes - t->offset[index], &insn, operands)))
+        return ARITH;
+    if (insn.meta.category == ZYDIS_CATEGORY_UNCOND_BR || insn.meta.category == ZYDIS_CATEGORY_CALL)
+        return live_flags(t, target_of(t, index, &insn, &operands[0]), depth - 1);
+    live = live_flags(t, index + 1, depth - 1);
+    if (insn.meta.category == ZYDIS_CATEGORY_COND_BR)
+        live |= live_flags(t, target_of(t, index, &insn, &operands[0]), depth - 1);
+    if (insn.cpu_flags && !may_keep_flags(insn.mnemonic))
+        written = (uint32_t)(insn.cpu_flags->modified | insn.cpu_flags->set_0 |
+                             insn.cpu_flags->set_1 | insn.cpu_flags->undefined);
+    return (live & ~written) | (insn.cpu_flags ? insn.cpu_flags->tested & ARITH : 0);
 }
 
 /* The translator may lose flags that nothing would have looked at, had an access not faulted. */
@@ -120,7 +144,7 @@ static uint32_t lost_flags(const struct dt_test *t, const char *engine)
         return 0;
     for (unsigned i = 0; i < t->nr_insns; i++)
         if (t->code_address + t->offset[i] == t->host.regs.rip)
-            return dead_flags(t, i);
+            return ARITH & ~live_flags(t, i, LOOK_AHEAD);
     return 0;
 }
 
