@@ -28,7 +28,7 @@ void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The groups, one a file. */
 void check_signals(void), check_trace(void), check_threads(void), check_jit(void), check_fork(void),
     check_fpu(void), check_faults(void), check_strings(void), check_tlb(void), check_time(void),
-    check_compat(void), check_avx(void);
+    check_compat(void), check_avx(void), check_help(void), check_patching(void);
 
 /* What a signal handler was told. */
 struct trap {

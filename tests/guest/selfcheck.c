@@ -31,6 +31,7 @@ static const struct group {
     {"strings", check_strings}, {"fpu", check_fpu},         {"jit", check_jit},
     {"compat", check_compat},   {"threads", check_threads}, {"tlb", check_tlb},
     {"fork", check_fork},       {"time", check_time},       {"avx", check_avx},
+    {"help", check_help},       {"patch", check_patching},
 };
 
 static const char *group_name = "selfcheck";
