@@ -65,6 +65,13 @@ static const struct group groups[] = {
      MAP_1,
      false,
      0,
+     0,
+     12,
+     {0x70, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x7a, 0x7c, 0x7d, 0x7f}}, /* branches */
+    {4,
+     MAP_1,
+     false,
+     0,
      70,
      12,
      {0x00, 0x01, 0x09, 0x10, 0x11, 0x18, 0x19, 0x21, 0x29, 0x31, 0x86, 0x87}},
@@ -111,6 +118,8 @@ static void pick_memop(struct dt_gen *g, struct dt_memop *m)
     };
 
     *m = (struct dt_memop){.form = weighted[dt_below(g, sizeof(weighted))], .disp_bytes = 4};
+    if (g->grouped && dt_chance(g, 60))
+        m->form = DT_FORM_PTR;
     m->scale = (uint8_t)dt_below(g, 4);
     m->address32 = dt_chance(g, 8);
     m->gs = dt_chance(g, 6);
@@ -128,8 +137,10 @@ static void pick_memop(struct dt_gen *g, struct dt_memop *m)
             m->disp_bytes = 1;
         break;
     case DT_FORM_PTR:
-        m->base = g->pointer[dt_below(g, 2)];
-        m->indexed = dt_chance(g, 40);
+        m->base = g->pointer[g->grouped ? dt_chance(g, 15) : dt_below(g, 2)];
+        m->indexed = g->grouped ? g->indexed : dt_chance(g, 40);
+        if (g->grouped && !m->indexed && !m->gs)
+            m->disp_bytes = dt_chance(g, 60) ? 1 : 4;
         break;
     case DT_FORM_INDEX:
         m->indexed = true;
@@ -391,10 +402,27 @@ static void put_displacement(struct dt_candidate *c, uint64_t value)
     memcpy(c->bytes + c->insn.raw.disp.offset, &value, c->insn.raw.disp.size / 8);
 }
 
-void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
+/* The address of the memory operand: near the pointer that it goes by, if that is what the test is
+ * about, and may fault where that is near what must not be touched. */
+static uint64_t pick_operand(struct dt_gen *g, const struct dt_candidate *c, bool may_fault)
+{
+    unsigned bytes = c->memory->size / 8;
+    uint64_t pointer = g->test->start.gpr[c->memop.base & 15], address;
+    bool aligned = dt_wants_alignment(c);
+
+    if (!g->grouped || c->memop.form != DT_FORM_PTR ||
+        (!may_fault && pointer - (DT_DATA + HV_PAGE_SIZE / 2) > HV_PAGE_SIZE))
+        return dt_pick_address(g, bytes, aligned);
+    address = pointer + dt_below(g, 112) - 56;
+    if (aligned && !(may_fault && dt_chance(g, 5)))
+        address &= ~(uint64_t)(bytes - 1);
+    return address;
+}
+
+bool dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
 {
     const struct dt_memop *m = &c->memop;
-    uint64_t address = dt_pick_address(g, c->memory->size / 8, dt_wants_alignment(c));
+    uint64_t address = pick_operand(g, c, g->faults);
     uint64_t offset;
 
     if (m->gs)
@@ -403,13 +431,13 @@ void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
     if (c->memory->encoding ==
         ZYDIS_OPERAND_ENCODING_DISP16_32_64) { /* MOV with an address for immediate */
         put_displacement(c, address);
-        return;
+        return true;
     }
     if (m->form == DT_FORM_RIP)
-        return;
+        return true;
     if (m->form == DT_FORM_STACK) { /* at the top for a branch that goes where the setup says */
         c->bytes[c->insn.raw.disp.offset] = (uint8_t)(c->return_setup ? 0 : 8 * dt_below(g, 8));
-        return;
+        return true;
     }
     if (m->indexed && !dt_is_gather(c))
         offset -= g->test->start.gpr[g->index] << m->scale;
@@ -417,12 +445,12 @@ void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
         offset -= g->test->start.gpr[m->base];
     if (m->form != DT_FORM_TMP) {
         put_displacement(c, offset);
-        return;
+        return m->disp_bytes == 4 || (int8_t)offset == (int64_t)offset;
     }
     if (g->faults && !c->code32 && dt_chance(g, 4)) { /* not canonical */
         DT_SETUP(c, (uint8_t)(0x48 | m->base >> 3), (uint8_t)(0xb8 | (m->base & 7)), 1, 2, 3, 4, 5,
                  6, 0x80, (uint8_t)dt_random(g)); /* mov base, imm64 */
-        return;
+        return true;
     }
     if (m->disp_bytes) {
         int32_t disp =
@@ -432,6 +460,7 @@ void dt_place_memory(struct dt_gen *g, struct dt_candidate *c)
         offset -= (uint64_t)(int64_t)disp;
     }
     dt_setup_lea(g, c, m->base, offset);
+    return true;
 }
 
 void dt_fix_rip(struct dt_gen *g, struct dt_candidate *c, uint64_t address)

@@ -9,9 +9,10 @@
 
 #include <string.h>
 
-#define ARITHMETIC 0x8d5u
-#define MAX_CHOSEN 12
-#define JUMP_BYTES 5
+#define ARITHMETIC   0x8d5u
+#define MAX_CHOSEN   12
+#define JUMP_BYTES   5
+#define LOOP_PERCENT 5
 
 /* Values at which arithmetic turns: as integers, as floats, as halves of doubles. */
 static const uint64_t special[] = {
@@ -163,6 +164,17 @@ static void choose_reserved(struct dt_gen *g)
         (uint16_t)(1u << HV_RSP | 1u << g->pointer[0] | 1u << g->pointer[1] | 1u << g->index);
 }
 
+static uint64_t pointer_value(struct dt_gen *g)
+{
+    unsigned page = 1;
+
+    if (!g->grouped)
+        return DT_DATA + dt_below(g, DT_DATA_RW_PAGES * HV_PAGE_SIZE);
+    if (g->faults)
+        page = dt_below(g, DT_DATA_PAGES + 1);
+    return DT_DATA + page * HV_PAGE_SIZE + dt_below(g, 128) - 64;
+}
+
 static void start_state(struct dt_gen *g)
 {
     struct dt_regs *start = &g->test->start;
@@ -172,10 +184,12 @@ static void start_state(struct dt_gen *g)
     for (unsigned i = 0; i < HV_NR_GPR; i++)
         start->gpr[i] = random_value(g);
     for (unsigned i = 0; i < 2; i++)
-        start->gpr[g->pointer[i]] = DT_DATA + dt_below(g, DT_DATA_RW_PAGES * HV_PAGE_SIZE);
+        start->gpr[g->pointer[i]] = pointer_value(g);
     start->gpr[g->index] = (uint64_t)(int64_t)((int)dt_below(g, 512) - 256);
     start->gpr[HV_RSP] =
         DT_STACK + HV_PAGE_SIZE + (dt_below(g, 64) - 32) * (dt_chance(g, 80) ? 8 : 1);
+    if (g->faults && dt_chance(g, 15)) /* at one of its ends */
+        start->gpr[HV_RSP] += (dt_chance(g, 50) ? HV_PAGE_SIZE : -(uint64_t)HV_PAGE_SIZE);
     for (unsigned i = 0; i < 8 && g->test->code32; i++)
         start->gpr[i] &= 0xffffffff;
     start->rflags = HV_EFLAGS_FIXED | HV_EFLAGS_IF | (dt_random(g) & ARITHMETIC);
@@ -218,17 +232,20 @@ static void append_bytes(struct dt_gen *g, const uint8_t *bytes, unsigned count)
     t->code_bytes += count;
 }
 
+void dt_append_insn(struct dt_gen *g, const uint8_t *bytes, unsigned count)
+{
+    ZydisDecodedInstruction insn;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+
+    append_bytes(g, bytes, count);
+    if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->decoder, bytes, count, &insn, operands)))
+        follow_flags(g, &insn, operands, 0, 0);
+}
+
 static void append_setup(struct dt_gen *g, const struct dt_candidate *c)
 {
-    for (unsigned i = 0; i < c->nr_setup; i++) {
-        ZydisDecodedInstruction insn;
-        ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-
-        append_bytes(g, c->setup[i].bytes, c->setup[i].length);
-        if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->decoder, c->setup[i].bytes, c->setup[i].length,
-                                                &insn, operands)))
-            follow_flags(g, &insn, operands, 0, 0);
-    }
+    for (unsigned i = 0; i < c->nr_setup; i++)
+        dt_append_insn(g, c->setup[i].bytes, c->setup[i].length);
 }
 
 /* The setup that holds a code address ends with it, as 32 bits. */
@@ -331,6 +348,8 @@ void dt_generate(struct dt_test *test, uint64_t seed, unsigned limit)
     test->code_bytes = test->nr_insns = 0;
     test->code_address = DT_CODE + (seed % DT_BATCH) * HV_PAGE_SIZE;
     g.faults = dt_chance(&g, 8);
+    g.grouped = dt_chance(&g, 35);
+    g.indexed = dt_chance(&g, 30);
     test->code32 = dt_chance(&g, 25) && dt_host_has_code32();
     dt_decoder_init(&g.decoder, test);
     start_state(&g);
@@ -338,6 +357,10 @@ void dt_generate(struct dt_test *test, uint64_t seed, unsigned limit)
     if (chosen > limit)
         chosen = limit;
     while (chosen > 0 && has_room(test)) {
+        if (dt_chance(&g, LOOP_PERCENT) && dt_append_loop(&g)) {
+            chosen--;
+            continue;
+        }
         if (!dt_make_candidate(&g, &c) || !dt_prepare(&g, &c))
             continue;
         append_candidate(&g, &c);

@@ -62,7 +62,9 @@ struct dt_gen {
     struct dt_test *test;
     ZydisDecoder decoder;
     uint64_t rng;
-    bool faults;       /* this test may fault on purpose */
+    bool faults;  /* this test may fault on purpose */
+    bool grouped; /* the pointers are near a page's end, and accesses by them near the pointers */
+    bool indexed; /* with it: and by the index */
     uint16_t reserved; /* registers that no instruction may write: pointers, index, stack pointer */
     uint8_t pointer[2], index;
     uint32_t undefined; /* flags that are undefined now */
@@ -85,8 +87,8 @@ bool dt_wants_alignment(const struct dt_candidate *c);
 /* Whether the operand's index is a vector. */
 bool dt_is_gather(const struct dt_candidate *c);
 /* Picks the address of the memory operand and writes it into the displacement; adds the LEA that it
- * takes. */
-void dt_place_memory(struct dt_gen *g, struct dt_candidate *c);
+ * takes. False if it does not fit. */
+bool dt_place_memory(struct dt_gen *g, struct dt_candidate *c);
 /* Fixes a RIP-relative displacement once the address of the instruction is known. */
 void dt_fix_rip(struct dt_gen *g, struct dt_candidate *c, uint64_t address);
 /* An address for an access of @bytes, perhaps aligned to that, safe for some hundred bytes around
@@ -100,6 +102,11 @@ void dt_setup_bytes(struct dt_candidate *c, const uint8_t *bytes, size_t count);
 #define DT_SETUP(c, ...)                                                                           \
     dt_setup_bytes(c, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 void dt_setup_mov32(struct dt_candidate *c, unsigned reg, uint32_t value);
+
+/* Adds an instruction as it is, following the flags. */
+void dt_append_insn(struct dt_gen *g, const uint8_t *bytes, unsigned count);
+/* Adds a loop; false if there is no room. */
+bool dt_append_loop(struct dt_gen *g);
 
 /* Decides whether the candidate takes part, and what it needs before it. */
 bool dt_prepare(struct dt_gen *g, struct dt_candidate *c);

@@ -539,16 +539,18 @@ static bool place_memory(struct dt_gen *g, struct dt_candidate *c)
     bool x87 = c->insn.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
                c->insn.mnemonic == ZYDIS_MNEMONIC_FISTTP; /* filed under SSE3 */
     bool differs = x87 && (c->memory->size > 64 || may_not_store(g, c));
-    bool faults = g->faults;
+    bool faults = g->faults, fits;
 
     if (c->insn.meta.isa_ext == ZYDIS_ISA_EXT_SHA) /* AMD does not look at the alignment */
         differs = true;
+    if (c->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD && c->insn.operand_width == 16)
+        differs = true; /* AMD reads four bytes, Intel two */
     if (differs && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
         return false;
     g->faults = faults && !differs;
-    dt_place_memory(g, c);
+    fits = dt_place_memory(g, c);
     g->faults = faults;
-    return true;
+    return fits;
 }
 
 bool dt_prepare(struct dt_gen *g, struct dt_candidate *c)
