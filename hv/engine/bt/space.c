@@ -80,14 +80,15 @@ static void empty_all(struct bt *bt)
     bt->nr_filled = 0;
 }
 
-/* Puts the entry aside in @to, if it is there, and empties it. */
+/* Puts the entry aside in @to, if it is there, and empties it. One that was never filled has page 0,
+ * whose tag is that of no page at index 1. */
 static void put_aside(struct bt *bt, struct bt_space *to, unsigned kind, unsigned i)
 {
     struct bt_tlb *tlb = &bt->region->tlb[kind];
     uint64_t page = tlb->host[i] - tlb->addend[i];
     bool read = tlb->read[i] == -page, write = tlb->write[i] == -page;
 
-    if (is_global(bt, kind, i) || (!read && !write))
+    if (is_global(bt, kind, i) || index_of(page) != i || (!read && !write))
         return;
     if (to && to->nr_saved < BT_SAVED) {
         to->saved[to->nr_saved].page = page;

@@ -709,6 +709,23 @@ static void test_gate_pages(struct test_machine *m)
     TAP_OK(test_run(m) == 8, "and when it can no longer be written, that is a double fault");
 }
 
+TEST_ASM(code_spaces, ".code64",
+         "1: mov (%rsi), %eax; add $4096, %rsi; dec %ecx; jnz 1b; mov %rbx, %cr3; mov %rdx, %cr3;"
+         "mov (%rdi), %eax; hlt");
+
+/* What an address space has in the TLB may be kept while another is current. */
+static void test_spaces(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_spaces);
+    m->cpu->cr4 |= HV_CR4_PCIDE;
+    m->cpu->gpr[HV_RSI] = m->cpu->gpr[HV_RDI] = 0x100000;
+    m->cpu->gpr[HV_RCX] = 2048;
+    m->cpu->gpr[HV_RBX] = TEST_PML4 | 1;
+    m->cpu->gpr[HV_RDX] = TEST_PML4 | 1ull << 63;
+    TAP_OK(test_run(m) == -1, "an address space of many pages is left and comes back");
+}
+
 /* ---- modes */
 
 TEST_ASM(code_enter_long, ".code32",
@@ -945,6 +962,7 @@ int main(void)
     test_iret(&m);
     test_frame_pages(&m);
     test_gate_pages(&m);
+    test_spaces(&m);
     test_modes(&m);
     test_pae(&m);
     test_self_modifying(&m);
