@@ -112,7 +112,8 @@ struct bt_region {
     uint64_t limit[BT_GROUPS];  /* of the groups of a loop: up or down to here a register may go */
     uint64_t addend[BT_GROUPS]; /* of the block's groups: host address - linear address */
     uint32_t host_mxcsr;
-    uint64_t far_hit, far_miss, far_rax;                   /* jump.c's */
+    uint64_t far_hit, far_miss, far_rax; /* jump.c's */
+    uint64_t entry; /* where to go in; code may be in use then, by a call whose push missed */
     uint64_t string, string_rax, string_rdx, string_count; /* string.c's */
     uint32_t kick; /* atomic: loops leave translated code, for attention is wanted */
 

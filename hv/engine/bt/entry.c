@@ -55,7 +55,7 @@ static void *emit_enter(struct bt *bt, bool fpu)
 
     emit_push_all(bt);
     bt_emit_store_slot(bt, HV_RSP, BT_SLOT(host_rsp));
-    bt_emit_store_slot(bt, HV_RSI, BT_SLOT(code));
+    bt_emit_store_slot(bt, HV_RSI, BT_SLOT(entry));
     bt_emit_load_slot(bt, BT_R10, BT_SLOT(cpu));
     if (fpu)
         emit_move_state(bt, false);
@@ -69,8 +69,8 @@ static void *emit_enter(struct bt *bt, bool fpu)
     for (unsigned i = 0; i < HV_NR_GPR; i++)
         if (!bt_in_slot(i))
             bt_emit_load(bt, i, BT_R10, GPR(i));
-    BT_EMIT(bt, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[code] */
-    bt_emit32(bt, BT_SLOT(code));
+    BT_EMIT(bt, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[entry] */
+    bt_emit32(bt, BT_SLOT(entry));
     return entry;
 }
 

@@ -709,6 +709,25 @@ static void test_gate_pages(struct test_machine *m)
     TAP_OK(test_run(m) == 8, "and when it can no longer be written, that is a double fault");
 }
 
+TEST_ASM(code_call_there, ".code64",
+         "1: mov -8(%rsp), %rbx; mov -4104(%rsp), %rbx; lea 3f(%rip), %rax; cmp $1, %ecx; je 2f;"
+         "mov %rbp, %rsp; 2: call *%rax; hlt; 3: dec %ecx; jnz 4f; hlt; 4: mov %rdx, %rsp; jmp 1b");
+
+/* The store of a call's return address sets the dirty bit without a fault. */
+static void test_call_clean(struct test_machine *m)
+{
+    test_reset(m);
+    test_map(m, 8, 0x40000, P | W);
+    test_map(m, 7, 0x50000, P | W);
+    TEST_LOAD(m, code_call_there);
+    m->cpu->gpr[HV_RBP] = TEST_STACK;
+    m->cpu->gpr[HV_RDX] = m->cpu->gpr[HV_RSP] = TEST_VA + 0x9000;
+    m->cpu->gpr[HV_RCX] = 2;
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_RSP] == TEST_VA + 0x9000 - 8 &&
+               !test_get64(m, 0x40ff0) && test_get64(m, 0x40ff8),
+           "an indirect call pushes once on a page that is clean");
+}
+
 TEST_ASM(code_spaces, ".code64",
          "1: mov (%rsi), %eax; add $4096, %rsi; dec %ecx; jnz 1b; mov %rbx, %cr3; mov %rdx, %cr3;"
          "mov (%rdi), %eax; hlt");
@@ -962,6 +981,7 @@ int main(void)
     test_iret(&m);
     test_frame_pages(&m);
     test_gate_pages(&m);
+    test_call_clean(&m);
     test_spaces(&m);
     test_modes(&m);
     test_pae(&m);
