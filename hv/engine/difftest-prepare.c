@@ -555,8 +555,9 @@ static bool place_memory(struct dt_gen *g, struct dt_candidate *c)
     if (c->insn.meta.isa_ext == ZYDIS_ISA_EXT_SHA) /* AMD does not look at the alignment */
         differs = true;
     if (c->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD && c->insn.operand_width == 16)
-        differs = true;                                    /* AMD reads four bytes, Intel two */
-    if (differs && faults && c->memop.form == DT_FORM_RIP) /* its address is chosen later */
+        differs = true; /* AMD reads four bytes, Intel two */
+    /* The address of one is chosen later, the other is where the stack is. */
+    if (differs && faults && (c->memop.form == DT_FORM_RIP || c->memop.form == DT_FORM_STACK))
         return false;
     g->faults = faults && !differs;
     fits = dt_place_memory(g, c);
