@@ -23,8 +23,10 @@ with Host() as host:
         tap.contains(console.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource") or "",
                      "xen", "and takes its clock from it")
         kernel_log = console.run("dmesg") or ""
+        # On AMD Linux looks for a PC's timer before it takes the frequency from Xen, as in Xen's own PVH guests.
         bad = [line for line in kernel_log.splitlines()
-               if re.search(r"fail|warn|bug:|oops|unchecked|unexpected|call trace", line, re.I)]
+               if re.search(r"fail|warn|bug:|oops|unchecked|unexpected|call trace", line, re.I)
+               and not line.endswith("Fast TSC calibration failed")]
         tap.equal(bad, [], "the kernel log has no complaint")
         console.send("\x1d")
         tap.equal(console.wait(), 0, "Ctrl-] leaves the console")
