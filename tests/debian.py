@@ -1,0 +1,155 @@
+#!/usr/bin/python3
+"""A whole Debian in an image of examples/debian-image.sh: two guests of it boot to a login, get addresses by DHCP,
+talk to their host and to each other, work under load, and come back after their power is cut.
+
+As root, in a network namespace of its own. DOMUS_DEBIAN_IMAGE names an image made before with fio and iperf3.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import tap
+from host import TOP, Host, wait_for
+
+BRIDGE, HOST_IP = "domus0", "192.0.2.1"
+FIO = ("fio --name=v --filename=/var/tmp/fio --size=256M --bs=16k --ioengine=libaio --iodepth=16 --direct=1 "
+       "--rw=randwrite --verify=crc32c --output-format=json --output=/root/fio.json")
+
+
+@contextlib.contextmanager
+def network(folder):
+    """A bridge with a DHCP server."""
+    for command in ("ip link set lo up", f"ip link add {BRIDGE} type bridge",
+                    f"ip addr add {HOST_IP}/24 dev {BRIDGE}", f"ip link set {BRIDGE} up"):
+        subprocess.run(command.split(), check=True)
+    server = subprocess.Popen(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", f"--interface={BRIDGE}",
+                               "--bind-interfaces", "--port=0", "--dhcp-range=192.0.2.10,192.0.2.99,1h",
+                               f"--dhcp-leasefile={folder}/leases", f"--pid-file={folder}/dnsmasq.pid"])
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+class Guest:
+    def __init__(self, host, folder, image, name, vcpus):
+        self.host, self.name = host, name
+        disk = f"{folder}/{name}.img"
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", image, disk], check=True)
+        xml = host.xml(name=name, memory_mib=1024, vcpus=vcpus, cmdline="console=hvc0 root=/dev/xvda",
+                       kernel=f"{image}.vmlinuz", initrd=f"{image}.initrd")
+        devices = (f"<disk type='file'><driver type='raw' cache='none'/><source file='{disk}'/><target dev='xvda'/>"
+                   f"</disk><interface type='bridge'><source bridge='{BRIDGE}'/></interface>")
+        tap.equal(host.virsh_args("define", host.write_xml(xml.replace("<console", devices + "<console"))).status, 0,
+                  f"{name}: define")
+
+    def boot(self):
+        began = time.monotonic()
+        result = self.host.virsh(f"start {self.name}")
+        tap.equal(result.status, 0, f"{self.name}: start {result}")
+        self.console = self.host.console(self.name)
+        if not tap.ok(self.console.expect(r"login: "), f"{self.name}: a login", self.console.text[-3000:]):
+            tap.done()
+        tap.note(f"{self.name}: login after {time.monotonic() - began:.1f} s")
+        self.console.send("root\n")
+        self.console.expect("# ")
+        self.run("bind 'set enable-bracketed-paste off'; PS1='# '; dmesg -n 1")
+
+    def run(self, command, seconds=120):
+        return (self.console.run(command, seconds) or "").rsplit("$?\n", 1)[-1].strip()
+
+    def address(self):
+        """IPv4, once DHCP gave one."""
+        def found():
+            match = re.search(r"inet (192\.0\.2\.\d+)/", self.run("ip -4 addr show scope global"))
+            return match and match.group(1)
+        return wait_for(found, 60, 1)
+
+
+def check_system(guest):
+    tap.equal(guest.run("systemctl --failed --plain --no-legend | wc -l"), "0", f"{guest.name}: no unit failed")
+    log = guest.run("dmesg | grep -ciE 'oops|call trace|BUG:|hung task|I/O error'")
+    tap.equal(log, "0", f"{guest.name}: the kernel has no complaint")
+
+
+def check_network(one, two):
+    addresses = [one.address(), two.address()]
+    if not tap.ok(all(addresses) and addresses[0] != addresses[1], f"both have addresses: {addresses}"):
+        return
+    tap.contains(one.run(f"ping -c 3 -i 0.2 {HOST_IP}"), " 0% packet loss", "the host answers")
+    tap.contains(one.run(f"ping -c 3 -i 0.2 {addresses[1]}"), " 0% packet loss", "the other guest answers")
+    two.run("iperf3 -s -D")
+    for options in ("", "-R"):
+        out = one.run(f"iperf3 -c {addresses[1]} -t 5 -f m {options} | tail -4")
+        rate = re.search(r"(\d+) Mbits/sec\s+receiver", out)
+        if tap.ok(rate, f"iperf3 {options} goes through", out):
+            tap.note(f"guest to guest {options}: {rate.group(1)} Mbit/s")
+
+
+def check_disk(guest):
+    guest.run("rm -f /root/fio.json; touch /root/before; sync")
+    tap.equal(guest.run(f"{FIO} >/dev/null; echo $?", 400).splitlines()[-1:], ["0"], "fio --verify is content")
+    text = guest.run("cat /root/fio.json")
+    with contextlib.suppress(ValueError, IndexError):
+        job = json.loads(text[text.index("{"):text.rindex("}") + 1])["jobs"][0]
+        tap.note(f"16 KiB random: write {job['write']['iops']:.0f}/s, read {job['read']['iops']:.0f}/s")
+
+
+def check_power_cut(guest):
+    """What was synced is there after a cut in the middle of writing."""
+    sums = guest.run("head -c 8M /dev/urandom >/root/kept; sync; md5sum </root/kept")
+    guest.run("(while :; do dd if=/dev/zero of=/var/tmp/noise bs=1M count=64 conv=notrunc status=none; done) &")
+    time.sleep(2)
+    tap.equal(guest.host.virsh(f"destroy {guest.name}").status, 0, "the power is cut under load")
+    guest.console.close()
+    guest.boot()
+    tap.equal(guest.run("md5sum </root/kept"), sums, "what was synced is there")
+    check_system(guest)
+
+
+def check_shutdown(guest):
+    tap.equal(guest.host.virsh(f"shutdown {guest.name}").status, 0, f"{guest.name}: shutdown")
+    tap.ok(wait_for(lambda: guest.host.state(guest.name) == "shut off", 120), f"{guest.name}: powers off")
+    guest.console.close()
+
+
+def check_all(folder, image):
+    with network(folder), Host() as host:
+        one, two = Guest(host, folder, image, "one", 2), Guest(host, folder, image, "two", 1)
+        for guest in (one, two):
+            guest.boot()
+            check_system(guest)
+        check_network(one, two)
+        check_disk(one)
+        check_power_cut(one)
+        for guest in (one, two):
+            check_shutdown(guest)
+    tap.done()
+
+
+def main():
+    """Makes the image and starts this test anew where it may change the network and reach no other."""
+    if os.getuid():
+        tap.skip_all("needs root")
+    for tool in ("mmdebstrap", "dnsmasq", "unshare"):
+        if not shutil.which(tool):
+            tap.skip_all(f"needs {tool}")
+    with tempfile.TemporaryDirectory(prefix="domus-debian-", dir="/var/tmp") as folder:
+        image = os.environ.get("DOMUS_DEBIAN_IMAGE")
+        if not image:
+            image = f"{folder}/debian.img"
+            subprocess.run([f"{TOP}/examples/debian-image.sh", image, "fio", "iperf3"], check=True, stdout=sys.stderr)
+        sys.exit(subprocess.call(["unshare", "-n", sys.executable, os.path.abspath(__file__), folder, image]))
+
+
+if len(sys.argv) == 3:
+    check_all(*sys.argv[1:])
+main()
