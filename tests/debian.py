@@ -84,8 +84,10 @@ def check_network(one, two):
     addresses = [one.address(), two.address()]
     if not tap.ok(all(addresses) and addresses[0] != addresses[1], f"both have addresses: {addresses}"):
         return
-    tap.contains(one.run(f"ping -c 3 -i 0.2 {HOST_IP}"), " 0% packet loss", "the host answers")
+    for guest in (one, two):
+        tap.contains(guest.run(f"ping -c 3 -i 0.2 {HOST_IP}"), " 0% packet loss", f"the host answers {guest.name}")
     tap.contains(one.run(f"ping -c 3 -i 0.2 {addresses[1]}"), " 0% packet loss", "the other guest answers")
+    tap.contains(two.host.virsh(f"domifaddr {two.name} --source arp").out, addresses[1], "domifaddr knows it")
     two.run("iperf3 -s -D")
     for options in ("", "-R"):
         out = one.run(f"iperf3 -c {addresses[1]} -t 5 -f m {options} | tail -4")

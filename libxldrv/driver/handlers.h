@@ -116,6 +116,7 @@ XLDRV_HANDLER(domain_set_metadata);
 
 /* nic-info.c */
 XLDRV_HANDLER(domain_interface_stats);
+XLDRV_HANDLER(domain_interface_addresses);
 
 /* node.c */
 XLDRV_HANDLER(node_get_info);

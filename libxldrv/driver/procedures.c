@@ -382,7 +382,7 @@ static const XldrvProcedure procedures[] = {
     {350, "DOMAIN_DEFINE_XML_FLAGS", "su", "D", "", "domain:write;domain:save", HIGH, xldrv_handle_domain_define_xml_flags},
     {351, "DOMAIN_GET_IOTHREAD_INFO", "Du", "a(uay)u", "16384,2048", "domain:read", RO, NULL},
     {352, "DOMAIN_PIN_IOTHREAD", "Duayu", "", "2048", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, NULL},
-    {353, "DOMAIN_INTERFACE_ADDRESSES", "Duu", "a(smsa(isu))", "2048,2048", "domain:read;domain:write::source:VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT", RO, NULL},
+    {353, "DOMAIN_INTERFACE_ADDRESSES", "Duu", "a(smsa(isu))", "2048,2048", "domain:read;domain:write::source:VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT", RO, xldrv_handle_domain_interface_addresses},
     {354, "DOMAIN_EVENT_CALLBACK_DEVICE_ADDED", "", "iDs", "", "", EVENT, NULL},
     {355, "DOMAIN_ADD_IOTHREAD", "Duu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, NULL},
     {356, "DOMAIN_DEL_IOTHREAD", "Duu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, NULL},

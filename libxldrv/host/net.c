@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
+#include <netlink/route/neighbour.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -19,7 +20,11 @@
 typedef struct nl_sock NlSock;
 typedef struct rtnl_link RtnlLink;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlSock, nl_socket_free)
+typedef struct nl_cache NlCache;
+typedef struct nl_addr NlAddr;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RtnlLink, rtnl_link_put)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlCache, nl_cache_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlAddr, nl_addr_put)
 
 /* ------------------------------------------------------------------ links */
 
@@ -236,4 +241,38 @@ gboolean xldrv_tap_create(const XldrvTap *tap, int *fds, char **name, GError **e
     }
     *name = g_strdup(request.ifr_name);
     return TRUE;
+}
+
+/* ------------------------------------------------------------------ neighbours */
+
+/* States in which the address is not known to be the neighbour's. */
+#define NOT_ANSWERED (NUD_INCOMPLETE | NUD_FAILED | NUD_NOARP)
+
+GPtrArray *xldrv_neighbour_addresses(const char *mac, GError **error)
+{
+    g_autoptr(NlSock) socket = connect_netlink(error);
+    g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(NlCache) cache = NULL;
+    g_autoptr(NlAddr) wanted = NULL;
+    int status;
+
+    if (!socket)
+        return NULL;
+    status = nl_addr_parse(mac, AF_LLC, &wanted);
+    if (status == 0)
+        status = rtnl_neigh_alloc_cache(socket, &cache);
+    if (status < 0) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot look up the neighbour '%s': %s", mac,
+                        nl_geterror(status));
+        return NULL;
+    }
+    for (struct nl_object *o = nl_cache_get_first(cache); o; o = nl_cache_get_next(o)) {
+        struct rtnl_neigh *neighbour = (struct rtnl_neigh *)o;
+        struct nl_addr *lladdr = rtnl_neigh_get_lladdr(neighbour), *ip = rtnl_neigh_get_dst(neighbour);
+        char text[64];
+
+        if (lladdr && ip && nl_addr_cmp(lladdr, wanted) == 0 && !(rtnl_neigh_get_state(neighbour) & NOT_ANSWERED))
+            g_ptr_array_add(found, g_strdup(nl_addr2str(ip, text, sizeof(text))));
+    }
+    return g_steal_pointer(&found);
 }

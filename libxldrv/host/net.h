@@ -29,3 +29,7 @@ gboolean xldrv_link_set_mtu(const char *name, guint mtu, GError **error);
 gboolean xldrv_link_set_bridge(const char *name, const char *bridge, GError **error);
 gboolean xldrv_link_delete(const char *name, GError **error);
 gboolean xldrv_link_exists(const char *name);
+
+/* The IP addresses, as text, that the host has seen in use by @mac ("00:16:3e:..."): its neighbour table, by ARP and
+ * NDP. NULL on failure. */
+GPtrArray *xldrv_neighbour_addresses(const char *mac, GError **error);
