@@ -343,6 +343,10 @@ def limits(host, console):
     tap.contains(host.virsh("blkdeviotune g2 xvda --size-iops-sec 10 --live").err, "size_iops_sec", "others by name")
     tap.equal(host.virsh("blkdeviotune g2 xvda --write-iops-sec 0 --live").status, 0, "and none")
     tap.ok("iotune" not in host.virsh("dumpxml g2").out, "which leaves nothing in the document")
+    with host.unsaveable("g2"):
+        tap.equal(host.virsh("blkdeviotune g2 xvda --total-bytes-sec 1048576 --live --config").status, 1,
+                  "a definition that cannot be saved")
+    tap.ok(rate(console, 0, read) <= 2, "leaves the disk as fast as it was")
     host.virsh("detach-disk g2 xvda --live --config")
     return console
 

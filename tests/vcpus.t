@@ -74,6 +74,10 @@ with Host() as host:
                                       (2, "--guest", "guest agent")):
             result = host.virsh(f"setvcpus g1 {count} {options}")
             tap.ok(result.status == 1 and words in result.err, f"setvcpus {count} {options} is refused", result)
+        with host.unsaveable("g1"):
+            tap.equal(host.virsh("setvcpus g1 4 --live --config").status, 1, "a definition that cannot be saved")
+            tap.contains(host.client("xenstore-read", f"/local/domain/{host.virsh('domid g1').out.strip()}"
+                                     "/cpu/3/availability").out, "offline", "gives the guest no vCPU")
         tap.equal(counts(host), [4, 4, 1, 3], "and nothing has changed")
         complaints = "\n".join((console.run("dmesg | grep -E 'BUG|Oops|Call Trace'; true") or "").splitlines()[1:])
         tap.ok(not re.search(r"BUG|Oops|Call Trace", complaints), "the kernel has no complaint", complaints)

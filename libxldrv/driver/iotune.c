@@ -168,8 +168,11 @@ GVariant *xldrv_handle_domain_set_block_io_tune(XldrvCall *call G_GNUC_UNUSED, G
     }
     if (impact.live && !set_live(job, &set, error))
         return NULL;
-    if (!xldrv_change(xldrv_driver_get(), job, &impact, change_document, &set, error))
+    if (!xldrv_change(xldrv_driver_get(), job, &impact, change_document, &set, error)) {
+        if (impact.live)
+            xldrv_disk_set_limits(job->instance, xldrv_find_disk(job->live, set.disk, NULL), NULL);
         return NULL;
+    }
     if (impact.live)
         tell(job, xldrv_find_disk(job->live, set.disk, NULL));
     return xldrv_reply_void();

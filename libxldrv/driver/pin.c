@@ -114,9 +114,15 @@ static gboolean pin_emulator(XldrvInstance *instance, const char *cpuset, GError
                          : xldrv_process_bind_threads(xldrv_instance_process(instance), VCPU_THREADS, map, error);
 }
 
+/* NULL: all. */
+static const char *emulator_cpuset(const XmlconfDomainConfig *config)
+{
+    return config->cputune.emulator_pin ? config->cputune.emulator_pin : config->cpuset;
+}
+
 gboolean xldrv_pin_process(XldrvInstance *instance, const XmlconfDomainConfig *config, GError **error)
 {
-    const char *cpuset = config->cputune.emulator_pin ? config->cputune.emulator_pin : config->cpuset;
+    const char *cpuset = emulator_cpuset(config);
 
     return !cpuset || pin_emulator(instance, cpuset, error);
 }
@@ -262,7 +268,7 @@ static gboolean set_emulator_pin(XldrvJob *job, const XldrvImpact *impact, const
         return TRUE;
     }
     if (impact->live)
-        pin_emulator(job->instance, xmlconf_domain_config(job->live)->cputune.emulator_pin, NULL);
+        pin_emulator(job->instance, emulator_cpuset(xmlconf_domain_config(job->live)), NULL);
     return FALSE;
 }
 
@@ -289,14 +295,12 @@ GVariant *xldrv_handle_domain_get_emulator_pin_info(XldrvCall *call G_GNUC_UNUSE
     int map_bytes = xldrv_args_i32(args, 1);
     g_autoptr(XmlconfDomain) config = NULL;
     g_autoptr(GByteArray) maps = g_byte_array_new();
-    const XmlconfDomainConfig *typed;
 
     if (!xldrv_check_cpu_maps(1, map_bytes, error))
         return NULL;
     config = asked_config(args, xldrv_args_u32(args, 2), G_STRFUNC, error);
     if (!config)
         return NULL;
-    typed = xmlconf_domain_config(config);
-    xldrv_add_cpu_map(maps, typed->cputune.emulator_pin ? typed->cputune.emulator_pin : typed->cpuset, map_bytes);
+    xldrv_add_cpu_map(maps, emulator_cpuset(xmlconf_domain_config(config)), map_bytes);
     return g_variant_new("(@ayi)", xldrv_cpu_maps_to_variant(maps), 1);
 }

@@ -93,10 +93,8 @@ static gboolean unplug(XldrvJob *job, guint now, guint n, GError **error)
     return FALSE;
 }
 
-static gboolean set_live(XldrvJob *job, guint n, GError **error)
+static gboolean set_live(XldrvJob *job, guint now, guint n, GError **error)
 {
-    guint now = xmlconf_domain_config(job->live)->current_vcpus;
-
     if (!check_maximum(job->live, n, "live", error))
         return FALSE;
     if (job->state != VIR_DOMAIN_RUNNING && n < now)
@@ -109,11 +107,17 @@ static gboolean set_live(XldrvJob *job, guint n, GError **error)
 
 static gboolean set_current(XldrvJob *job, const XldrvImpact *impact, guint n, GError **error)
 {
+    guint before = impact->live ? xmlconf_domain_config(job->live)->current_vcpus : 0;
+
     if (impact->config && !check_maximum(job->config, n, "persistent", error))
         return FALSE;
-    if (impact->live && !set_live(job, n, error))
+    if (impact->live && !set_live(job, before, n, error))
         return FALSE;
-    return xldrv_change(xldrv_driver_get(), job, impact, change_current, &n, error);
+    if (xldrv_change(xldrv_driver_get(), job, impact, change_current, &n, error))
+        return TRUE;
+    if (impact->live)
+        set_live(job, n, before, NULL);
+    return FALSE;
 }
 
 static gboolean set_maximum(XldrvJob *job, const XldrvImpact *impact, guint n, GError **error)

@@ -117,6 +117,19 @@ static void test_refused(Fixture *f, gconstpointer line G_GNUC_UNUSED)
     g_assert_nonnull(strstr(error->message, f->root));
 }
 
+/* The folder that stands for the controller lacks the files that a new group would have. */
+static void test_half_made(Fixture *f, gconstpointer line G_GNUC_UNUSED)
+{
+    const XldrvCgroupLimits limits = {.shares = 2};
+    g_autoptr(GError) error = NULL;
+
+    make_group(f, "", v2_files);
+    make_group(f, "domus.slice", v2_files);
+    g_assert_false(xldrv_cgroups_apply(f->groups, "d", getpid(), &limits, &error));
+    g_assert_nonnull(strstr(error->message, "domus.slice/d/cgroup.procs"));
+    g_assert_false(xldrv_cgroups_exists(f->groups, "d"));
+}
+
 static void test_absent(void)
 {
     static const char *const texts[] = {
@@ -137,6 +150,7 @@ int main(int argc, char **argv)
     g_test_add("/cgroup/v1", Fixture, V1, setup, test_v1, teardown);
     g_test_add("/cgroup/v2", Fixture, V2, setup, test_v2, teardown);
     g_test_add("/cgroup/refused", Fixture, V2, setup, test_refused, teardown);
+    g_test_add("/cgroup/half-made", Fixture, V2, setup, test_half_made, teardown);
     g_test_add_func("/cgroup/absent", test_absent);
     return g_test_run();
 }

@@ -209,7 +209,10 @@ static gboolean make_thread_group(const XldrvCgroups *groups, const char *path, 
 {
     if (g_file_test(path, G_FILE_TEST_IS_DIR))
         return TRUE;
-    return make(path, error) && (!groups->unified || write_file(path, "cgroup.type", "threaded", error));
+    if (make(path, error) && (!groups->unified || write_file(path, "cgroup.type", "threaded", error)))
+        return TRUE;
+    rmdir(path);
+    return FALSE;
 }
 
 static gboolean place_thread(const XldrvCgroups *groups, const char *group, int pid, const char *thread,
@@ -264,20 +267,8 @@ static gboolean make_groups(const XldrvCgroups *groups, const char *group, int p
     return make_thread_group(groups, emulator, error) && hand_on(groups, group, error);
 }
 
-gboolean xldrv_cgroups_apply(const XldrvCgroups *groups, const char *name, int pid, const XldrvCgroupLimits *limits,
-                             GError **error)
-{
-    g_autofree char *group = group_path(groups, name);
-
-    if (!g_file_test(group, G_FILE_TEST_IS_DIR) && !make_groups(groups, group, pid, error))
-        return FALSE;
-    return set_shares(groups, group, limits->shares, error) && set_limit(groups, group, &limits->global, error) &&
-           place_threads(groups, group, pid, limits, error);
-}
-
-/* ---- the end */
-
-static void remove_groups_in(const char *group)
+/* With those in it. */
+static gboolean remove_group(const char *group)
 {
     g_autoptr(GDir) entries = g_dir_open(group, 0, NULL);
     const char *entry;
@@ -287,15 +278,32 @@ static void remove_groups_in(const char *group)
         if (g_file_test(path, G_FILE_TEST_IS_DIR))
             rmdir(path);
     }
+    return rmdir(group) == 0 || errno == ENOENT;
 }
+
+gboolean xldrv_cgroups_apply(const XldrvCgroups *groups, const char *name, int pid, const XldrvCgroupLimits *limits,
+                             GError **error)
+{
+    g_autofree char *group = group_path(groups, name);
+    g_autofree char *emulator = g_build_filename(group, EMULATOR, NULL);
+
+    /* In cgroup v2 a group cannot be removed while the process is in it: what says that all was made is the last. */
+    if (!g_file_test(emulator, G_FILE_TEST_IS_DIR) && !make_groups(groups, group, pid, error)) {
+        remove_group(group);
+        return FALSE;
+    }
+    return set_shares(groups, group, limits->shares, error) && set_limit(groups, group, &limits->global, error) &&
+           place_threads(groups, group, pid, limits, error);
+}
+
+/* ---- the end */
 
 void xldrv_cgroups_remove(const XldrvCgroups *groups, const char *name)
 {
     g_autofree char *slice = g_build_filename(groups->root, SLICE, NULL);
     g_autofree char *group = group_path(groups, name);
 
-    remove_groups_in(group);
-    if (rmdir(group) < 0 && errno != ENOENT)
+    if (!remove_group(group))
         g_warning("cannot remove the control group '%s': %s", group, g_strerror(errno));
     rmdir(slice); /* if it was the last */
 }

@@ -287,6 +287,18 @@ class Host:
             f.write(text)
         return path
 
+    @contextlib.contextmanager
+    def unsaveable(self, name):
+        """While in it the domain's definition cannot be written anew."""
+        path = f"{self.root}/etc/domus/xen/{name}.xml"
+        os.rename(path, f"{self.root}/aside")
+        os.mkdir(path)
+        try:
+            yield
+        finally:
+            os.rmdir(path)
+            os.rename(f"{self.root}/aside", path)
+
     def define(self, **options):
         return self.virsh_args("define", self.write_xml(self.xml(**options)))
 
