@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hv/tap.h"
@@ -17,19 +16,11 @@ static struct hv_loop_source *source, *other;
 static unsigned calls, other_calls;
 static uint64_t called_ns;
 
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void quit_after(void *opaque)
 {
     unsigned wanted = *(unsigned *)opaque;
 
-    called_ns = now_ns();
+    called_ns = hv_loop_now();
     if (++calls == wanted)
         hv_loop_quit(loop);
 }
@@ -63,7 +54,7 @@ static void test_wakeup(void)
 static void test_timer(void)
 {
     unsigned wanted = 1;
-    uint64_t start = now_ns();
+    uint64_t start = hv_loop_now();
 
     calls = 0;
     source = hv_loop_add_timer(loop, quit_after, &wanted);

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <time.h>
+
 #include "hv/types.h"
 
 struct hv_loop;
@@ -27,6 +29,15 @@ int hv_loop_set_events(struct hv_loop_source *source, uint32_t events);
 /* A source that any thread can wake with hv_loop_wake; wake-ups before the call run together. */
 struct hv_loop_source *hv_loop_add_wakeup(struct hv_loop *loop, hv_loop_fn *fn, void *opaque);
 void hv_loop_wake(struct hv_loop_source *source);
+
+/* CLOCK_MONOTONIC in ns, as deadlines are. */
+static inline uint64_t hv_loop_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 /* A one-shot timer; @deadline_ns is CLOCK_MONOTONIC, 0 disarms. Arming is for any thread. */
 struct hv_loop_source *hv_loop_add_timer(struct hv_loop *loop, hv_loop_fn *fn, void *opaque);

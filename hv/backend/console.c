@@ -21,7 +21,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hv/hypercall/evtchn.h"
@@ -54,14 +53,6 @@ struct hv_console {
     char pending_log[4096]; /* emergency output of other threads on its way to the log */
     size_t log_used;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ------------------------------------------------------------------ backlog */
 
@@ -194,7 +185,7 @@ static void hung_up(struct hv_console *con)
         return;
     }
     stop_watching(con);
-    hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+    hv_loop_arm(con->retry, hv_loop_now() + HANGUP_RETRY_NS);
 }
 
 static void watch(struct hv_console *con)
@@ -223,7 +214,7 @@ static void peer_came(void *opaque, int fd, uint32_t events)
         return;
     stop_watching(con);
     if (peer < 0) { /* out of descriptors: epoll would report it for ever */
-        hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+        hv_loop_arm(con->retry, hv_loop_now() + HANGUP_RETRY_NS);
         return;
     }
     con->tty_fd = peer;
@@ -237,7 +228,7 @@ static void listen_for_peer(struct hv_console *con)
         return;
     con->tty = hv_loop_add_fd(con->domain->loop, con->listen_fd, EPOLLIN, peer_came, con);
     if (!con->tty)
-        hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+        hv_loop_arm(con->retry, hv_loop_now() + HANGUP_RETRY_NS);
 }
 
 static void look_again(void *opaque)
@@ -252,7 +243,7 @@ static void look_again(void *opaque)
         return;
     }
     if (poll(&state, 1, 0) < 0 || (state.revents & (POLLHUP | POLLERR))) {
-        hv_loop_arm(con->retry, now_ns() + HANGUP_RETRY_NS);
+        hv_loop_arm(con->retry, hv_loop_now() + HANGUP_RETRY_NS);
         return;
     }
     watch(con);

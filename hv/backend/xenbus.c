@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "hv/control/server.h"
 #include "hv/loop.h"
@@ -289,14 +288,6 @@ static void detach_timeout(void *opaque)
     advance(dev);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 int hv_xenbus_detach(struct hv_xenbus_device *dev, bool force)
 {
     if (dev->forced || (dev->detaching && !force))
@@ -311,7 +302,7 @@ int hv_xenbus_detach(struct hv_xenbus_device *dev, bool force)
     if (dev->phase == HV_XENBUS_CONNECTED || dev->state == XenbusStateInitWait)
         set_state(dev, XenbusStateClosing);
     if (!force)
-        hv_loop_arm(dev->detach_timer, now_ns() + HV_XENBUS_DETACH_NS);
+        hv_loop_arm(dev->detach_timer, hv_loop_now() + HV_XENBUS_DETACH_NS);
     advance(dev);
     return 0;
 }

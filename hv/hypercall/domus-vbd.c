@@ -5,34 +5,41 @@
 
 #include "hv/backend/blk/blk.h"
 
-long hv_domus_vbd_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
+/* The caller's descriptor, or -1. */
+static int passed_fd(const struct hv_caller *c)
 {
-    long error;
+    return c->nr_fds ? c->fds[0] : -1;
+}
 
-    (void)args;
-    if (!c->domain)
-        return -XEN_ESRCH;
-    if (c->nr_fds > 1)
-        return -XEN_EINVAL;
-    error = hv_blk_attach(c->domain, arg, c->nr_fds ? c->fds[0] : -1);
+/* What was passed is the disk's now, unless @error. */
+static long hand_over(struct hv_caller *c, long error)
+{
     if (!error && c->nr_fds)
         c->fds[0] = -1;
     return error;
 }
 
-long hv_domus_vbd_set_image(struct hv_caller *c, const uint64_t args[5], void *arg)
+static long check_caller(const struct hv_caller *c)
 {
-    long error;
-
-    (void)args;
     if (!c->domain)
         return -XEN_ESRCH;
-    if (c->nr_fds > 1)
-        return -XEN_EINVAL;
-    error = hv_blk_set_image(c->domain, arg, c->nr_fds ? c->fds[0] : -1);
-    if (!error && c->nr_fds)
-        c->fds[0] = -1;
-    return error;
+    return c->nr_fds > 1 ? -XEN_EINVAL : 0;
+}
+
+long hv_domus_vbd_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error = check_caller(c);
+
+    (void)args;
+    return error ? error : hand_over(c, hv_blk_attach(c->domain, arg, passed_fd(c)));
+}
+
+long hv_domus_vbd_set_image(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error = check_caller(c);
+
+    (void)args;
+    return error ? error : hand_over(c, hv_blk_set_image(c->domain, arg, passed_fd(c)));
 }
 
 long hv_domus_vbd_set_limits(struct hv_caller *c, const uint64_t args[5], void *arg)

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "hv/control/server.h"
 #include "hv/hypercall/evtchn.h"
@@ -57,13 +56,10 @@ static void tell_change(void *opaque)
 
 void hv_physmap_note_change(struct hv_domain *d)
 {
-    struct timespec now;
-
     pthread_mutex_lock(&d->lock);
     if (!d->physmap->change_due) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
         d->physmap->change_due = true;
-        hv_loop_arm(d->physmap->change, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + TELL_NS);
+        hv_loop_arm(d->physmap->change, hv_loop_now() + TELL_NS);
     }
     pthread_mutex_unlock(&d->lock);
 }

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "hv/hypercall/evtchn-core.h"
 #include "hv/hypercall/families.h"
@@ -162,10 +161,7 @@ static long poll_ports(struct hv_caller *c, const uint64_t args[5], void *arg)
 
 static uint64_t seconds_from_now(uint32_t seconds)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return ((uint64_t)now.tv_sec + seconds) * 1000000000ull + (uint64_t)now.tv_nsec;
+    return hv_loop_now() + seconds * 1000000000ull;
 }
 
 /* A new watchdog in a free place: its id counts from 1. */

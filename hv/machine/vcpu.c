@@ -352,25 +352,17 @@ static void sleep_locked(struct hv_vcpu *v, uint64_t deadline_ns)
 #define POLL_NS_MOST  200000u
 #define POLL_PAUSES   32u /* from one look at the time to the next */
 
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* True if there is something to attend to before it is time to sleep, or @deadline_ns unless 0. */
 static bool poll_for_work(struct hv_vcpu *v, uint64_t deadline_ns)
 {
-    uint64_t end = v->run->poll_ns ? monotonic_ns() + v->run->poll_ns : 0, now;
+    uint64_t end = v->run->poll_ns ? hv_loop_now() + v->run->poll_ns : 0, now;
 
     if (deadline_ns && deadline_ns < end)
         end = deadline_ns;
     do {
         if (atomic_load(&v->attention))
             return true;
-        now = monotonic_ns();
+        now = hv_loop_now();
         for (unsigned i = 0; i < POLL_PAUSES && now < end; i++)
             __builtin_ia32_pause();
     } while (now < end);
@@ -417,12 +409,12 @@ static bool wait_turn(struct hv_vcpu *v)
         arm_timer(v, 0);
         deadline_ns = next_deadline_ns(v);
         found = !paused && poll_for_work(v, deadline_ns);
-        since = monotonic_ns();
+        since = hv_loop_now();
         pthread_mutex_lock(&run->lock);
         if (!found && paused == (run->pause_count != 0))
             sleep_locked(v, paused ? 0 : deadline_ns);
         if (!found)
-            learn_from_sleep(run, monotonic_ns() - since);
+            learn_from_sleep(run, hv_loop_now() - since);
     }
     go_on = !(atomic_load(&v->attention) & HV_ATTN_EXIT);
     run->place = go_on ? RUNNING : STOPPED;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "hv/backend/blk/device.h"
 #include "hv/control/server.h"
@@ -29,14 +28,6 @@ static struct hv_blk_request *list_take(struct hv_blk_list *list)
     if (!list->first)
         list->last = NULL;
     return r;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* ------------------------------------------------------------------ under limits */
@@ -76,7 +67,7 @@ void hv_blk_admit(struct hv_blk_request *r)
         hv_blk_request_begin(r);
         return;
     }
-    now = now_ns();
+    now = hv_loop_now();
     if (!list->first && hv_blk_throttle_due_ns(&blk->throttle, is_write(r)) <= now) {
         pass(r, now);
         return;
@@ -89,7 +80,7 @@ void hv_blk_admit(struct hv_blk_request *r)
 /* Those whose turn has come, or all of them. */
 static void release(struct hv_blk_device *blk, bool all)
 {
-    uint64_t now = now_ns();
+    uint64_t now = hv_loop_now();
 
     if (blk->changing && !all)
         return; /* when the other image is there */

@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hv/log.h"
@@ -100,14 +99,6 @@ static struct hv_blk_io *list_take(struct list *list)
             list->end = &list->first;
     }
     return io;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* ------------------------------------------------------------------ the end of operations */
@@ -210,7 +201,7 @@ static void on_timer(void *opaque)
     nbd->timed = nbd->going_on && nbd->fd >= 0;
     if (!nbd->timed)
         return;
-    if (now_ns() >= deadline_of(nbd))
+    if (hv_loop_now() >= deadline_of(nbd))
         break_off(nbd, "it does not answer");
     else
         hv_loop_arm(nbd->timer, deadline_of(nbd));
@@ -408,7 +399,7 @@ static bool receive(struct hv_blk_nbd *nbd, struct iovec *parts, unsigned count)
 
     if (n > 0) {
         nbd->received += (size_t)n;
-        nbd->heard_ns = now_ns();
+        nbd->heard_ns = hv_loop_now();
         return true;
     }
     if (n == 0 || (errno != EAGAIN && errno != EINTR))
@@ -474,7 +465,7 @@ static void nbd_start(struct hv_blk_image *image, struct hv_blk_io *io)
     struct hv_blk_nbd *nbd = image->nbd;
 
     if (nbd->going_on++ == 0)
-        nbd->heard_ns = now_ns();
+        nbd->heard_ns = hv_loop_now();
     io->nbd.done_bytes = io->nbd.now_bytes = 0;
     if (nbd->fd >= 0 && (io->kind != HV_BLK_SYNC || nbd->can_flush)) {
         list_add(&nbd->to_send, io);
@@ -513,7 +504,7 @@ static void nbd_hurry(struct hv_blk_image *image)
 
     if (nbd->hurry_ns || nbd->fd < 0 || !nbd->going_on)
         return;
-    nbd->hurry_ns = now_ns() + HV_BLK_HURRY_NS;
+    nbd->hurry_ns = hv_loop_now() + HV_BLK_HURRY_NS;
     nbd->timed = true;
     hv_loop_arm(nbd->timer, nbd->hurry_ns);
 }

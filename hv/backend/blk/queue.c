@@ -4,26 +4,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "hv/backend/blk/device.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/loop.h"
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ------------------------------------------------------------------ answers */
 
 static void count(struct hv_blk_request *r)
 {
     struct domus_vbd_stats *stats = &r->queue->blk->stats;
-    uint64_t ns = now_ns() - r->start_ns;
+    uint64_t ns = hv_loop_now() - r->start_ns;
 
     switch (r->kind) {
     case BLKIF_OP_READ:
@@ -281,7 +272,7 @@ static void handle(struct hv_blk_request *r)
     struct hv_blk_device *blk = r->queue->blk;
     int error = hv_blk_request_prepare(r);
 
-    r->start_ns = now_ns();
+    r->start_ns = hv_loop_now();
     if (error) {
         blk->stats.refused++;
         answer(r, error);

@@ -8,7 +8,6 @@
 #include "config.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "hv/backend/net/queue.h"
 #include "hv/backend/net/ring.h"
@@ -173,13 +172,10 @@ static bool has_room(struct hv_net_queue *q, unsigned slots)
 
 static void park(struct hv_net_queue *q)
 {
-    struct timespec now;
-
     if (q->parked || q->stalled)
         return;
     q->parked = true;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    hv_loop_arm(q->stall_timer, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + STALL_NS);
+    hv_loop_arm(q->stall_timer, hv_loop_now() + STALL_NS);
 }
 
 /* The frame in hand has room, or nobody waits for it any more. False: it stays in hand. */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "hv/backend/net/queue.h"
 #include "hv/backend/net/ring.h"
@@ -222,14 +221,6 @@ static bool describe(const struct hv_net_queue *q, const struct packet *p, struc
 
 /* ------------------------------------------------------------------ rate */
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Whether so many bytes may go now; else the timer is armed for when they may. */
 static bool has_credit(struct hv_net_queue *q, size_t bytes)
 {
@@ -238,7 +229,7 @@ static bool has_credit(struct hv_net_queue *q, size_t bytes)
 
     if (!rate->bytes || q->credit >= bytes)
         return true;
-    now = now_ns();
+    now = hv_loop_now();
     if (now - q->credit_from_ns >= rate->interval_ns) {
         q->credit = q->credit > most - rate->bytes ? most : q->credit + rate->bytes;
         q->credit_from_ns = now;
