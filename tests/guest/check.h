@@ -52,5 +52,9 @@ unsigned cpus(void);
 /* Runs @fn in a child; its exit status, or -signal if one ended it. */
 int in_child(void (*fn)(void *), void *arg);
 
+/* Runs @fn in @count children at once, each given the address of its number (unsigned, from 1);
+ * how many did not exit with 0. */
+unsigned in_children(unsigned count, void (*fn)(void *));
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t now_ns(void);

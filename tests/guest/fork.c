@@ -81,23 +81,10 @@ static void grandchildren(void *arg)
 static void check_storm(void)
 {
     enum { AT_ONCE = 12 };
-    pid_t children[AT_ONCE];
     unsigned bad = 0;
-    int status;
 
-    for (unsigned round = 0; round < 3; round++) {
-        for (unsigned i = 0; i < AT_ONCE; i++) {
-            children[i] = fork();
-            if (children[i] == 0) {
-                unsigned owner = i + 1;
-
-                grandchildren(&owner);
-            }
-        }
-        for (unsigned i = 0; i < AT_ONCE; i++) {
-            bad += waitpid(children[i], &status, 0) != children[i] || status != 0;
-        }
-    }
+    for (unsigned round = 0; round < 3; round++)
+        bad += in_children(AT_ONCE, grandchildren);
     equal(bad, 0, "%d processes with 8 children each, three times", AT_ONCE);
 }
 

@@ -5,7 +5,6 @@
 #include <cpuid.h>
 #include <sched.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 /* ------------------------------------------------------------------ many tasks */
 
@@ -73,7 +72,7 @@ static void system_call(long number)
 
 static void switch_often(void *arg)
 {
-    unsigned seed = *(unsigned *)arg, bad = 0;
+    unsigned seed = *(unsigned *)arg * 7, bad = 0;
     volatile unsigned spin;
 
     pin(seed / 2);
@@ -92,22 +91,8 @@ static void switch_often(void *arg)
 static void check_tasks(void)
 {
     enum { TASKS = 8 };
-    pid_t children[TASKS];
-    unsigned bad = 0;
-    int status;
 
-    for (unsigned i = 0; i < TASKS; i++) {
-        unsigned seed = i * 7 + 1;
-
-        children[i] = fork();
-        if (children[i] == 0)
-            switch_often(&seed);
-    }
-    for (unsigned i = 0; i < TASKS; i++) {
-        waitpid(children[i], &status, 0);
-        bad += status != 0;
-    }
-    equal(bad, 0, "state of %d tasks that switch often", TASKS);
+    equal(in_children(TASKS, switch_often), 0, "state of %d tasks that switch often", TASKS);
 }
 
 /* ------------------------------------------------------------------ signals */

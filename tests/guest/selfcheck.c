@@ -197,6 +197,24 @@ int in_child(void (*fn)(void *), void *arg)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+unsigned in_children(unsigned count, void (*fn)(void *))
+{
+    pid_t children[count];
+    unsigned bad = 0;
+    int status;
+
+    for (unsigned number = 1; number <= count; number++) {
+        children[number - 1] = fork();
+        if (children[number - 1] == 0) {
+            fn(&number);
+            _exit(0);
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        bad += children[i] < 0 || waitpid(children[i], &status, 0) != children[i] || status != 0;
+    return bad;
+}
+
 uint64_t now_ns(void)
 {
     struct timespec t;
