@@ -64,7 +64,7 @@ class Guest:
         self.run("bind 'set enable-bracketed-paste off'; PS1='# '; dmesg -n 1")
 
     def run(self, command, seconds=120):
-        return (self.console.run(command, seconds) or "").rsplit("$?\n", 1)[-1].strip()
+        return (self.console.run(command, seconds) or "").strip()
 
     def address(self):
         """IPv4, once DHCP gave one."""

@@ -64,8 +64,8 @@ def with_devices(xml, devices):
 
 
 def run(console, command, seconds=60):
-    """What the command printed, without the command itself, which the terminal may show twice."""
-    return (console.run(command, seconds) or "").rsplit("$?\n", 1)[-1].strip()
+    """What the command printed."""
+    return (console.run(command, seconds) or "").strip()
 
 
 def number_of(text, pattern):

@@ -83,7 +83,7 @@ def start(host, name, devices):
 
 
 def run(console, command, seconds=30):
-    return (console.run(command, seconds) or "").rsplit("$?\n", 1)[-1].strip()
+    return (console.run(command, seconds) or "").strip()
 
 
 def guest_digest(console, device, options=""):

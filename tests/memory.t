@@ -88,7 +88,7 @@ with Host() as host:
             tap.equal(actual(host, size * MIB), size * MIB, "it has them")
         tap.ok("OK" in (console.run("md5sum -c /t/sum && echo O''K") or ""), "the file is whole", console.text[-500:])
         complaints = console.run("dmesg | grep -iE 'BUG|Oops|xen.*balloon.*(fail|err)'; true") or ""
-        tap.ok(not re.search(r"BUG|Oops", "\n".join(complaints.splitlines()[1:])), "the kernel has no complaint", complaints)
+        tap.ok(not re.search(r"BUG|Oops", complaints), "the kernel has no complaint", complaints)
 
         # What cannot be.
         result = host.virsh("setmem g1 385M --live")

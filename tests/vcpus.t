@@ -79,7 +79,7 @@ with Host() as host:
             tap.contains(host.client("xenstore-read", f"/local/domain/{host.virsh('domid g1').out.strip()}"
                                      "/cpu/3/availability").out, "offline", "gives the guest no vCPU")
         tap.equal(counts(host), [4, 4, 1, 3], "and nothing has changed")
-        complaints = "\n".join((console.run("dmesg | grep -E 'BUG|Oops|Call Trace'; true") or "").splitlines()[1:])
+        complaints = console.run("dmesg | grep -E 'BUG|Oops|Call Trace'; true") or ""
         tap.ok(not re.search(r"BUG|Oops|Call Trace", complaints), "the kernel has no complaint", complaints)
     host.virsh("destroy g1")
     tap.equal(host.virsh("setvcpus g1 2 --maximum --config").status, 0, "setvcpus --maximum --config")

@@ -113,8 +113,8 @@ class Console:
         match = self.expect(mark + r"\d+", seconds)
         if not match:
             return None
-        answer = self.text[start:match.start()]
-        return answer.split("\n", 1)[1] if "\n" in answer else answer
+        # A shell with line editing shows what was typed before its prompt a second time, and wraps it.
+        return re.split(r"\$\n?\?\n", self.text[start:match.start()])[-1]
 
     def wait(self, seconds=30):
         """Reads to the end; gives the exit status, or None if it goes on."""
