@@ -76,6 +76,8 @@ enum domus_op {
     DOMUS_OP_subscribe = 4,      /* this connection gets events from now on */
     DOMUS_OP_info = 5,           /* args[1] -> struct domus_info */
     DOMUS_OP_memory_options = 6, /* args[1]: set of enum domus_memory_options, before there is memory */
+    DOMUS_OP_console_detach = 7, /* args[1] -> struct domus_console_detach */
+    DOMUS_OP_console_info = 8,   /* args[1] -> struct domus_console_info */
     DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
     DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
     DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
@@ -203,6 +205,17 @@ struct domus_vbd_stats {
     uint32_t parked;     /* 1: there is no image, because DOMUS_VBD_PARKED has taken effect */
 };
 
+/* Of consoles that are devices: the first is not. */
+struct domus_console_detach {
+    uint32_t devid; /* IN */
+    uint32_t force; /* IN: 0 asks the guest to let go and returns; 1 takes the device away at once */
+};
+
+struct domus_console_info {
+    uint32_t devid;     /* IN */
+    uint32_t connected; /* OUT: 1 while the guest's driver uses the device */
+};
+
 struct domus_info {
     char engine[16];          /* OUT */
     uint64_t resident_bytes;  /* OUT: of the whole process */
@@ -302,6 +315,10 @@ int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
 int domctl_build(struct domctl *ctl, int kernel_fd, int ramdisk_fd, const char *cmdline,
                  struct domus_build *build);
 int domctl_console_attach(struct domctl *ctl, unsigned console, int tty_fd, int log_fd);
+/* Consoles from 1 on. 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV,
+ * -EALREADY. */
+int domctl_console_detach(struct domctl *ctl, unsigned console, bool force);
+int domctl_console_info(struct domctl *ctl, unsigned console, struct domus_console_info *info);
 /* @guest_fd carries the guest's requests; @backend_fd those of the domain's backends: a second connection of the same
  * kind, or -1 for a domain without devices. */
 int domctl_store_attach(struct domctl *ctl, int guest_fd, int backend_fd);

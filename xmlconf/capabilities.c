@@ -124,6 +124,9 @@ static gboolean check_argument(const char *what, const char *asked, const char *
 #define DISK_ENUMS                                                                                                     \
     "      <enum name='diskDevice'>\n        <value>disk</value>\n        <value>cdrom</value>\n      </enum>\n"   \
     "      <enum name='bus'>\n        <value>xen</value>\n      </enum>\n"
+#define CHANNEL_ENUMS                                                                                                  \
+    "      <enum name='type'>\n        <value>null</value>\n        <value>pty</value>\n        <value>file</value>\n"     \
+    "        <value>tcp</value>\n        <value>unix</value>\n      </enum>\n"
 static const struct {
     const char *group, *name;
     gboolean supported;
@@ -137,7 +140,7 @@ static const struct {
     {"devices", "filesystem", FALSE, NULL},
     {"devices", "tpm", FALSE, NULL},
     {"devices", "redirdev", FALSE, NULL},
-    {"devices", "channel", FALSE, NULL},
+    {"devices", "channel", TRUE, CHANNEL_ENUMS},
     {"features", "vmcoreinfo", FALSE, NULL},
     {"features", "genid", FALSE, NULL},
     {"features", "backingStoreInput", FALSE, NULL},

@@ -27,64 +27,6 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
     return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error);
 }
 
-gboolean xmlconf_console_listens(const XmlconfConsole *console)
-{
-    return g_strcmp0(console->mode, "bind") == 0;
-}
-
-/* What <source> needs for each type, and what it may not have. */
-static gboolean check_source(const XmlconfConsole *console, GError **error)
-{
-    gboolean file = console->type == XMLCONF_CHAR_FILE, local = console->type == XMLCONF_CHAR_UNIX;
-    gboolean tcp = console->type == XMLCONF_CHAR_TCP;
-
-    if (console->append && !file)
-        return fail(error, "attribute 'append' of element <source> needs a console of type 'file'");
-    if (console->mode && !local && !tcp)
-        return fail(error, "attribute 'mode' of element <source> needs a console of type 'unix' or 'tcp'");
-    if ((console->host || console->service) && !tcp)
-        return fail(error, "attributes 'host' and 'service' of element <source> need a console of type 'tcp'");
-    if (file && !console->path)
-        return fail(error, "a console of type 'file' needs a <source path='...'/>");
-    if (local && !console->path)
-        return fail(error, "a console of type 'unix' needs a <source path='...'/>");
-    if (tcp && (!console->service || (!console->host && !xmlconf_console_listens(console))))
-        return fail(error, "a console of type 'tcp' needs a <source host='...' service='...'/>");
-    if ((file || local) && console->path[0] != '/') {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console path '%s' is not absolute", console->path);
-        return FALSE;
-    }
-    return TRUE;
-}
-
-/* Xen's consoles have their numbers in order. */
-static gboolean complete_console(XmlconfConsole *console, guint number, GError **error)
-{
-    if (console->port && console->port != number) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "console %u cannot be at port %u: they are numbered in order",
-                    number, console->port);
-        return FALSE;
-    }
-    console->port = number;
-    if (console->log_append && !console->log_path)
-        return fail(error, "attribute 'append' of element <log> needs a 'file'");
-    return check_source(console, error);
-}
-
-/* virsh console has to work with what virt-install leaves out, so a domain has a console. */
-static gboolean complete_consoles(XmlconfDomainConfig *config, GError **error)
-{
-    if (!config->consoles)
-        config->consoles = xmlconf_record_list_new();
-    if (config->consoles->len == 0)
-        xmlconf_record_list_add(config->consoles, &xmlconf_console_record);
-    for (guint i = 0; i < config->consoles->len; i++) {
-        if (!complete_console(config->consoles->pdata[i], i, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
 static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GError **error)
 {
     for (guint i = 0; config->disks && i < config->disks->len; i++) {
@@ -105,6 +47,6 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GEr
     if (!config->kernel)
         return fail(error,
                     "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
-    return check_sizes(config, error) && xmlconf_cpu_complete(&config->cpu, error) && complete_consoles(config, error) &&
+    return check_sizes(config, error) && xmlconf_cpu_complete(&config->cpu, error) && xmlconf_consoles_complete(config, live, error) &&
            complete_devices(config, live, error);
 }

@@ -297,6 +297,63 @@ static void test_alias(void)
     g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_NO_DEVICE);
 }
 
+#define CHANNEL(name) "<channel type='unix'><target type='xen' name='" name "'/></channel>"
+static guint port_of(const GPtrArray *list, guint i)
+{
+    return ((const XmlconfConsole *)list->pdata[i])->port;
+}
+
+/* Of a definition, consoles and after them channels are numbered in order, whatever comes and goes. */
+static void test_consoles(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(XmlconfDomain) domain = parse("<console/><console/>" CHANNEL("a"), 0, &error);
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    g_autoptr(XmlconfDevice) again = parse_device(CHANNEL("a"));
+
+    add(domain, "<console type='null'/>");
+    add(domain, CHANNEL("b"));
+    g_assert_false(xmlconf_domain_add_device(domain, again, &error));
+    g_assert_nonnull(strstr(error->message, "two of that name"));
+    g_assert_cmpuint(port_of(config->consoles, 2), ==, 2);
+    g_assert_cmpuint(port_of(config->channels, 0), ==, 3);
+    g_assert_cmpuint(port_of(config->channels, 1), ==, 4);
+    g_assert_cmpuint(xmlconf_console_free_port(config), ==, 5);
+    g_assert_cmpint(find(domain, "<console><target type='xen' port='1'/></console>", 0), ==, 1);
+    g_assert_cmpint(find(domain, "<console><target type='xen' port='3'/></console>", XMLCONF_ERROR_NO_DEVICE), ==, -1);
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_CONSOLE, 1);
+    g_assert_cmpuint(port_of(config->consoles, 1), ==, 1);
+    g_assert_cmpint(find(domain, CHANNEL("b"), 0), ==, 1);
+    xmlconf_domain_remove_device(domain, XMLCONF_DEVICE_CHANNEL, 0);
+    g_assert_cmpuint(port_of(config->channels, 0), ==, 2);
+    g_autofree char *xml = format(domain);
+    g_autoptr(XmlconfDomain) reread = xmlconf_domain_parse(xml, 0, NULL);
+    g_assert_nonnull(reread);
+    g_assert_nonnull(strstr(xml, "<target type='xen' port='1'/>"));
+}
+
+/* What a running domain's channel has is read by the driver alone. */
+static void test_live_channels(void)
+{
+    const char *xml = "<channel type='pty'><source path='/dev/pts/9'/><target type='xen' name='a' state='connected'/>"
+                      "<alias name='channel7'/></channel>";
+    g_autoptr(XmlconfDomain) live = parse(xml, XMLCONF_PARSE_LIVE, NULL);
+    g_autoptr(XmlconfDomain) defined = parse(xml, 0, NULL);
+    const XmlconfConsole *channel = xmlconf_domain_config(live)->channels->pdata[0];
+    g_autofree char *alias = xmlconf_console_alias(channel);
+
+    g_assert_cmpstr(xmlconf_console_tty(channel), ==, "/dev/pts/9");
+    g_assert_cmpstr(channel->state, ==, "connected");
+    g_assert_cmpuint(channel->port, ==, 7);
+    g_assert_cmpstr(alias, ==, "channel7");
+    g_autofree char *inactive = format(live);
+    g_assert_null(strstr(inactive, "/dev/pts/9"));
+    channel = xmlconf_domain_config(defined)->channels->pdata[0];
+    g_assert_null(xmlconf_console_tty(channel));
+    g_assert_null(channel->state);
+    g_assert_cmpuint(channel->port, ==, 1);
+}
+
 static void test_refused_additions(void)
 {
     g_autoptr(GError) error = NULL;
@@ -328,6 +385,8 @@ int main(int argc, char **argv)
     g_test_add_func("/device/come-and-go", test_come_and_go);
     g_test_add_func("/device/replace", test_replace);
     g_test_add_func("/device/alias", test_alias);
+    g_test_add_func("/device/consoles", test_consoles);
+    g_test_add_func("/device/live-channels", test_live_channels);
     g_test_add_func("/device/refused-additions", test_refused_additions);
     return g_test_run();
 }

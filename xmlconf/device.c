@@ -1,4 +1,4 @@
-/* device: one <disk> or <interface> on its own, and its way into a domain's document and out of it. */
+/* device: one device on its own, and its way into a domain's document and out of it. */
 #include "config.h"
 
 #include <string.h>
@@ -13,17 +13,84 @@ struct _XmlconfDevice {
     GPtrArray *list; /* the record, alone */
 };
 
+static gboolean complete_disk(gpointer disk, GError **error)
+{
+    return xmlconf_disk_complete(disk, error);
+}
+
+static gboolean same_disk(gconstpointer a, gconstpointer b)
+{
+    guint left = 0, right = 0;
+
+    return xmlconf_disk_vdev(((const XmlconfDisk *)a)->target, &left) &&
+           xmlconf_disk_vdev(((const XmlconfDisk *)b)->target, &right) && left == right;
+}
+
+static char *name_disk(gconstpointer disk)
+{
+    return g_strdup_printf("disk '%s'", ((const XmlconfDisk *)disk)->target);
+}
+
+static gboolean complete_interface(gpointer interface, GError **error)
+{
+    return xmlconf_interface_complete(interface, FALSE, error);
+}
+
+static gboolean same_interface(gconstpointer a, gconstpointer b)
+{
+    return strcmp(((const XmlconfInterface *)a)->mac, ((const XmlconfInterface *)b)->mac) == 0;
+}
+
+static char *name_interface(gconstpointer interface)
+{
+    return g_strdup_printf("interface with MAC address '%s'", ((const XmlconfInterface *)interface)->mac);
+}
+
+static gboolean complete_console(gpointer console, GError **error)
+{
+    return xmlconf_console_complete(console, FALSE, error);
+}
+
+static gboolean same_console(gconstpointer a, gconstpointer b)
+{
+    return ((const XmlconfConsole *)a)->port == ((const XmlconfConsole *)b)->port;
+}
+
+static char *name_console(gconstpointer console)
+{
+    return g_strdup_printf("console at port '%u'", ((const XmlconfConsole *)console)->port);
+}
+
+static gboolean same_channel(gconstpointer a, gconstpointer b)
+{
+    return strcmp(((const XmlconfConsole *)a)->name, ((const XmlconfConsole *)b)->name) == 0;
+}
+
+static char *name_channel(gconstpointer channel)
+{
+    return g_strdup_printf("channel '%s'", ((const XmlconfConsole *)channel)->name);
+}
+
 static const struct {
     const XmlconfRecord *record;
     gsize list;  /* offset in XmlconfDomainConfig */
     gsize alias; /* offset in the record's structure */
     guint max;
+    gboolean (*complete)(gpointer item, GError **error);
+    gboolean (*same)(gconstpointer a, gconstpointer b); /* they name one device */
+    char *(*name)(gconstpointer item);
 } kinds[] = {
     [XMLCONF_DEVICE_DISK] = {&xmlconf_disk_record, G_STRUCT_OFFSET(XmlconfDomainConfig, disks),
-                             G_STRUCT_OFFSET(XmlconfDisk, alias), XMLCONF_MAX_DISKS},
-    [XMLCONF_DEVICE_INTERFACE] = {&xmlconf_interface_record,
-                                  G_STRUCT_OFFSET(XmlconfDomainConfig, interfaces),
-                                  G_STRUCT_OFFSET(XmlconfInterface, alias), XMLCONF_MAX_INTERFACES},
+                             G_STRUCT_OFFSET(XmlconfDisk, alias), XMLCONF_MAX_DISKS, complete_disk, same_disk, name_disk},
+    [XMLCONF_DEVICE_INTERFACE] = {&xmlconf_interface_record, G_STRUCT_OFFSET(XmlconfDomainConfig, interfaces),
+                                  G_STRUCT_OFFSET(XmlconfInterface, alias), XMLCONF_MAX_INTERFACES, complete_interface,
+                                  same_interface, name_interface},
+    [XMLCONF_DEVICE_CONSOLE] = {&xmlconf_console_record, G_STRUCT_OFFSET(XmlconfDomainConfig, consoles),
+                                G_STRUCT_OFFSET(XmlconfConsole, alias), XMLCONF_MAX_CONSOLES, complete_console,
+                                same_console, name_console},
+    [XMLCONF_DEVICE_CHANNEL] = {&xmlconf_channel_record, G_STRUCT_OFFSET(XmlconfDomainConfig, channels),
+                                G_STRUCT_OFFSET(XmlconfConsole, alias), XMLCONF_MAX_CONSOLES - 1, complete_console,
+                                same_channel, name_channel},
 };
 
 static GPtrArray **list_of(XmlconfDomain *domain, XmlconfDeviceType type)
@@ -52,8 +119,7 @@ static gboolean read_device(XmlconfDevice *device, GError **error)
     item = xmlconf_record_list_add(device->list, record);
     if (!xmlconf_record_read(record, xmlDocGetRootElement(device->doc), item, FALSE, error))
         return FALSE;
-    return device->type == XMLCONF_DEVICE_DISK ? xmlconf_disk_complete(item, error)
-                                               : xmlconf_interface_complete(item, FALSE, error);
+    return kinds[device->type].complete(item, error);
 }
 
 XmlconfDevice *xmlconf_device_parse(const char *xml, GError **error)
@@ -101,6 +167,11 @@ XmlconfDeviceType xmlconf_device_type(const XmlconfDevice *device)
     return device->type;
 }
 
+gpointer xmlconf_device_item(const XmlconfDevice *device)
+{
+    return device->list->pdata[0];
+}
+
 XmlconfDisk *xmlconf_device_disk(const XmlconfDevice *device)
 {
     return device->type == XMLCONF_DEVICE_DISK ? device->list->pdata[0] : NULL;
@@ -109,6 +180,21 @@ XmlconfDisk *xmlconf_device_disk(const XmlconfDevice *device)
 XmlconfInterface *xmlconf_device_interface(const XmlconfDevice *device)
 {
     return device->type == XMLCONF_DEVICE_INTERFACE ? device->list->pdata[0] : NULL;
+}
+
+XmlconfConsole *xmlconf_device_console(const XmlconfDevice *device)
+{
+    return device->type == XMLCONF_DEVICE_CONSOLE || device->type == XMLCONF_DEVICE_CHANNEL ? device->list->pdata[0] : NULL;
+}
+
+GPtrArray *xmlconf_domain_devices(XmlconfDomain *domain, XmlconfDeviceType type)
+{
+    return *list_of(domain, type);
+}
+
+const char *xmlconf_device_alias(XmlconfDeviceType type, gconstpointer item)
+{
+    return G_STRUCT_MEMBER(char *, item, kinds[type].alias);
 }
 
 /* ---- in a domain */
@@ -145,6 +231,26 @@ static gboolean has_room(const GPtrArray *list, XmlconfDeviceType type, GError *
     return FALSE;
 }
 
+static gboolean is_running(const XmlconfDomain *domain)
+{
+    return domain->config.id >= 0;
+}
+
+/* What of a definition depends on its other devices. */
+static void settle(XmlconfDomain *domain)
+{
+    if (!is_running(domain))
+        xmlconf_consoles_renumber(&domain->config);
+}
+
+/* Whether a device that was added last fits what is there. */
+static gboolean check_added(XmlconfDomain *domain, XmlconfDeviceType type, GError **error)
+{
+    return type == XMLCONF_DEVICE_DISK        ? xmlconf_disks_check(domain->config.disks, error)
+           : type == XMLCONF_DEVICE_INTERFACE ? TRUE
+                                              : xmlconf_consoles_check(&domain->config, error);
+}
+
 gboolean xmlconf_domain_add_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error)
 {
     const XmlconfRecord *record = kinds[device->type].record;
@@ -155,55 +261,34 @@ gboolean xmlconf_domain_add_device(XmlconfDomain *domain, const XmlconfDevice *d
     if (!*list)
         *list = xmlconf_record_list_new();
     xmlconf_record_copy(record, xmlconf_record_list_add(*list, record), device->list->pdata[0]);
-    if (device->type == XMLCONF_DEVICE_DISK && !xmlconf_disks_check(*list, error)) {
+    if (!check_added(domain, device->type, error)) {
         g_ptr_array_remove_index(*list, (*list)->len - 1);
         return FALSE;
     }
+    settle(domain);
     xmlAddChild(find_devices(domain, TRUE),
                 xmlDocCopyNode(xmlDocGetRootElement(device->doc), domain->doc, 1));
     return TRUE;
 }
 
-static gboolean same_disk(const XmlconfDisk *a, const XmlconfDisk *b)
-{
-    guint left = 0, right = 0;
-
-    return xmlconf_disk_vdev(a->target, &left) && xmlconf_disk_vdev(b->target, &right) && left == right;
-}
-
-static gboolean same_device(XmlconfDeviceType type, gconstpointer a, gconstpointer b)
-{
-    if (type == XMLCONF_DEVICE_DISK)
-        return same_disk(a, b);
-    return strcmp(((const XmlconfInterface *)a)->mac, ((const XmlconfInterface *)b)->mac) == 0;
-}
-
-static const char *device_name(const XmlconfDevice *device)
-{
-    const XmlconfInterface *interface = xmlconf_device_interface(device);
-
-    return interface ? interface->mac : xmlconf_device_disk(device)->target;
-}
-
 int xmlconf_domain_find_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error)
 {
     const GPtrArray *list = *list_of(domain, device->type);
-    const char *what = device->type == XMLCONF_DEVICE_DISK ? "disk" : "interface with MAC address";
+    g_autofree char *name = kinds[device->type].name(device->list->pdata[0]);
     int found = -1;
 
     for (guint i = 0; list && i < list->len; i++) {
-        if (!same_device(device->type, list->pdata[i], device->list->pdata[0]))
+        if (!kinds[device->type].same(list->pdata[i], device->list->pdata[0]))
             continue;
         if (found >= 0) {
-            g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "domain '%s' has more than one %s '%s'",
-                        domain->config.name, what, device_name(device));
+            g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "domain '%s' has more than one %s", domain->config.name,
+                        name);
             return -1;
         }
         found = (int)i;
     }
     if (found < 0)
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_NO_DEVICE, "domain '%s' has no %s '%s'",
-                    domain->config.name, what, device_name(device));
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_NO_DEVICE, "domain '%s' has no %s", domain->config.name, name);
     return found;
 }
 
@@ -224,7 +309,7 @@ XmlconfDevice *xmlconf_domain_copy_device(XmlconfDomain *domain, const char *ali
         const GPtrArray *list = *list_of(domain, (XmlconfDeviceType)type);
 
         for (guint i = 0; list && i < list->len; i++) {
-            if (g_strcmp0(G_STRUCT_MEMBER(char *, list->pdata[i], kinds[type].alias), alias) == 0)
+            if (g_strcmp0(xmlconf_device_alias((XmlconfDeviceType)type, list->pdata[i]), alias) == 0)
                 return copy_out(domain, (XmlconfDeviceType)type, i);
         }
     }
@@ -256,4 +341,5 @@ void xmlconf_domain_remove_device(XmlconfDomain *domain, XmlconfDeviceType type,
         xmlFreeNode(element);
     }
     g_ptr_array_remove_index(*list_of(domain, type), index);
+    settle(domain);
 }

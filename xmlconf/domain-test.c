@@ -151,6 +151,11 @@ static void test_defaults(void)
 #define OS "<os><type>xenpvh</type><kernel>/k</kernel></os>"
 static const char good[] = "<domain type='xen'><name>bad</name>" MEMORY OS "<devices/></domain>";
 
+#define CHANNEL(type, target, rest) \
+    "<devices><channel type='" type "'><target type='" target "' " rest "/></channel></devices>"
+#define CHANNEL_OF(name) "<channel type='pty'><target type='xen' name='" name "'/></channel>"
+#define FOUR(what)       what what what what
+
 static const struct {
     const char *from, *to;
     XmlconfError code;
@@ -249,17 +254,29 @@ static const struct {
     {"<devices/>", "<devices><console type='unix'><source mode='x' path='/x'/></console></devices>", XMLCONF_ERROR_XML,
      "'x' of attribute 'mode'"},
     {"<devices/>", "<devices><console type='pty'><source mode='bind'/></console></devices>", XMLCONF_ERROR_XML,
-     "needs a console of type 'unix' or 'tcp'"},
+     "needs type 'unix' or 'tcp'"},
     {"<devices/>", "<devices><console type='pty'><source host='h'/></console></devices>", XMLCONF_ERROR_XML,
-     "need a console of type 'tcp'"},
+     "need type 'tcp'"},
     {"<devices/>", "<devices><console type='tcp'><protocol type='telnet'/></console></devices>", XMLCONF_ERROR_UNSUPPORTED,
      "'telnet'"},
     {"<devices/>", "<devices><console/><console><target port='3'/></console></devices>", XMLCONF_ERROR_XML,
      "console 1 cannot be at port 3"},
     {"<devices/>", "<devices><console type='file'/></devices>", XMLCONF_ERROR_XML, "needs a <source path"},
     {"<devices/>", "<devices><console type='file'><source path='x'/></console></devices>", XMLCONF_ERROR_XML,
-     "console path 'x' is not absolute"},
+     "path 'x' is not absolute"},
     {"<devices/>", "<devices><console><log append='on'/></console></devices>", XMLCONF_ERROR_XML, "needs a 'file'"},
+    {"<devices/>", CHANNEL("spicevmc", "xen", "name='n'"), XMLCONF_ERROR_UNSUPPORTED, "no SPICE server"},
+    {"<devices/>", CHANNEL("pty", "virtio", "name='n'"), XMLCONF_ERROR_UNSUPPORTED, "targets of type xen"},
+    {"<devices/>", CHANNEL("pty", "xen", ""), XMLCONF_ERROR_XML, "attribute 'name' of element <target> is missing"},
+    {"<devices/>", "<devices><channel type='pty'/></devices>", XMLCONF_ERROR_XML, "is missing"},
+    {"<devices/>", CHANNEL("file", "xen", "name='n'"), XMLCONF_ERROR_XML, "channel 'n': type 'file' needs a <source path"},
+    {"<devices/>", "<devices><channel type='unix'><source mode='connect'/><target type='xen' name='n'/></channel></devices>",
+     XMLCONF_ERROR_XML, "channel 'n': type 'unix' needs a <source path"},
+    {"<devices/>", "<devices>" CHANNEL_OF("n") CHANNEL_OF("n") "</devices>", XMLCONF_ERROR_XML, "two of that name"},
+    {"<devices/>",
+     "<devices>" FOUR("<console/>") FOUR("<console/>") FOUR("<console/>") FOUR("<console/>") CHANNEL_OF("n") "</devices>",
+     XMLCONF_ERROR_UNSUPPORTED, "17 consoles and channels"},
+    {"<devices/>", "<devices><serial type='pty'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "no serial ports"},
     {"<devices/>", "<devices><console><target type='serial'/></console></devices>", XMLCONF_ERROR_UNSUPPORTED,
      "value 'serial'"},
     {"<devices/>", "<devices><memballoon model='virtio'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "'virtio'"},
@@ -509,6 +526,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/domain/golden/console-null", "console-null", test_golden);
     g_test_add_data_func("/domain/golden/tuned", "tuned", test_golden);
     g_test_add_func("/domain/pins", test_pins);
+    g_test_add_data_func("/domain/golden/channels", "channels", test_golden);
     g_test_add_data_func("/domain/golden/console-pty", "console-pty", test_golden);
     g_test_add_data_func("/domain/golden/devices", "devices", test_golden);
     g_test_add_func("/domain/live", test_live);

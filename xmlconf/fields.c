@@ -6,7 +6,6 @@
 #include "xmlconf/fields.h"
 
 #define DOMAIN(member) .offset = G_STRUCT_OFFSET(XmlconfDomainConfig, member)
-#define CONSOLE(member) .offset = G_STRUCT_OFFSET(XmlconfConsole, member)
 
 static const XmlconfChoice os_types[] = {
     {"xenpvh", XMLCONF_OS_PVH, NULL},
@@ -44,73 +43,6 @@ static const XmlconfChoice clock_offsets[] = {
     {"variable", 0, CLOCK_OFFSETS},
     {"absolute", 0, CLOCK_OFFSETS},
     {NULL, 0, NULL},
-};
-
-#define CHAR_TYPES "consoles are of type pty, file, null, unix or tcp"
-static const XmlconfChoice char_types[] = {
-    {"pty", XMLCONF_CHAR_PTY, NULL},
-    {"file", XMLCONF_CHAR_FILE, NULL},
-    {"null", XMLCONF_CHAR_NULL, NULL},
-    {"unix", XMLCONF_CHAR_UNIX, NULL},
-    {"tcp", XMLCONF_CHAR_TCP, NULL},
-    {"vc", 0, CHAR_TYPES},
-    {"dev", 0, CHAR_TYPES},
-    {"pipe", 0, CHAR_TYPES},
-    {"stdio", 0, CHAR_TYPES},
-    {"udp", 0, CHAR_TYPES},
-    {NULL, 0, NULL},
-};
-
-static const XmlconfChoice char_modes[] = {{"bind", 0, NULL}, {"connect", 0, NULL}, {NULL, 0, NULL}};
-
-/* <source path> is the file, or, of a running domain, once more the pty: it depends on what is beside the value. */
-static const XmlconfConsole *console_of_path(gconstpointer value)
-{
-    return (const XmlconfConsole *)((const char *)value - G_STRUCT_OFFSET(XmlconfConsole, path));
-}
-
-static gboolean read_source(const XmlconfField *field G_GNUC_UNUSED, xmlNode *element G_GNUC_UNUSED,
-                            const char *text, gpointer value, GError **error G_GNUC_UNUSED)
-{
-    XmlconfCharType type = console_of_path(value)->type;
-
-    if ((type == XMLCONF_CHAR_FILE || type == XMLCONF_CHAR_UNIX) && *text)
-        *(char **)value = g_strdup(text);
-    return TRUE;
-}
-
-static char *write_source(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live)
-{
-    const XmlconfConsole *console = console_of_path(value);
-
-    if (console->type == XMLCONF_CHAR_PTY)
-        return live ? g_strdup(console->tty) : NULL;
-    return g_strdup(console->path);
-}
-
-static const XmlconfValueType console_source = {read_source, write_source, TRUE};
-
-static const XmlconfField console_fields[] = {
-    {"@type", &xmlconf_value_enum, CONSOLE(type), .fallback = "pty", .choices = char_types},
-    {"@tty", &xmlconf_value_string, CONSOLE(tty), .flags = XMLCONF_FIELD_LIVE},
-    {"source@mode", &xmlconf_value_word, CONSOLE(mode), .choices = char_modes},
-    {"source@path", &console_source, CONSOLE(path)},
-    {"source@host", &xmlconf_value_string, CONSOLE(host)},
-    {"source@service", &xmlconf_value_string, CONSOLE(service)},
-    {"source@append", &xmlconf_value_switch, CONSOLE(append)},
-    {"protocol@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "raw"},
-    {"log@file", &xmlconf_value_path, CONSOLE(log_path)},
-    {"log@append", &xmlconf_value_switch, CONSOLE(log_append)},
-    {"target@type", &xmlconf_value_fixed, .fallback = "xen"},
-    {"target@port", &xmlconf_value_uint, CONSOLE(port), .max = XMLCONF_MAX_CONSOLES - 1},
-    {"alias@name", &xmlconf_value_string, CONSOLE(alias), .flags = XMLCONF_FIELD_LIVE},
-};
-
-const XmlconfRecord xmlconf_console_record = {
-    .element = "console",
-    .size = sizeof(XmlconfConsole),
-    .fields = console_fields,
-    .n_fields = G_N_ELEMENTS(console_fields),
 };
 
 static const XmlconfChoice cpu_modes[] = {
@@ -268,11 +200,12 @@ static const XmlconfField domain_fields[] = {
     XMLCONF_REFUSED("devices/filesystem", "filesystem devices are not supported yet"),
     {"devices/interface", .flags = XMLCONF_FIELD_LIST, DOMAIN(interfaces),
      .record = &xmlconf_interface_record, .max = XMLCONF_MAX_INTERFACES},
-    XMLCONF_REFUSED("devices/serial", "serial ports are not supported: a PVH guest has a Xen console"),
+    XMLCONF_REFUSED("devices/serial", "a PVH guest has no serial ports: use <console>, or <channel> for programs"),
     XMLCONF_REFUSED("devices/parallel", "parallel ports are not supported"),
     {"devices/console", .flags = XMLCONF_FIELD_LIST, DOMAIN(consoles), .record = &xmlconf_console_record,
      .max = XMLCONF_MAX_CONSOLES},
-    XMLCONF_REFUSED("devices/channel", "channel devices are not supported yet"),
+    {"devices/channel", .flags = XMLCONF_FIELD_LIST, DOMAIN(channels), .record = &xmlconf_channel_record,
+     .max = XMLCONF_MAX_CONSOLES - 1},
     XMLCONF_REFUSED("devices/input", "input devices are not supported yet"),
     XMLCONF_REFUSED("devices/graphics", "graphics are not supported yet"),
     XMLCONF_REFUSED("devices/video", "video devices are not supported yet"),

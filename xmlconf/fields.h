@@ -40,6 +40,7 @@ struct _XmlconfRecord {
 
 extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <domain> */
 extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
+extern const XmlconfRecord xmlconf_channel_record; /* XmlconfConsole at <channel> */
 extern const XmlconfRecord xmlconf_cpu_feature_record; /* XmlconfCpuFeature at <feature> */
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
@@ -71,8 +72,15 @@ gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error);
 /* cputune.c: what its rows cannot say, for so many vCPUs. */
 gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GError **error);
 
-/* disk-check.c, interface.c: the same for one device. */
+/* disk-check.c, interface.c, console.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
 /* No two disks at one target. */
 gboolean xmlconf_disks_check(const GPtrArray *disks, GError **error);
+gboolean xmlconf_console_complete(XmlconfConsole *console, gboolean live, GError **error);
+/* All consoles and channels of a domain. @live: their numbers are what they are; else they are given here. */
+gboolean xmlconf_consoles_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
+/* Not too many, and no two channels of one name. */
+gboolean xmlconf_consoles_check(const XmlconfDomainConfig *config, GError **error);
+/* Numbers those of a definition, after one came or went. */
+void xmlconf_consoles_renumber(XmlconfDomainConfig *config);

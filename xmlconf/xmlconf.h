@@ -62,7 +62,7 @@ typedef enum {
     XMLCONF_CHAR_TCP,
 } XmlconfCharType;
 
-/* Most consoles of a domain. */
+/* Most consoles and channels of a domain. */
 #define XMLCONF_MAX_CONSOLES 16
 
 typedef struct {
@@ -70,11 +70,13 @@ typedef struct {
     char *path;      /* file, unix; or NULL */
     char *mode;      /* unix, tcp: "bind" or "connect"; NULL: connect */
     char *host, *service; /* tcp; or NULL */
-    guint port;      /* its number */
+    guint port;      /* number of the device; no two consoles or channels have the same */
     gboolean append; /* to the file; else it is emptied first */
     char *log_path;  /* <log file=.../>; or NULL */
     gboolean log_append;
+    char *name;  /* channel: what programs in the guest look for; NULL: a console */
     char *tty;   /* running domain: the pty, set by the driver */
+    char *state; /* running domain's channel: "connected" or "disconnected", where somebody knows; or NULL */
     char *alias; /* running domain */
 } XmlconfConsole;
 
@@ -222,6 +224,7 @@ typedef struct {
 
     XmlconfAction on_poweroff, on_reboot, on_crash;
     GPtrArray *consoles; /* of XmlconfConsole; at least one */
+    GPtrArray *channels; /* of XmlconfConsole; NULL: none */
     GPtrArray *disks;      /* of XmlconfDisk; NULL: none */
     GPtrArray *interfaces; /* of XmlconfInterface; NULL: none */
     char *clock_offset;  /* "utc" */
@@ -264,6 +267,13 @@ gboolean xmlconf_domain_set_metadata(XmlconfDomain *domain, XmlconfMetadata type
 
 /* Whether others come to a console's socket, not it to them. */
 gboolean xmlconf_console_listens(const XmlconfConsole *console);
+/* The terminal of a running domain's console or channel of type pty; NULL: none. The setter copies @tty. */
+const char *xmlconf_console_tty(const XmlconfConsole *console);
+void xmlconf_console_set_tty(XmlconfConsole *console, const char *tty);
+/* "console1", "channel2": by its number. */
+char *xmlconf_console_alias(const XmlconfConsole *console);
+/* The lowest number that no console or channel has: XMLCONF_MAX_CONSOLES when all are taken. */
+guint xmlconf_console_free_port(const XmlconfDomainConfig *config);
 
 /* The image or block device of a disk; NULL: none. */
 const char *xmlconf_disk_source(const XmlconfDisk *disk);
@@ -280,22 +290,34 @@ char *xmlconf_interface_tap(int domid, guint index);
 /* Whether a tap's name is of that kind. */
 gboolean xmlconf_interface_is_generated(const char *tap);
 
-/* One device on its own, as it is attached and detached: a <disk> or an <interface>. */
+/* One device on its own, as it is attached and detached: a <disk>, <interface>, <console> or <channel>. */
 typedef struct _XmlconfDevice XmlconfDevice;
-typedef enum { XMLCONF_DEVICE_DISK, XMLCONF_DEVICE_INTERFACE } XmlconfDeviceType;
+typedef enum {
+    XMLCONF_DEVICE_DISK,
+    XMLCONF_DEVICE_INTERFACE,
+    XMLCONF_DEVICE_CONSOLE,
+    XMLCONF_DEVICE_CHANNEL,
+} XmlconfDeviceType;
 
 XmlconfDevice *xmlconf_device_parse(const char *xml, GError **error);
 XmlconfDevice *xmlconf_device_copy(const XmlconfDevice *device);
 void xmlconf_device_free(XmlconfDevice *device);
 XmlconfDeviceType xmlconf_device_type(const XmlconfDevice *device);
-/* What it is; NULL where it is of the other type. Belongs to @device; the driver may write it. */
+/* What it is, by its type; the others give NULL where it is of another. Belongs to @device; the driver may write it. */
+gpointer xmlconf_device_item(const XmlconfDevice *device);
 XmlconfDisk *xmlconf_device_disk(const XmlconfDevice *device);
 XmlconfInterface *xmlconf_device_interface(const XmlconfDevice *device);
+XmlconfConsole *xmlconf_device_console(const XmlconfDevice *device); /* or channel */
+
+/* The devices of a type; NULL: none. Belongs to @domain. */
+GPtrArray *xmlconf_domain_devices(XmlconfDomain *domain, XmlconfDeviceType type);
+/* The alias of one of them; NULL: it has none. */
+const char *xmlconf_device_alias(XmlconfDeviceType type, gconstpointer item);
 
 /* Adds a copy of @device to @domain. An error, and nothing done, if it does not fit what is there. */
 gboolean xmlconf_domain_add_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error);
-/* The device of @domain that @device names: a disk by its target, an interface by its MAC address. -1 with an error:
- * none, or more than one. The index is into config's disks or interfaces. */
+/* The device of @domain that @device names: a disk by its target, an interface by its MAC address, a console by its
+ * port, a channel by its name. -1 with an error: none, or more than one. The index is into the list of its type. */
 int xmlconf_domain_find_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error);
 /* A copy of the device that has that alias in a running domain. NULL with an error: none has. */
 XmlconfDevice *xmlconf_domain_copy_device(XmlconfDomain *domain, const char *alias, GError **error);

@@ -16,6 +16,7 @@ struct device {
     struct hv_xenbus_device dev;
     struct hv_console *console;
     struct hv_grant_map ring;
+    bool connected;
 };
 
 static struct device *device_of(struct hv_xenbus_device *dev)
@@ -49,6 +50,7 @@ static int connect_console(struct hv_xenbus_device *dev)
         hv_xenbus_fail(dev, "port %llu: %s", (unsigned long long)port, strerror(-error));
         hv_grant_unmap(dev->domain, &device->ring);
     }
+    device->connected = !error;
     return error;
 }
 
@@ -56,6 +58,7 @@ static void disconnect_console(struct hv_xenbus_device *dev)
 {
     struct device *device = device_of(dev);
 
+    device->connected = false;
     hv_console_disconnect(device->console);
     hv_grant_unmap(dev->domain, &device->ring);
     hv_xenbus_disconnected(dev);
@@ -98,10 +101,16 @@ static int add(struct hv_domain *d, uint32_t devid, struct device **out)
     return 0;
 }
 
-int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, int log_fd)
+static struct device *find(struct hv_domain *d, uint32_t devid)
 {
     struct hv_xenbus_device *dev = hv_xenbus_find(d, &console_class, devid);
-    struct device *device = dev ? device_of(dev) : NULL;
+
+    return dev ? device_of(dev) : NULL;
+}
+
+int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, int log_fd)
+{
+    struct device *device = find(d, devid);
     int error = 0;
 
     if (devid == 0 || devid >= HV_CONSOLES_MAX)
@@ -109,4 +118,21 @@ int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, in
     if (!device)
         error = add(d, devid, &device);
     return error ? error : hv_console_set_terminal(device->console, tty_fd, log_fd);
+}
+
+int hv_console_device_detach(struct hv_domain *d, uint32_t devid, bool force)
+{
+    struct device *device = find(d, devid);
+
+    return device ? hv_xenbus_detach(&device->dev, force) : -ENODEV;
+}
+
+int hv_console_device_info(struct hv_domain *d, struct domus_console_info *info)
+{
+    struct device *device = find(d, info->devid);
+
+    if (!device)
+        return -ENODEV;
+    info->connected = device->connected;
+    return 0;
 }

@@ -5,24 +5,14 @@
 
 #include <string.h>
 
-/* One operation whose argument is @data. */
-static int call(struct domctl *ctl, enum domus_op op, void *data, size_t bytes, const int *fds, size_t nr_fds)
-{
-    uint64_t args[5] = {op, HV_CONTROL_DATA_ADDRESS};
-    long result;
-    int error = domctl_hypercall(ctl, __HYPERVISOR_domus_op, args, data, bytes, fds, nr_fds, &result);
-
-    if (error)
-        return error;
-    return result < 0 ? (int)result : 0;
-}
+#include "hv/control/domctl-private.h"
 
 int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds)
 {
     int error;
 
     memset(vif->error, 0, sizeof(vif->error));
-    error = call(ctl, DOMUS_OP_vif_attach, vif, sizeof(*vif), fds, vif->queues);
+    error = domctl_domus_op(ctl, DOMUS_OP_vif_attach, vif, sizeof(*vif), fds, vif->queues);
     vif->error[sizeof(vif->error) - 1] = '\0';
     return error;
 }
@@ -31,19 +21,19 @@ int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force)
 {
     struct domus_vif_detach detach = {.devid = devid, .force = force};
 
-    return call(ctl, DOMUS_OP_vif_detach, &detach, sizeof(detach), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vif_detach, &detach, sizeof(detach), NULL, 0);
 }
 
 int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up)
 {
     struct domus_vif_link link = {.devid = devid, .up = up};
 
-    return call(ctl, DOMUS_OP_vif_set_link, &link, sizeof(link), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vif_set_link, &link, sizeof(link), NULL, 0);
 }
 
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats)
 {
     memset(stats, 0, sizeof(*stats));
     stats->devid = devid;
-    return call(ctl, DOMUS_OP_vif_stats, stats, sizeof(*stats), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vif_stats, stats, sizeof(*stats), NULL, 0);
 }

@@ -488,15 +488,14 @@ int domctl_store_attach(struct domctl *ctl, int guest_fd, int backend_fd)
     return call(ctl, __HYPERVISOR_domus_op, DOMUS_OP_store_attach, 0, NULL, 0, fds, backend_fd >= 0 ? 2 : 1);
 }
 
-/* An operation of our own on a structure, in and out. */
-static int call_domus(struct domctl *ctl, enum domus_op op, void *arg, size_t bytes, const int *fds, size_t nr_fds)
+int domctl_domus_op(struct domctl *ctl, enum domus_op op, void *arg, size_t bytes, const int *fds, size_t nr_fds)
 {
     return call(ctl, __HYPERVISOR_domus_op, op, HV_CONTROL_DATA_ADDRESS, arg, bytes, fds, nr_fds);
 }
 
 int domctl_vbd_attach(struct domctl *ctl, int image_fd, struct domus_vbd *vbd)
 {
-    int error = call_domus(ctl, DOMUS_OP_vbd_attach, vbd, sizeof(*vbd), &image_fd, image_fd >= 0);
+    int error = domctl_domus_op(ctl, DOMUS_OP_vbd_attach, vbd, sizeof(*vbd), &image_fd, image_fd >= 0);
 
     vbd->error[sizeof(vbd->error) - 1] = '\0';
     return error;
@@ -504,7 +503,7 @@ int domctl_vbd_attach(struct domctl *ctl, int image_fd, struct domus_vbd *vbd)
 
 int domctl_vbd_set_image(struct domctl *ctl, int image_fd, struct domus_vbd_image *image)
 {
-    int error = call_domus(ctl, DOMUS_OP_vbd_set_image, image, sizeof(*image), &image_fd, image_fd >= 0);
+    int error = domctl_domus_op(ctl, DOMUS_OP_vbd_set_image, image, sizeof(*image), &image_fd, image_fd >= 0);
 
     image->error[sizeof(image->error) - 1] = '\0';
     return error;
@@ -512,20 +511,20 @@ int domctl_vbd_set_image(struct domctl *ctl, int image_fd, struct domus_vbd_imag
 
 int domctl_vbd_set_limits(struct domctl *ctl, struct domus_vbd_limits *limits)
 {
-    return call_domus(ctl, DOMUS_OP_vbd_set_limits, limits, sizeof(*limits), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vbd_set_limits, limits, sizeof(*limits), NULL, 0);
 }
 
 int domctl_vbd_detach(struct domctl *ctl, unsigned devid, bool force)
 {
     struct domus_vbd_detach detach = {.devid = devid, .force = force};
 
-    return call_domus(ctl, DOMUS_OP_vbd_detach, &detach, sizeof(detach), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vbd_detach, &detach, sizeof(detach), NULL, 0);
 }
 
 int domctl_vbd_resize(struct domctl *ctl, unsigned devid, uint64_t size_bytes, uint64_t *now_bytes)
 {
     struct domus_vbd_resize resize = {.devid = devid, .size_bytes = size_bytes};
-    int error = call_domus(ctl, DOMUS_OP_vbd_resize, &resize, sizeof(resize), NULL, 0);
+    int error = domctl_domus_op(ctl, DOMUS_OP_vbd_resize, &resize, sizeof(resize), NULL, 0);
 
     if (now_bytes)
         *now_bytes = resize.size_bytes;
@@ -535,7 +534,7 @@ int domctl_vbd_resize(struct domctl *ctl, unsigned devid, uint64_t size_bytes, u
 int domctl_vbd_stats(struct domctl *ctl, unsigned devid, struct domus_vbd_stats *stats)
 {
     *stats = (struct domus_vbd_stats){.devid = devid};
-    return call_domus(ctl, DOMUS_OP_vbd_stats, stats, sizeof(*stats), NULL, 0);
+    return domctl_domus_op(ctl, DOMUS_OP_vbd_stats, stats, sizeof(*stats), NULL, 0);
 }
 
 int domctl_pause(struct domctl *ctl)

@@ -14,6 +14,7 @@
 #include "hv/backend/xenbus.h"
 #include "hv/control/control.h"
 #include "hv/engine/engine.h"
+#include "hv/hypercall/domus-console.h"
 #include "hv/hypercall/domus-vbd.h"
 #include "hv/hypercall/domus-vif.h"
 #include "hv/hypercall/evtchn.h"
@@ -271,6 +272,10 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_build] = {"build", build_domain, sizeof(struct domus_build), HV_ARG_IN | HV_ARG_ALWAYS,
                         CONTROL},
     [DOMUS_OP_console_attach] = {"console_attach", console_attach, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_console_detach] = {"console_detach", hv_domus_console_detach, sizeof(struct domus_console_detach), HV_ARG_IN,
+                                 CONTROL},
+    [DOMUS_OP_console_info] = {"console_info", hv_domus_console_info, sizeof(struct domus_console_info),
+                               HV_ARG_IN | HV_ARG_OUT, CONTROL},
     [DOMUS_OP_store_attach] = {"store_attach", store_attach, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_memory_options] = {"memory_options", memory_options, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_subscribe] = {"subscribe", subscribe, 0, HV_ARG_NONE, CONTROL},

@@ -1,4 +1,4 @@
-/* What consoles are connected to: a terminal, a file, a socket. */
+/* What consoles and channels are connected to: a terminal, a file, a socket. */
 #include "config.h"
 
 #include "libxldrv/driver/consoles.h"
@@ -13,6 +13,7 @@
 #include "libxldrv/host/pty.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/host/tcp.h"
+#include "libxldrv/state/files.h"
 
 #define KIND               "console"
 #define CONNECT_TIMEOUT_MS 5000
@@ -94,39 +95,89 @@ static gboolean open_terminal(XmlconfConsole *console, int *fd, GError **error)
         return (*fd = open_socket(console, error)) >= 0;
     if (!xldrv_pty_new(fd, &tty, error))
         return FALSE;
-    if (console->type == XMLCONF_CHAR_PTY) {
-        g_free(console->tty);
-        console->tty = g_steal_pointer(&tty);
-    }
+    if (console->type == XMLCONF_CHAR_PTY)
+        xmlconf_console_set_tty(console, tty);
     return TRUE;
 }
 
-static gboolean add_nodes(XldrvDriver *driver, int id, const XmlconfConsole *console, GError **error)
+/* ---- the store: layout of libxl (docs/misc/console.txt, channel.txt of Xen) */
+
+static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfConsole *console, GError **error)
 {
-    const XldrvStoreKey backend[] = {{"protocol", "vt100"}, {NULL, NULL}};
+    const char *tty = xmlconf_console_tty(console);
+    const char *connection = !console->name ? NULL : console->type == XMLCONF_CHAR_PTY ? "pty" : "socket";
+    const XldrvStoreKey backend[] = {{"protocol", "vt100"},
+                                     {console->name ? "name" : NULL, console->name},
+                                     {connection ? "connection" : NULL, connection},
+                                     {NULL, NULL}};
     const XldrvStoreKey frontend[] = {{"limit", "1048576"},
                                       {"type", "xenconsoled"},
-                                      {"output", "pty"},
-                                      {console->tty ? "tty" : NULL, console->tty},
+                                      {"output", connection ? connection : "pty"},
+                                      {tty ? "tty" : "name", tty ? tty : console->name},
+                                      {tty && console->name ? "name" : NULL, console->name},
                                       {NULL, NULL}};
-    const XldrvStoreDevice device = {
-        .id = id, .kind = KIND, .devid = console->port, .backend = backend, .frontend = frontend};
+    const XldrvStoreDevice device = {.id = xldrv_instance_id(host->instance),
+                                     .kind = KIND,
+                                     .devid = console->port,
+                                     .backend = backend,
+                                     .frontend = frontend};
 
-    return console->port == 0 || xldrv_store_add_device(driver->store, &device, error);
+    return xldrv_store_add_device(host->driver->store, &device, error);
 }
 
-gboolean xldrv_console_attach(XldrvDriver *driver, XldrvInstance *instance, XmlconfConsole *console, GError **error)
+static void remove_nodes(const XldrvDeviceHost *host, const XmlconfConsole *console)
+{
+    xldrv_store_remove_device(host->driver->store, xldrv_instance_id(host->instance), KIND, console->port);
+}
+
+/* ---- attach */
+
+/* Where a channel's socket is if it names none: as libvirt's driver for Xen names it. */
+static gboolean choose_path(const XldrvDeviceHost *host, XmlconfConsole *channel, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("%s-%s", host->name, channel->name);
+
+    if (channel->type != XMLCONF_CHAR_UNIX || channel->path)
+        return TRUE;
+    channel->path = xldrv_file_path(host->driver->paths->channel_dir, name, "", error);
+    return channel->path != NULL;
+}
+
+/* What was made for it on the host; what has an alias is ours to remove. */
+static void remove_socket(const XmlconfConsole *console)
+{
+    struct stat about;
+
+    if (console->type == XMLCONF_CHAR_UNIX && xmlconf_console_listens(console) && console->alias &&
+        lstat(console->path, &about) == 0 && S_ISSOCK(about.st_mode))
+        unlink(console->path);
+}
+
+static gboolean connect_device(const XldrvDeviceHost *host, const XmlconfConsole *console, Ends *ends, GError **error)
+{
+    if (console->port != 0 && !add_nodes(host, console, error))
+        return FALSE;
+    if (xldrv_instance_control(host->instance, "attach a console of", attach, ends, error))
+        return TRUE;
+    if (console->port != 0)
+        remove_nodes(host, console);
+    return FALSE;
+}
+
+gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *console, GError **error)
 {
     Ends ends = {console->port, -1, -1};
     gboolean ok;
 
-    ok = open_log(console, &ends.log_fd, error) && open_terminal(console, &ends.tty_fd, error);
-    if (ok) { /* what has an alias is ours to remove */
-        g_free(console->alias);
-        console->alias = g_strdup_printf("console%u", console->port);
+    g_clear_pointer(&console->alias, g_free);
+    ok = choose_path(host, console, error) && open_log(console, &ends.log_fd, error) &&
+         open_terminal(console, &ends.tty_fd, error);
+    if (ok) {
+        console->alias = xmlconf_console_alias(console);
+        ok = connect_device(host, console, &ends, error);
+        if (!ok)
+            remove_socket(console);
     }
-    ok = ok && add_nodes(driver, xldrv_instance_id(instance), console, error) &&
-         xldrv_instance_control(instance, "attach a console of", attach, &ends, error);
     if (ends.tty_fd >= 0)
         close(ends.tty_fd);
     if (ends.log_fd >= 0)
@@ -134,14 +185,51 @@ gboolean xldrv_console_attach(XldrvDriver *driver, XldrvInstance *instance, Xmlc
     return ok;
 }
 
+/* ---- detach */
+
+static int ask_console(struct domctl *ctl, gpointer data)
+{
+    const XldrvDetach *detach = data;
+
+    return domctl_console_detach(ctl, detach->devid, detach->force);
+}
+
+static int look_at_console(struct domctl *ctl, gpointer data)
+{
+    const XldrvDetach *detach = data;
+    struct domus_console_info info;
+
+    return domctl_console_info(ctl, detach->devid, &info);
+}
+
+gboolean xldrv_console_detach(const XldrvDeviceHost *host, const XmlconfConsole *console, gboolean force, GError **error)
+{
+    g_autofree char *what = console->name ? g_strdup_printf("channel '%s'", console->name)
+                                          : g_strdup_printf("console %u", console->port);
+    XldrvDetach detach = {.instance = host->instance,
+                          .what = what,
+                          .devid = console->port,
+                          .ask = ask_console,
+                          .look = look_at_console,
+                          .force = force};
+
+    if (console->port == 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "the first console of a domain cannot be detached");
+    if (!xldrv_device_detach(&detach, error))
+        return FALSE;
+    remove_nodes(host, console);
+    remove_socket(console);
+    return TRUE;
+}
+
+static void clean_up_list(const GPtrArray *list)
+{
+    for (guint i = 0; list && i < list->len; i++)
+        remove_socket(list->pdata[i]);
+}
+
 void xldrv_consoles_clean_up(const XmlconfDomainConfig *config)
 {
-    struct stat about;
-
-    for (guint i = 0; i < config->consoles->len; i++) {
-        const XmlconfConsole *console = config->consoles->pdata[i];
-        if (console->type == XMLCONF_CHAR_UNIX && xmlconf_console_listens(console) && console->alias &&
-            lstat(console->path, &about) == 0 && S_ISSOCK(about.st_mode))
-            unlink(console->path);
-    }
+    clean_up_list(config->consoles);
+    clean_up_list(config->channels);
 }

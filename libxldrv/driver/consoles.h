@@ -1,11 +1,14 @@
-/* The consoles of a running domain: what they are connected to. */
+/* The consoles and channels of a running domain: what they are connected to. */
 #pragma once
 
-#include "libxldrv/driver/driver.h"
-#include "libxldrv/driver/instance.h"
+#include "libxldrv/driver/devices.h"
 
-/* Opens what the console's configuration names and gives it to the hypervisor; sets its alias and terminal. All but the
- * first are devices: the domain is in the store. */
-gboolean xldrv_console_attach(XldrvDriver *driver, XldrvInstance *instance, XmlconfConsole *console, GError **error);
-/* Removes the sockets on which consoles listened. */
+/* Opens what the configuration of a console or channel names and gives it to the hypervisor as the device of its port;
+ * sets its alias, and its terminal or socket. All but the first are devices: the domain is in the store. On failure
+ * nothing is left of it. */
+gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *console, GError **error);
+/* Takes it away. The guest is asked and may refuse (VIR_ERR_OPERATION_TIMEOUT, and it stays), unless @force. The first
+ * console cannot go (VIR_ERR_OPERATION_UNSUPPORTED). */
+gboolean xldrv_console_detach(const XldrvDeviceHost *host, const XmlconfConsole *console, gboolean force, GError **error);
+/* Removes the sockets on which consoles and channels listened. */
 void xldrv_consoles_clean_up(const XmlconfDomainConfig *config);

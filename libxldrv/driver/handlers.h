@@ -34,6 +34,7 @@ XLDRV_HANDLER(connect_domain_event_deregister_any);
 
 /* console.c */
 XLDRV_HANDLER(domain_open_console);
+XLDRV_HANDLER(domain_open_channel);
 
 /* define.c */
 XLDRV_HANDLER(domain_define_xml);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/change.h"
+#include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
@@ -28,19 +29,6 @@ typedef gboolean (*HotplugFn)(Hotplug *h, GError **error);
 static XldrvDeviceHost device_host(const Hotplug *h)
 {
     return (XldrvDeviceHost){h->driver, h->job->instance, h->job->uuid_text, h->job->name};
-}
-
-static const char *alias_of(XmlconfDeviceType type, gconstpointer item)
-{
-    return type == XMLCONF_DEVICE_DISK ? ((const XmlconfDisk *)item)->alias
-                                       : ((const XmlconfInterface *)item)->alias;
-}
-
-static GPtrArray *devices_of(XmlconfDomain *domain, XmlconfDeviceType type)
-{
-    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
-
-    return type == XMLCONF_DEVICE_DISK ? config->disks : config->interfaces;
 }
 
 /* Makes one of xmlconf's errors ours. */
@@ -84,14 +72,61 @@ static gboolean add_device(XmlconfDomain *domain, gconstpointer device, GError *
     return check_xml(xmlconf_domain_add_device(domain, device, &why), &why, error);
 }
 
+static gboolean attach_disk(const Hotplug *h, const XldrvDeviceHost *host, gpointer disk, GError **error)
+{
+    (void)h;
+    return xldrv_disk_attach(host, disk, error);
+}
+
+static gboolean detach_disk(const XldrvDeviceHost *host, gconstpointer disk, gboolean force, GError **error)
+{
+    return xldrv_disk_detach(host, disk, force, error);
+}
+
+static gboolean attach_interface(const Hotplug *h, const XldrvDeviceHost *host, gpointer interface, GError **error)
+{
+    const GPtrArray *interfaces = xmlconf_domain_devices(h->job->live, XMLCONF_DEVICE_INTERFACE);
+
+    return xldrv_nic_attach(host, interface, xldrv_nic_free_devid(interfaces), error);
+}
+
+static gboolean detach_interface(const XldrvDeviceHost *host, gconstpointer interface, gboolean force, GError **error)
+{
+    return xldrv_nic_detach(host, interface, force, error);
+}
+
+static gboolean attach_console(const Hotplug *h, const XldrvDeviceHost *host, gpointer item, GError **error)
+{
+    XmlconfConsole *console = item;
+    guint free_port = xmlconf_console_free_port(xmlconf_domain_config(h->job->live));
+
+    if (console->port && console->port != free_port)
+        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "the next console is at port %u, not %u", free_port,
+                               console->port);
+    console->port = free_port;
+    return xldrv_console_attach(host, console, error);
+}
+
+static gboolean detach_console(const XldrvDeviceHost *host, gconstpointer console, gboolean force, GError **error)
+{
+    return xldrv_console_detach(host, console, force, error);
+}
+
+static const struct {
+    gboolean (*attach)(const Hotplug *h, const XldrvDeviceHost *host, gpointer item, GError **error);
+    gboolean (*detach)(const XldrvDeviceHost *host, gconstpointer item, gboolean force, GError **error);
+} kinds[] = {
+    [XMLCONF_DEVICE_DISK] = {attach_disk, detach_disk},
+    [XMLCONF_DEVICE_INTERFACE] = {attach_interface, detach_interface},
+    [XMLCONF_DEVICE_CONSOLE] = {attach_console, detach_console},
+    [XMLCONF_DEVICE_CHANNEL] = {attach_console, detach_console},
+};
+
 static gboolean attach_live(const Hotplug *h, XmlconfDevice *device, GError **error)
 {
     const XldrvDeviceHost host = device_host(h);
-    XmlconfDisk *disk = xmlconf_device_disk(device);
-    const GPtrArray *interfaces = devices_of(h->job->live, XMLCONF_DEVICE_INTERFACE);
 
-    return disk ? xldrv_disk_attach(&host, disk, error)
-                : xldrv_nic_attach(&host, xmlconf_device_interface(device), xldrv_nic_free_devid(interfaces), error);
+    return kinds[xmlconf_device_type(device)].attach(h, &host, xmlconf_device_item(device), error);
 }
 
 static gboolean detach_live(const Hotplug *h, XmlconfDeviceType type, gconstpointer item, gboolean force,
@@ -99,14 +134,7 @@ static gboolean detach_live(const Hotplug *h, XmlconfDeviceType type, gconstpoin
 {
     const XldrvDeviceHost host = device_host(h);
 
-    return type == XMLCONF_DEVICE_DISK ? xldrv_disk_detach(&host, item, force, error)
-                                       : xldrv_nic_detach(&host, item, force, error);
-}
-
-static gconstpointer item_of(const XmlconfDevice *device)
-{
-    return xmlconf_device_disk(device) ? (gconstpointer)xmlconf_device_disk(device)
-                                       : (gconstpointer)xmlconf_device_interface(device);
+    return kinds[type].detach(&host, item, force, error);
 }
 
 static gboolean attach(Hotplug *h, GError **error)
@@ -119,14 +147,14 @@ static gboolean attach(Hotplug *h, GError **error)
         return FALSE;
     if (h->impact.config && !change_one(h, FALSE, h->device, add_device, error)) {
         if (h->impact.live)
-            detach_live(h, type, item_of(live), TRUE, NULL);
+            detach_live(h, type, xmlconf_device_item(live), TRUE, NULL);
         return FALSE;
     }
     if (!h->impact.live)
         return TRUE;
     if (!change_one(h, TRUE, live, add_device, error))
         return FALSE;
-    xldrv_event_device(h->driver->events, h->job, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, alias_of(type, item_of(live)));
+    xldrv_event_device(h->driver->events, h->job, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, xmlconf_device_alias(type, xmlconf_device_item(live)));
     return TRUE;
 }
 
@@ -136,9 +164,12 @@ static gboolean remove_device(XmlconfDomain *domain, gconstpointer device, GErro
 {
     int index = find(domain, device, error);
 
-    if (index >= 0)
-        xmlconf_domain_remove_device(domain, xmlconf_device_type(device), (guint)index);
-    return index >= 0;
+    if (index < 0)
+        return FALSE;
+    if (index == 0 && xmlconf_device_type(device) == XMLCONF_DEVICE_CONSOLE)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "a domain cannot do without its first console");
+    xmlconf_domain_remove_device(domain, xmlconf_device_type(device), (guint)index);
+    return TRUE;
 }
 
 /* The copy is of a document that others may replace meanwhile: names are looked at after it. */
@@ -147,7 +178,7 @@ static gboolean remove_live(const Hotplug *h, GError **error)
     XmlconfDeviceType type = xmlconf_device_type(h->device);
     g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
     int index = find(live, h->device, error);
-    gconstpointer item = index < 0 ? NULL : devices_of(live, type)->pdata[index];
+    gconstpointer item = index < 0 ? NULL : xmlconf_domain_devices(live, type)->pdata[index];
     gboolean gone;
 
     if (!item)
@@ -157,7 +188,7 @@ static gboolean remove_live(const Hotplug *h, GError **error)
         return FALSE;
     xldrv_event_device(h->driver->events, h->job,
                        gone ? VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED : VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
-                       alias_of(type, item));
+                       xmlconf_device_alias(type, item));
     return gone;
 }
 
@@ -203,7 +234,7 @@ static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **er
     g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
     XmlconfInterface *wanted = xmlconf_device_interface(device);
     int index = find(live, device, error);
-    const XmlconfInterface *now = index < 0 ? NULL : devices_of(live, XMLCONF_DEVICE_INTERFACE)->pdata[index];
+    const XmlconfInterface *now = index < 0 ? NULL : xmlconf_domain_devices(live, XMLCONF_DEVICE_INTERFACE)->pdata[index];
 
     if (!now || !check_update(now, wanted, error) ||
         !xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error))
@@ -245,7 +276,7 @@ static gboolean update_disk(const Hotplug *h, XmlconfDevice *device, GError **er
     g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
     XmlconfDisk *wanted = xmlconf_device_disk(device);
     int index = find(live, device, error);
-    const XmlconfDisk *now = index < 0 ? NULL : devices_of(live, XMLCONF_DEVICE_DISK)->pdata[index];
+    const XmlconfDisk *now = index < 0 ? NULL : xmlconf_domain_devices(live, XMLCONF_DEVICE_DISK)->pdata[index];
 
     if (!now || !check_disk_update(now, wanted, error) || !xldrv_disk_change_medium(&host, now, wanted, error))
         return FALSE;
@@ -262,6 +293,9 @@ static gboolean update(Hotplug *h, GError **error)
 {
     g_autoptr(XmlconfDevice) live = xmlconf_device_copy(h->device);
     gboolean is_disk = xmlconf_device_disk(live) != NULL;
+
+    if (xmlconf_device_console(live))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "consoles and channels cannot be updated");
 
     if (!try_change(h, replace_device, error) ||
         (h->impact.live && !(is_disk ? update_disk(h, live, error) : update_live(h, live, error))))

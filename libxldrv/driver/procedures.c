@@ -325,7 +325,7 @@ static const XldrvProcedure procedures[] = {
     {293, "NODE_GET_CPU_MAP", "iiu", "ayui", "2048", "connect:read", RO, xldrv_handle_node_get_cpu_map},
     {294, "DOMAIN_FSTRIM", "Dmstu", "", "", "domain:fs_trim", NONE, NULL},
     {295, "DOMAIN_SEND_PROCESS_SIGNAL", "Dxuu", "", "", "domain:send_signal", NONE, NULL},
-    {296, "DOMAIN_OPEN_CHANNEL", "Dmsu", "", "", "domain:open_device", STREAM, NULL},
+    {296, "DOMAIN_OPEN_CHANNEL", "Dmsu", "", "", "domain:open_device", STREAM, xldrv_handle_domain_open_channel},
     {297, "NODE_DEVICE_LOOKUP_SCSI_HOST_BY_WWN", "ssu", "E", "", "node_device:getattr", RO | HIGH, NULL},
     {298, "DOMAIN_GET_JOB_STATS", "Du", "iaT", "64", "domain:read", RO, xldrv_handle_domain_get_job_stats},
     {299, "DOMAIN_MIGRATE_GET_COMPRESSION_CACHE", "Du", "t", "", "domain:migrate", RO, NULL},

@@ -255,16 +255,30 @@ static gboolean build(Start *s, GError **error)
                            s->build.error);
 }
 
+static XldrvDeviceHost device_host(const Start *s)
+{
+    return (XldrvDeviceHost){s->driver, s->instance, s->job->uuid_text, s->config->name};
+}
+
 /* The first console has its ring from the build, and its terminal is told in the store. */
 static gboolean attach_console(Start *s, GError **error)
 {
-    return xldrv_console_attach(s->driver, s->instance, s->config->consoles->pdata[0], error);
+    const XldrvDeviceHost host = device_host(s);
+
+    return xldrv_console_attach(&host, s->config->consoles->pdata[0], error);
 }
 
 static gboolean attach_more_consoles(Start *s, GError **error)
 {
+    const GPtrArray *channels = s->config->channels;
+    const XldrvDeviceHost host = device_host(s);
+
     for (guint i = 1; i < s->config->consoles->len; i++) {
-        if (!xldrv_console_attach(s->driver, s->instance, s->config->consoles->pdata[i], error))
+        if (!xldrv_console_attach(&host, s->config->consoles->pdata[i], error))
+            return FALSE;
+    }
+    for (guint i = 0; channels && i < channels->len; i++) {
+        if (!xldrv_console_attach(&host, channels->pdata[i], error))
             return FALSE;
     }
     return TRUE;
@@ -299,7 +313,7 @@ static gboolean limit_memory(Start *s, GError **error)
 
 static gboolean attach_devices(Start *s, GError **error)
 {
-    const XldrvDeviceHost host = {s->driver, s->instance, s->job->uuid_text, s->config->name};
+    const XldrvDeviceHost host = device_host(s);
 
     return xldrv_devices_attach_all(&host, s->config, error);
 }

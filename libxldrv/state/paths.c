@@ -25,6 +25,7 @@ XldrvPaths *xldrv_paths_new(const char *root)
     paths->define_dir = g_build_filename(paths->config_dir, "xen", NULL);
     paths->autostart_dir = g_build_filename(paths->define_dir, "autostart", NULL);
     paths->state_dir = under(paths->root, "var/lib/domus", DOMUS_LOCALSTATEDIR "/lib/domus");
+    paths->channel_dir = g_build_filename(paths->state_dir, "channel", "target", NULL);
     paths->log_dir = under(paths->root, "var/log/domus", DOMUS_LOCALSTATEDIR "/log/domus");
     paths->run_dir = under(paths->root, "run/domus", "/run/domus");
     paths->socket_dir = under(paths->root, "run/libvirt", "/run/libvirt");
@@ -41,6 +42,7 @@ void xldrv_paths_free(XldrvPaths *paths)
     g_free(paths->define_dir);
     g_free(paths->autostart_dir);
     g_free(paths->state_dir);
+    g_free(paths->channel_dir);
     g_free(paths->log_dir);
     g_free(paths->run_dir);
     g_free(paths->socket_dir);
@@ -61,7 +63,7 @@ gboolean xldrv_paths_create(const XldrvPaths *paths, GError **error)
     } dirs[] = {
         {paths->config_dir, 0755}, {paths->define_dir, 0700}, {paths->autostart_dir, 0700},
         {paths->state_dir, 0711},  {paths->log_dir, 0700},    {paths->run_dir, 0711},
-        {paths->socket_dir, 0755}, {paths->store_dir, 0755},
+        {paths->socket_dir, 0755}, {paths->store_dir, 0755},  {paths->channel_dir, 0711},
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(dirs); i++) {

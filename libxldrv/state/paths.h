@@ -9,6 +9,7 @@ typedef struct {
     char *define_dir;  /* etc/domus/xen: one NAME.xml for each persistent domain */
     char *autostart_dir; /* etc/domus/xen/autostart: links to those */
     char *state_dir;   /* var/lib/domus: what outlives a restart of the host */
+    char *channel_dir; /* var/lib/domus/channel/target: sockets of channels that name none */
     char *log_dir;     /* var/log/domus: one NAME.log for each domain */
     char *run_dir;     /* run/domus: what only running domains have */
     char *socket_dir;  /* run/libvirt: the sockets of clients */
