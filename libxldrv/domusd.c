@@ -15,12 +15,10 @@
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/host/daemon.h"
 #include "libxldrv/host/log.h"
-#include "libxldrv/host/socket.h"
 #include "libxldrv/rpc/activation.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/settings.h"
-
-#define SERVER_NAME "virtxend"
+#include "libxldrv/sockets.h"
 
 typedef struct {
     char *root, *config_file, *hypervisor, *store_daemon, *engine, *user;
@@ -84,38 +82,17 @@ typedef struct {
     GMainLoop *loop;
     XldrvDriver *driver;
     XldrvServer *server;
+    XldrvTls *tls; /* NULL: it does not listen for TLS */
     GArray *passed_fds; /* sockets from the service manager */
     int pid_fd;
 } Daemon;
 
-static gboolean listen_one(Daemon *d, const char *name, guint mode, gboolean readonly, GError **error)
-{
-    g_autofree char *path = g_build_filename(d->paths->socket_dir, name, NULL);
-    g_autofree char *short_path = xldrv_socket_short_path(path, error);
-
-    return short_path && xldrv_server_listen_unix(d->server, short_path, mode, readonly, error);
-}
-
-/* Sockets that the service manager opened, which it may name otherwise than we do. */
-static gboolean take_sockets(Daemon *d, GArray *fds, GError **error)
-{
-    for (guint i = 0; i < fds->len; i++) {
-        int fd = g_array_index(fds, int, i);
-        if (!xldrv_server_listen_fd(d->server, fd, xldrv_activation_is_readonly(fd), error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
 static gboolean start_server(Daemon *d, GError **error)
 {
-    d->server = xldrv_server_new(SERVER_NAME, &d->settings.limits);
+    d->server = xldrv_server_new(XLDRV_SERVER_NAME, &d->settings.limits);
     xldrv_server_add_program(d->server, &xldrv_remote_program);
     xldrv_server_set_client_closed(d->server, xldrv_driver_client_closed, d->driver);
-    if (d->passed_fds->len)
-        return take_sockets(d, d->passed_fds, error);
-    return listen_one(d, SERVER_NAME "-sock", d->settings.socket_mode, FALSE, error) &&
-           listen_one(d, SERVER_NAME "-sock-ro", d->settings.socket_ro_mode, TRUE, error);
+    return xldrv_sockets_open(d->server, &d->settings, d->paths, d->passed_fds, &d->tls, error);
 }
 
 static gboolean load_settings(Daemon *d, XldrvSettings *settings, GError **error)
@@ -219,6 +196,7 @@ static int run(Daemon *d, int ready_fd)
         notify("STOPPING=1");
     }
     g_clear_pointer(&d->server, xldrv_server_free);
+    g_clear_pointer(&d->tls, xldrv_tls_free);
     xldrv_driver_free(d->driver);
     g_main_loop_unref(d->loop);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -36,12 +36,19 @@ static void test_values(void)
     g_autoptr(GError) why = NULL;
 
     g_assert_true(load(&settings,
-                       "[hypervisor]\nengine = interp\n[sockets]\nmode=0666\n"
-                       "[clients]\nmax=7\nkeepalive_interval=-1\n[log]\nverbosity=2\n",
+                       "[hypervisor]\nengine = interp\n[sockets]\nunix_sock_rw_perms = \"0666\"\nlisten_tls=1\ntls_port = \"17\"\n"
+                       "[authentication]\nauth_tls=\"sasl\"\n[tls]\ntls_allowed_dn_list = [ \"CN=a,O=b\", \"CN=c*\" ]\n"
+                       "[clients]\nmax_clients=7\nkeepalive_interval=-1\n[log]\nverbosity=2\n",
                        &why));
     g_assert_no_error(why);
     g_assert_cmpstr(settings.engine, ==, "interp");
     g_assert_cmpuint(settings.socket_mode, ==, 0666);
+    g_assert_true(settings.listen_tls);
+    g_assert_false(settings.listen_tcp);
+    g_assert_cmpuint(settings.tls_port, ==, 17);
+    g_assert_cmpint(settings.auth_tls, ==, XLDRV_AUTH_SASL);
+    g_assert_cmpuint(g_strv_length(settings.tls_allowed_names), ==, 2);
+    g_assert_cmpstr(settings.tls_allowed_names[0], ==, "CN=a,O=b");
     g_assert_cmpuint(settings.limits.max_clients, ==, 7);
     g_assert_cmpint(settings.limits.keepalive_interval, ==, -1);
     g_assert_cmpint(settings.verbosity, ==, 2);
@@ -54,8 +61,11 @@ static void test_bad(void)
         const char *text, *culprit;
     } rows[] = {
         {"[hypervisor]\nengin=interp\n", "engin"}, {"[teapot]\nx=1\n", "teapot"},
-        {"[clients]\nmax=many\n", "many"},         {"[clients]\nmax=0\n", "max"},
-        {"[sockets]\nmode=999\n", "999"},          {"[workers]\nmin=9\nmax=3\n", "above max"},
+        {"[clients]\nmax_clients=many\n", "many"}, {"[clients]\nmax_clients=0\n", "max_clients"},
+        {"[sockets]\nunix_sock_rw_perms=999\n", "999"},
+        {"[workers]\nmin_workers=9\nmax_workers=3\n", "above max_workers"},
+        {"[authentication]\nauth_tcp=polkit\n", "polkit"},
+        {"[tls]\ntls_allowed_dn_list=CN=a\n", "CN=a"},
         {"nonsense\n", "nonsense"},
     };
 

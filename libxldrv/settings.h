@@ -7,9 +7,19 @@
 
 typedef struct {
     char *hypervisor, *store_daemon, *engine, *user, *secret_uri; /* NULL: not set */
-    guint socket_mode, socket_ro_mode;
     int verbosity;
     XldrvLimits limits;
+
+    char *socket_group; /* NULL: our own */
+    guint socket_mode, socket_ro_mode;
+    gboolean listen_tls, listen_tcp;
+    char *listen_address; /* NULL: all */
+    guint tls_port, tcp_port;
+    XldrvAuth auth_unix_rw, auth_unix_ro, auth_tls, auth_tcp;
+
+    char *key_file, *cert_file, *ca_file, *crl_file, *tls_priority;
+    gboolean tls_no_verify, tls_no_sanity;
+    char **tls_allowed_names; /* NULL: not set */
 } XldrvSettings;
 
 /* Fills @settings with the defaults and then with what the file says. A file that is not there is fine unless

@@ -16,11 +16,11 @@ enum {
     AUTH_POLKIT = 70
 };
 
-XldrvAuth xldrv_auth_required(const XldrvPeer *peer, gboolean readonly)
+XldrvAuth xldrv_auth_required(const XldrvPeer *peer, XldrvAuth wanted)
 {
-    if (readonly || (peer->known && (peer->uid == 0 || peer->uid == geteuid())))
+    if (wanted == XLDRV_AUTH_POLKIT && peer->known && (peer->uid == 0 || peer->uid == geteuid()))
         return XLDRV_AUTH_NONE;
-    return XLDRV_AUTH_POLKIT;
+    return wanted;
 }
 
 static GVariant *handle_list(XldrvClient *client, GError **error G_GNUC_UNUSED)

@@ -3,9 +3,8 @@
 
 #include "libxldrv/rpc/client.h"
 
-/* What a UNIX peer on a socket of this kind has to do: nothing if it is root or the owner of this
- * process, or if the socket only reads. */
-XldrvAuth xldrv_auth_required(const XldrvPeer *peer, gboolean readonly);
+/* What @peer has to do where @wanted is: of polkit, root and the owner of this process are spared. */
+XldrvAuth xldrv_auth_required(const XldrvPeer *peer, XldrvAuth wanted);
 
 /* Answers one of the AUTH procedures (XLDRV_PROC_NO_AUTH): the reply, floating, or NULL with an
  * error. */

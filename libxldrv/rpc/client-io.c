@@ -293,14 +293,24 @@ void xldrv_client_update(XldrvClient *client)
         want |= G_IO_IN;
     if (!g_queue_is_empty(&client->out))
         want |= G_IO_OUT;
+    if (client->handshaking)
+        want = client->transport->wants_write ? G_IO_OUT : G_IO_IN;
     g_source_modify_unix_fd(client->source, client->watch, want);
+    /* The socket does not tell of bytes that have left it. */
+    if ((want & G_IO_IN) && client->transport->ops->pending && client->transport->ops->pending(client->transport))
+        g_source_set_ready_time(client->source, 0);
 }
 
-static gboolean on_ready(gpointer data)
+static void shake_hands(XldrvClient *client)
 {
-    g_autoptr(XldrvClient) client = xldrv_client_ref(data);
-    GIOCondition ready = g_source_query_unix_fd(client->source, client->watch);
+    if (client->transport->ops->handshake(client->transport) == 0)
+        xldrv_client_shaken(client);
+    else if (errno != EAGAIN && errno != EWOULDBLOCK)
+        xldrv_client_drop(client, errno == EACCES ? "refused" : "its handshake failed");
+}
 
+static void read_and_write(XldrvClient *client, GIOCondition ready)
+{
     if (ready & G_IO_OUT)
         flush(client);
     if (client->server && read_messages(client) == WAIT && (ready & (G_IO_HUP | G_IO_ERR)))
@@ -308,6 +318,18 @@ static gboolean on_ready(gpointer data)
     /* Nothing will be read any more, and the poll would report it for ever. */
     if (client->server && !xldrv_client_io_may_read(client) && (ready & (G_IO_HUP | G_IO_ERR)))
         xldrv_client_drop(client, "hung up");
+}
+
+static gboolean on_ready(gpointer data)
+{
+    g_autoptr(XldrvClient) client = xldrv_client_ref(data);
+    GIOCondition ready = g_source_query_unix_fd(client->source, client->watch);
+
+    g_source_set_ready_time(client->source, -1);
+    if (client->handshaking)
+        shake_hands(client);
+    else
+        read_and_write(client, ready);
     xldrv_client_update(client);
     return client->server ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }

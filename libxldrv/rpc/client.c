@@ -8,12 +8,11 @@
 
 #include "libxldrv/rpc/client.h"
 
-#include <sys/socket.h>
-
 #include "libxldrv/rpc/auth.h"
 #include "libxldrv/rpc/client-io.h"
 #include "libxldrv/rpc/dispatch.h"
 #include "libxldrv/rpc/keepalive.h"
+#include "libxldrv/rpc/peer.h"
 #include "libxldrv/rpc/server.h"
 #include "libxldrv/rpc/stream.h"
 
@@ -22,21 +21,14 @@
 /* What an event costs beside its payload. */
 #define EVENT_OVERHEAD  256
 
-static void find_peer(XldrvPeer *peer, int fd)
+static XldrvTransport *make_transport(int fd, const XldrvListen *how, const XldrvPeer *peer)
 {
-    struct ucred credentials;
-    socklen_t length = sizeof(credentials);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 ||
-        length != sizeof(credentials))
-        return;
-    peer->known = TRUE;
-    peer->uid = credentials.uid;
-    peer->gid = credentials.gid;
-    peer->pid = credentials.pid;
+    if (how->tls)
+        return xldrv_transport_new_tls(fd, how->tls);
+    return peer->address ? xldrv_transport_new_tcp(fd) : xldrv_transport_new_unix(fd);
 }
 
-XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly)
+XldrvClient *xldrv_client_new(XldrvServer *server, int fd, const XldrvListen *how)
 {
     XldrvClient *client = g_new0(XldrvClient, 1);
 
@@ -45,17 +37,25 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly)
     client->id = ++server->last_client_id;
     client->server = server;
     client->mailbox = xldrv_mailbox_ref(server->mailbox);
-    client->readonly = readonly;
-    find_peer(&client->peer, fd);
-    client->auth = xldrv_auth_required(&client->peer, readonly);
-    client->authenticated = client->auth == XLDRV_AUTH_NONE;
+    client->readonly = how->readonly;
+    xldrv_peer_find(&client->peer, fd);
+    client->auth = xldrv_auth_required(&client->peer, how->auth);
     client->streams = g_hash_table_new(NULL, NULL);
     g_queue_init(&client->out);
     client->since_us = client->heard_us = client->read_us = client->written_us =
         g_get_monotonic_time();
-    client->transport = xldrv_transport_new_unix(fd);
+    client->transport = make_transport(fd, how, &client->peer);
+    client->handshaking = client->transport->ops->handshake != NULL;
+    client->authenticated = client->auth == XLDRV_AUTH_NONE && !client->handshaking;
     xldrv_client_io_start(client);
     return client;
+}
+
+void xldrv_client_shaken(XldrvClient *client)
+{
+    client->handshaking = FALSE;
+    if (client->auth == XLDRV_AUTH_NONE)
+        xldrv_client_set_authenticated(client);
 }
 
 XldrvClient *xldrv_client_ref(XldrvClient *client)
@@ -75,6 +75,7 @@ void xldrv_client_unref(XldrvClient *client)
     g_clear_pointer(&client->payload, g_byte_array_unref);
     xldrv_fds_free(client->fds);
     xldrv_mailbox_unref(client->mailbox);
+    g_free(client->peer.address);
     g_mutex_clear(&client->lock);
     g_free(client);
 }

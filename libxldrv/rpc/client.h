@@ -7,16 +7,13 @@
 #include "libxldrv/rpc/message.h"
 #include "libxldrv/rpc/transport.h"
 
-typedef enum {
-    XLDRV_AUTH_NONE = 0, /* numbers as on the wire */
-    XLDRV_AUTH_SASL = 1,
-    XLDRV_AUTH_POLKIT = 2,
-} XldrvAuth;
-
+/* Who is at the other end of the socket. */
 typedef struct {
-    gboolean known;
+    gboolean known; /* a process of this machine */
     guint uid, gid;
     int pid;
+    guint64 start_time; /* of the process, as in its /proc/PID/stat; 0: not known */
+    char *address;      /* "ADDRESS:PORT" of one on a network */
 } XldrvPeer;
 
 typedef enum {
@@ -46,7 +43,7 @@ struct _XldrvClient {
     XldrvTransport *transport;
     GSource *source;
     gpointer watch;
-    gboolean authenticated, closing;
+    gboolean handshaking, authenticated, closing;
     gint64 since_us; /* connected, then authenticated */
 
     XldrvReadState read_state;
@@ -72,7 +69,9 @@ struct _XldrvClient {
 };
 
 /* Takes @fd. The server keeps the reference. */
-XldrvClient *xldrv_client_new(XldrvServer *server, int fd, gboolean readonly);
+XldrvClient *xldrv_client_new(XldrvServer *server, int fd, const XldrvListen *how);
+/* The transport's handshake is over. */
+void xldrv_client_shaken(XldrvClient *client);
 
 /* Queues a message (taken) and sends what the socket accepts. It is dropped if the client is
  * closed. */

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,12 +14,10 @@
 
 #include "libxldrv/rpc/server.h"
 
-#define BACKLOG 1000
-
 typedef struct {
     XldrvServer *server;
     int fd;
-    gboolean readonly;
+    XldrvListen how;
     char *path;      /* that we made and remove, or NULL */
     GSource *source; /* while it accepts */
 } Listener;
@@ -37,7 +37,7 @@ static gboolean on_connection(int fd, GIOCondition condition G_GNUC_UNUSED, gpoi
 
     int client_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client_fd >= 0) {
-        xldrv_server_add_client(server, client_fd, listener->readonly);
+        xldrv_server_add_client(server, client_fd, &listener->how);
         xldrv_server_update_accepting(server);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         /* The connection stays in the backlog, and polling would spin: wait until something
@@ -86,11 +86,10 @@ void xldrv_listener_free(gpointer data)
     g_free(listener);
 }
 
-static void add_listener(XldrvServer *server, int fd, gboolean readonly, const char *path)
+static void add_listener(XldrvServer *server, int fd, const XldrvListen *how, const char *path)
 {
     Listener *listener = g_new0(Listener, 1);
-    *listener =
-        (Listener){.server = server, .fd = fd, .readonly = readonly, .path = g_strdup(path)};
+    *listener = (Listener){.server = server, .fd = fd, .how = *how, .path = g_strdup(path)};
     g_ptr_array_add(server->listeners, listener);
     listener_update(listener);
 }
@@ -132,12 +131,12 @@ static gboolean clear_stale(const struct sockaddr_un *address, GError **error)
 
 /* The mode of the socket file is that of the descriptor at the time of bind, less the umask: so it
  * is never open to more than @mode, and chmod adds what the umask took. */
-static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint mode,
+static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint mode, guint backlog,
                                 GError **error)
 {
     if (fchmod(fd, mode) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
         return xldrv_set_system_error(error, errno, "cannot bind socket '%s'", address->sun_path);
-    if (chmod(address->sun_path, mode) == 0 && listen(fd, BACKLOG) == 0)
+    if (chmod(address->sun_path, mode) == 0 && listen(fd, backlog) == 0)
         return TRUE;
     xldrv_set_system_error(error, errno, "cannot listen on socket '%s'", address->sun_path);
     unlink(address->sun_path);
@@ -145,7 +144,7 @@ static gboolean bind_and_listen(int fd, const struct sockaddr_un *address, guint
 }
 
 gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode,
-                                  gboolean readonly, GError **error)
+                                  const XldrvListen *how, GError **error)
 {
     struct sockaddr_un address;
 
@@ -154,15 +153,64 @@ gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint m
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return xldrv_set_system_error(error, errno, "cannot make a socket");
-    if (!bind_and_listen(fd, &address, mode, error)) {
+    if (!bind_and_listen(fd, &address, mode, server->limits.max_queued_clients, error)) {
         close(fd);
         return FALSE;
     }
-    add_listener(server, fd, readonly, path);
+    add_listener(server, fd, how, path);
     return TRUE;
 }
 
-gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, gboolean readonly, GError **error)
+static int listen_address(const struct addrinfo *address, guint backlog)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+
+    if (fd < 0)
+        return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+        (address->ai_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+        bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, backlog) == 0)
+        return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+/* A machine may lack one of the families that every address stands for. */
+static guint listen_addresses(XldrvServer *server, const struct addrinfo *addresses, const XldrvListen *how)
+{
+    guint n = 0;
+
+    for (; addresses; addresses = addresses->ai_next) {
+        int fd = listen_address(addresses, server->limits.max_queued_clients);
+        if (fd < 0 && errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)
+            return 0;
+        if (fd >= 0)
+            add_listener(server, fd, how, NULL);
+        n += fd >= 0;
+    }
+    return n;
+}
+
+gboolean xldrv_server_listen_tcp(XldrvServer *server, const char *host, guint port, const XldrvListen *how,
+                                 GError **error)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *addresses = NULL;
+    g_autofree char *service = g_strdup_printf("%u", port);
+    int rc = getaddrinfo(host, service, &hints, &addresses);
+
+    if (rc)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "cannot listen on '%s': %s", host ? host : "*",
+                               gai_strerror(rc));
+    guint n = listen_addresses(server, addresses, how);
+    int why = errno;
+    freeaddrinfo(addresses);
+    return n > 0 || xldrv_set_system_error(error, why, "cannot listen on '%s' port %u", host ? host : "*", port);
+}
+
+gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, const XldrvListen *how, GError **error)
 {
     int listening = 0, domain = 0;
     socklen_t length = sizeof(int);
@@ -175,6 +223,6 @@ gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, gboolean readonly, 
     if (!g_unix_set_fd_nonblocking(fd, TRUE, error))
         return FALSE;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    add_listener(server, fd, readonly, NULL);
+    add_listener(server, fd, how, NULL);
     return TRUE;
 }

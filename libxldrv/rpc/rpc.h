@@ -78,6 +78,7 @@ typedef struct {
 typedef struct {
     guint max_clients;                            /* 5000 */
     guint max_anonymous_clients;                  /* 20 */
+    guint max_queued_clients;                     /* 1000: connected and not accepted yet, of each socket */
     guint max_client_requests;                    /* 5 */
     guint min_workers, max_workers, prio_workers; /* 5, 20, 5 */
     int keepalive_interval;                       /* 5 s, -1 is off */
@@ -102,11 +103,46 @@ void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);
  * VIR_ERR_INTERNAL_ERROR. The usual prefix of the code is put before their text. Any thread. */
 typedef virErrorNumber (*XldrvErrorCodeFn)(const GError *error);
 void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn);
+
+/* What a client has to do to be authenticated: numbers as on the wire. */
+typedef enum {
+    XLDRV_AUTH_NONE = 0,
+    XLDRV_AUTH_SASL = 1,
+    XLDRV_AUTH_POLKIT = 2, /* on UNIX sockets */
+} XldrvAuth;
+
+typedef struct _XldrvTls XldrvTls;
+
+/* Who may come to a listening socket, and how. */
+typedef struct {
+    gboolean readonly;
+    XldrvAuth auth; /* of polkit root and our own user are spared */
+    XldrvTls *tls;  /* NULL: no TLS. Must stay until the server is freed */
+} XldrvListen;
+
 /* Listens on a UNIX socket; replaces a stale one, refuses a live one. @mode as of chmod. */
 gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode,
-                                  gboolean readonly, GError **error);
-/* Takes a listening socket that the service manager opened. */
-gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, gboolean readonly, GError **error);
+                                  const XldrvListen *how, GError **error);
+/* Listens on TCP @port of @host (a name or an address), for NULL of every address that this machine has. */
+gboolean xldrv_server_listen_tcp(XldrvServer *server, const char *host, guint port, const XldrvListen *how,
+                                 GError **error);
+/* Takes a listening UNIX socket that the service manager opened. */
+gboolean xldrv_server_listen_fd(XldrvServer *server, int fd, const XldrvListen *how, GError **error);
+
+typedef struct {
+    const char *key_file, *cert_file, *ca_file;
+    const char *crl_file;     /* may be NULL, or name no file */
+    const char *priority;     /* as of gnutls_priority_init; NULL: "NORMAL" */
+    char **allowed_names;     /* distinguished names of clients, with * and ? for what is not known; NULL: all */
+    gboolean no_verify;       /* clients need no certificate, and all are accepted */
+    gboolean no_sanity;       /* the server's own certificate is not examined */
+} XldrvTlsOptions;
+
+/* The server's end of TLS. Errors name the file, or say what is wrong with a certificate. */
+XldrvTls *xldrv_tls_new(const XldrvTlsOptions *options, GError **error);
+/* Reads the files again, for connections to come. If one is bad all stays as it was. Main loop. */
+gboolean xldrv_tls_reload(XldrvTls *tls, GError **error);
+void xldrv_tls_free(XldrvTls *tls);
 
 /* Called on the main loop when a client is gone, after its streams were aborted. */
 typedef void (*XldrvClientClosedFn)(XldrvClient *client, gpointer user_data);
@@ -170,3 +206,4 @@ void xldrv_stream_unref(XldrvStream *stream);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvServer, xldrv_server_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvClient, xldrv_client_unref)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvStream, xldrv_stream_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvTls, xldrv_tls_free)

@@ -547,7 +547,7 @@ static void test_listening(void)
     g_autoptr(XldrvServer) second = xldrv_server_new("second", &xldrv_default_limits);
 
     /* A socket in use is left alone. */
-    g_assert_false(xldrv_server_listen_unix(second, server->path, 0600, FALSE, &error));
+    g_assert_false(xldrv_server_listen_unix(second, server->path, 0600, &(XldrvListen){0}, &error));
     g_assert_error(error, XLDRV_ERROR, VIR_ERR_OPERATION_FAILED);
     g_clear_error(&error);
     /* One that nobody listens on is replaced. */
@@ -557,20 +557,20 @@ static void test_listening(void)
     g_strlcpy(address.sun_path, stale, sizeof(address.sun_path));
     g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
     close(fd);
-    g_assert_true(xldrv_server_listen_unix(second, stale, 0600, FALSE, &error));
+    g_assert_true(xldrv_server_listen_unix(second, stale, 0600, &(XldrvListen){0}, &error));
     g_assert_no_error(error);
     GStatBuf st;
     g_assert_cmpint(g_stat(stale, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 07777, ==, 0600);
     /* A file that is no socket is not touched. */
     g_file_set_contents(server->file, "precious", -1, NULL);
-    g_assert_false(xldrv_server_listen_unix(second, server->file, 0600, FALSE, &error));
+    g_assert_false(xldrv_server_listen_unix(second, server->file, 0600, &(XldrvListen){0}, &error));
     g_assert_error(error, XLDRV_ERROR, VIR_ERR_SYSTEM_ERROR);
     g_assert_true(g_file_test(server->file, G_FILE_TEST_IS_REGULAR));
     g_clear_error(&error);
     /* Neither is a path that no address can hold, nor a descriptor that does not listen. */
     g_autofree char *long_path = g_strnfill(200, 'p');
-    g_assert_false(xldrv_server_listen_unix(second, long_path, 0600, FALSE, &error));
+    g_assert_false(xldrv_server_listen_unix(second, long_path, 0600, &(XldrvListen){0}, &error));
     g_assert_error(error, XLDRV_ERROR, VIR_ERR_INVALID_ARG);
     g_clear_error(&error);
     g_assert_false(xldrv_server_listen_fd(second, 0, FALSE, &error));

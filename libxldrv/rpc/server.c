@@ -27,6 +27,7 @@
 const XldrvLimits xldrv_default_limits = {
     .max_clients = 5000,
     .max_anonymous_clients = 20,
+    .max_queued_clients = 1000,
     .max_client_requests = 5,
     .min_workers = 5,
     .max_workers = 20,
@@ -126,9 +127,9 @@ void xldrv_server_update_tick(XldrvServer *server)
     }
 }
 
-void xldrv_server_add_client(XldrvServer *server, int fd, gboolean readonly)
+void xldrv_server_add_client(XldrvServer *server, int fd, const XldrvListen *how)
 {
-    XldrvClient *client = xldrv_client_new(server, fd, readonly);
+    XldrvClient *client = xldrv_client_new(server, fd, how);
     if (!client->authenticated)
         server->n_anonymous++;
     g_hash_table_add(server->clients, client);

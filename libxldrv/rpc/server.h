@@ -51,4 +51,4 @@ void xldrv_listener_free(gpointer listener);
 /* Looks for connections only while there is room for more clients. */
 void xldrv_server_update_accepting(XldrvServer *server);
 /* Takes in a connected socket: in server.c, called by a listener. */
-void xldrv_server_add_client(XldrvServer *server, int fd, gboolean readonly);
+void xldrv_server_add_client(XldrvServer *server, int fd, const XldrvListen *how);

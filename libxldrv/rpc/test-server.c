@@ -262,9 +262,9 @@ static gpointer serve(gpointer data)
     xldrv_server_add_program(server, &program);
     xldrv_server_set_client_closed(server, on_client_closed, test);
     xldrv_server_set_error_code(server, code_of);
-    xldrv_server_listen_unix(server, test->path, 0666, FALSE, &error);
+    xldrv_server_listen_unix(server, test->path, 0666, &(XldrvListen){.auth = XLDRV_AUTH_POLKIT}, &error);
     g_assert_no_error(error);
-    xldrv_server_listen_unix(server, test->readonly_path, 0666, TRUE, &error);
+    xldrv_server_listen_unix(server, test->readonly_path, 0666, &(XldrvListen){.readonly = TRUE}, &error);
     g_assert_no_error(error);
 
     g_mutex_lock(&test->lock);

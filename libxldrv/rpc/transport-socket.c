@@ -1,4 +1,4 @@
-/* transport-unix: plain bytes on a UNIX socket, with descriptors on one-byte carriers. */
+/* transport-socket: plain bytes on a socket; on a UNIX one with descriptors on one-byte carriers. */
 #include "config.h"
 
 #include "libxldrv/rpc/transport.h"
@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static gssize unix_receive(XldrvTransport *transport, void *buffer, gsize length)
+static gssize socket_receive(XldrvTransport *transport, void *buffer, gsize length)
 {
     gssize n;
     do
@@ -17,7 +17,7 @@ static gssize unix_receive(XldrvTransport *transport, void *buffer, gsize length
     return n;
 }
 
-static gssize unix_send(XldrvTransport *transport, const void *data, gsize length)
+static gssize socket_send(XldrvTransport *transport, const void *data, gsize length)
 {
     gssize n;
     do
@@ -81,24 +81,40 @@ static int unix_send_fd(XldrvTransport *transport, int fd)
     return n == 1 ? 0 : -1;
 }
 
-static void unix_free(XldrvTransport *transport)
+static void socket_free(XldrvTransport *transport)
 {
     close(transport->fd);
     g_free(transport);
 }
 
 static const XldrvTransportOps unix_ops = {
-    .receive = unix_receive,
-    .send = unix_send,
+    .receive = socket_receive,
+    .send = socket_send,
     .receive_fd = unix_receive_fd,
     .send_fd = unix_send_fd,
-    .free = unix_free,
+    .free = socket_free,
 };
+
+static const XldrvTransportOps tcp_ops = {
+    .receive = socket_receive,
+    .send = socket_send,
+    .free = socket_free,
+};
+
+static XldrvTransport *transport_new(const XldrvTransportOps *ops, int fd)
+{
+    XldrvTransport *transport = g_new0(XldrvTransport, 1);
+    transport->ops = ops;
+    transport->fd = fd;
+    return transport;
+}
 
 XldrvTransport *xldrv_transport_new_unix(int fd)
 {
-    XldrvTransport *transport = g_new0(XldrvTransport, 1);
-    transport->ops = &unix_ops;
-    transport->fd = fd;
-    return transport;
+    return transport_new(&unix_ops, fd);
+}
+
+XldrvTransport *xldrv_transport_new_tcp(int fd)
+{
+    return transport_new(&tcp_ops, fd);
 }

@@ -1,0 +1,107 @@
+/* Listening: UNIX sockets by their path, TLS and TCP by their port. */
+#include "config.h"
+
+#include "libxldrv/sockets.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <unistd.h>
+
+#include "libxldrv/host/socket.h"
+#include "libxldrv/rpc/activation.h"
+
+/* Of libvirt's daemons. */
+#define PKI_DIR "/etc/pki"
+
+typedef struct {
+    const char *name; /* behind XLDRV_SERVER_NAME */
+    guint mode;
+    XldrvListen how;
+} UnixSocket;
+
+static gboolean give_to_group(const char *path, const char *group, GError **error)
+{
+    const struct group *entry = group ? getgrnam(group) : NULL;
+
+    if (group && !entry)
+        return xldrv_set_error(error, VIR_ERR_CONF_SYNTAX, "unix_sock_group: there is no group '%s'", group);
+    return !group || chown(path, -1, entry->gr_gid) == 0 ||
+           xldrv_set_system_error(error, errno, "cannot give '%s' to group '%s'", path, group);
+}
+
+static gboolean open_unix(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
+                          const UnixSocket *socket, GError **error)
+{
+    g_autofree char *name = g_strconcat(XLDRV_SERVER_NAME, socket->name, NULL);
+    g_autofree char *path = g_build_filename(paths->socket_dir, name, NULL);
+    g_autofree char *short_path = xldrv_socket_short_path(path, error);
+
+    return short_path && xldrv_server_listen_unix(server, short_path, socket->mode, &socket->how, error) &&
+           give_to_group(path, settings->socket_group, error);
+}
+
+/* The service manager may name its sockets otherwise than we do, but for their ends. */
+static gboolean take(XldrvServer *server, const UnixSocket *writing, const UnixSocket *reading, const GArray *fds,
+                     GError **error)
+{
+    for (guint i = 0; i < fds->len; i++) {
+        int fd = g_array_index(fds, int, i);
+        const UnixSocket *socket = xldrv_activation_is_readonly(fd) ? reading : writing;
+        if (!xldrv_server_listen_fd(server, fd, &socket->how, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static char *pki_file(const XldrvPaths *paths, const char *setting, const char *name)
+{
+    return setting ? g_strdup(setting) : g_build_filename(paths->root, PKI_DIR, name, NULL);
+}
+
+static XldrvTls *read_tls(const XldrvSettings *s, const XldrvPaths *paths, GError **error)
+{
+    g_autofree char *key = pki_file(paths, s->key_file, "libvirt/private/serverkey.pem");
+    g_autofree char *cert = pki_file(paths, s->cert_file, "libvirt/servercert.pem");
+    g_autofree char *ca = pki_file(paths, s->ca_file, "CA/cacert.pem");
+    g_autofree char *crl = pki_file(paths, s->crl_file, "CA/crl.pem");
+    const XldrvTlsOptions options = {
+        .key_file = key,
+        .cert_file = cert,
+        .ca_file = ca,
+        .crl_file = crl,
+        .priority = s->tls_priority,
+        .allowed_names = s->tls_allowed_names,
+        .no_verify = s->tls_no_verify,
+        .no_sanity = s->tls_no_sanity,
+    };
+
+    return xldrv_tls_new(&options, error);
+}
+
+static gboolean open_network(XldrvServer *server, const XldrvSettings *s, const XldrvPaths *paths, XldrvTls **tls,
+                             GError **error)
+{
+    if (s->listen_tcp &&
+        !xldrv_server_listen_tcp(server, s->listen_address, s->tcp_port, &(XldrvListen){.auth = s->auth_tcp}, error))
+        return FALSE;
+    if (!s->listen_tls)
+        return TRUE;
+    *tls = read_tls(s, paths, error);
+    return *tls && xldrv_server_listen_tcp(server, s->listen_address, s->tls_port,
+                                           &(XldrvListen){.auth = s->auth_tls, .tls = *tls}, error);
+}
+
+gboolean xldrv_sockets_open(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
+                            const GArray *passed, XldrvTls **tls, GError **error)
+{
+    const UnixSocket writing = {"-sock", settings->socket_mode, {.auth = settings->auth_unix_rw}};
+    const UnixSocket reading = {
+        "-sock-ro", settings->socket_ro_mode, {.auth = settings->auth_unix_ro, .readonly = TRUE}};
+
+    *tls = NULL;
+    if (passed->len ? !take(server, &writing, &reading, passed, error)
+                    : !(open_unix(server, settings, paths, &writing, error) &&
+                        open_unix(server, settings, paths, &reading, error)))
+        return FALSE;
+    return open_network(server, settings, paths, tls, error);
+}
