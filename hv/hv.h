@@ -135,7 +135,7 @@ struct domus_vbd_source {
 
 /* What happens when the image fails. */
 enum domus_vbd_policy {
-    DOMUS_VBD_REPORT = 0, /* the guest is told */
+    DOMUS_VBD_REPORT = 0, /* the guest is told; of a flush, which guests cannot be told of, as STOP */
     DOMUS_VBD_STOP = 1,   /* the domain is paused, and the request is tried again when it is unpaused */
     DOMUS_VBD_IGNORE = 2, /* the guest is told that all went well */
     DOMUS_VBD_ENOSPC = 3, /* as STOP when there is no space, else as REPORT; writes only */

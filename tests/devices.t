@@ -13,29 +13,13 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import netns
 import tap
 from host import Console, Host, wait_for
 
 MIB = 1 << 20
 BRIDGE, HOST_IP, GUEST_IP = "domus0", "192.0.2.1", "192.0.2.2"
 MAC = "00:16:3e:12:34:56"
-
-
-def enter_namespace():
-    """Starts this test anew where it may change the network."""
-    if os.environ.get("DOMUS_TEST_NETNS"):
-        return
-    if subprocess.run(["unshare", "-n", "true"], stderr=subprocess.DEVNULL).returncode:
-        print("1..0 # SKIP no network namespace can be made here")
-        sys.exit(0)
-    os.environ["DOMUS_TEST_NETNS"] = "1"
-    os.execvp("unshare", ["unshare", "-n", sys.executable, os.path.abspath(__file__)])
-
-
-def make_bridge():
-    for command in (f"ip link set lo up", f"ip link add {BRIDGE} type bridge",
-                    f"ip addr add {HOST_IP}/24 dev {BRIDGE}", f"ip link set {BRIDGE} up"):
-        subprocess.run(command.split(), check=True)
 
 
 def image(host, name, mib=8):
@@ -169,7 +153,7 @@ def interface_hotplug(host, console, watcher):
     tap.contains(host.virsh("attach-interface g1 bridge nobridge0 --live").err, "'nobridge0'", "a missing bridge is named")
     tap.equal(host.virsh(f"detach-interface g1 bridge --mac {mac} --live --config").status, 0, "detach-interface")
     tap.ok(watcher.expect(r"'device-removed' for domain 'g1': net1", 10), "event: removed", watcher.text)
-    tap.ok(run(console, "ls /sys/class/net | grep -c eth1").endswith("0"), "the guest has lost it")
+    tap.ok(wait_for(lambda: run(console, "ls /sys/class/net | grep -c eth1").endswith("0"), 20), "the guest has lost it")
     tap.ok(mac not in host.virsh("dumpxml g1").out + host.virsh("dumpxml g1 --inactive").out, "the XML as well")
     tap.equal(len(taps()), 1, "its tap is gone")
 
@@ -194,8 +178,8 @@ def killed_daemon(host, root, data):
     console.close()
 
 
-enter_namespace()
-make_bridge()
+netns.enter()
+netns.make_bridge(BRIDGE, [f"{HOST_IP}/24"])
 with Host() as host:
     root, data = image(host, "root.img"), image(host, "data.img")
     text = with_devices(host.xml(name="g1", cmdline="console=hvc0 guest.modules"),

@@ -428,6 +428,8 @@ long hv_blk_resize(struct hv_domain *d, uint32_t devid, uint64_t *size_bytes)
 
 void hv_blk_change_image(struct hv_blk_device *blk)
 {
+    if (blk->unsynced && hv_blk_image_is_lost(&blk->image))
+        blk->forgot = true;
     hv_blk_image_fini(&blk->image);
     blk->image = blk->next_image;
     memset(&blk->next_image, 0, sizeof(blk->next_image));

@@ -75,6 +75,7 @@ struct hv_blk_device {
     bool stopping;      /* takes no more; disconnected when nothing is in flight */
     bool waited_for;    /* that is waited for, by stop() */
     bool unsynced;      /* something was written since the last flush began */
+    bool forgot;        /* an image was lost with something unsynced, of which the guest has not been told */
     bool persistent;    /* both ends want it */
     struct hv_blk_persist persist;
     struct domus_vbd_stats stats;

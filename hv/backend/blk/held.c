@@ -102,14 +102,16 @@ void hv_blk_throttle_timer(void *opaque)
 
 /* ------------------------------------------------------------------ after an error */
 
+/* No guest can be told of a failed flush: Linux's driver takes it for one that is not supported, says that all is safe,
+ * and never flushes again (drivers/block/xen-blkfront.c, blkif_interrupt). */
 static enum domus_vbd_policy policy_of(const struct hv_blk_request *r, int error)
 {
     const struct hv_blk_device *blk = r->queue->blk;
     uint8_t policy = is_write(r) ? blk->write_policy : blk->read_policy;
 
     if (policy == DOMUS_VBD_ENOSPC)
-        return error == -ENOSPC ? DOMUS_VBD_STOP : DOMUS_VBD_REPORT;
-    return policy;
+        policy = error == -ENOSPC ? DOMUS_VBD_STOP : DOMUS_VBD_REPORT;
+    return policy == DOMUS_VBD_REPORT && r->kind == BLKIF_OP_FLUSH_DISKCACHE ? DOMUS_VBD_STOP : policy;
 }
 
 bool hv_blk_hold(struct hv_blk_request *r, int *error)

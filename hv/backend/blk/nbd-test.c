@@ -421,6 +421,52 @@ static void test_another_server(void)
     TAP_OK(!hv_blk_set_image(front.d, &image, -1) && detach(), "one that is parked can be detached");
 }
 
+static void change_server(void)
+{
+    struct domus_vbd_image image = {.devid = FRONT_DEVID, .source = source()};
+
+    server.mode = HANG_UP;
+    put_many(BLKIF_OP_READ, 1);
+    for (int i = 0; i < 1000 && !front_stats().held; i++)
+        front_run_ms(1);
+    server_stop();
+    server_start(SERVE);
+    if (hv_blk_set_image(front.d, &image, server.peer))
+        abort();
+    hv_blk_retry(front.d);
+    TAP_OK(answers(1, BLKIF_RSP_OKAY) == 1, "a server goes and another one comes");
+}
+
+/* What a server had not made safe when it went may be lost, and a flush may not say otherwise. */
+static void test_forgotten(void)
+{
+    struct blkif_request flush = request(BLKIF_OP_FLUSH_DISKCACHE, 0, 0);
+
+    if (!attach(SERVE, DOMUS_VBD_REPORT, DOMUS_VBD_STOP))
+        abort();
+    ask(BLKIF_OP_WRITE, 0, 1);
+    ask(BLKIF_OP_FLUSH_DISKCACHE, 0, 0);
+    change_server();
+    TAP_OK(ask(BLKIF_OP_FLUSH_DISKCACHE, 0, 0) == BLKIF_RSP_OKAY, "nothing was unsafe: a flush is one");
+    ask(BLKIF_OP_WRITE, 0, 1);
+    change_server();
+    TAP_OK(ask(BLKIF_OP_WRITE, 8, 1) == BLKIF_RSP_OKAY, "something was");
+    flush.id = front.id = 5000;
+    front_put(&flush);
+    front_kick(0);
+    for (int i = 0; i < 1000 && !front_stats().held; i++)
+        front_run_ms(1);
+    TAP_OK(front_stats().held == 1 && front_stats().held_error == EIO,
+           "the next flush fails, and is held, as guests take an error for no flushes at all");
+    hv_blk_retry(front.d);
+    TAP_OK(answers(1, BLKIF_RSP_OKAY) == 1, "until somebody says to go on");
+    ask(BLKIF_OP_WRITE, 0, 1);
+    change_server();
+    TAP_OK(ask(BLKIF_OP_WRITE_BARRIER, 8, 1) == BLKIF_RSP_ERROR && ask(BLKIF_OP_WRITE_BARRIER, 8, 1) == BLKIF_RSP_OKAY,
+           "a barrier with data fails by itself");
+    TAP_OK(detach(), "detached");
+}
+
 /* A drive: no medium, a file, none again. */
 static void test_media(void)
 {
@@ -550,6 +596,7 @@ int main(void)
     test_broken();
     test_stop_policy();
     test_another_server();
+    test_forgotten();
     test_noise();
     test_media();
     test_limits();

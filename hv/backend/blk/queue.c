@@ -207,12 +207,25 @@ void hv_blk_request_finish(struct hv_blk_request *r, int result)
     after(blk, q, was_barrier);
 }
 
+/* A server that ended took with it what it had not made safe, and the next one flushes without a word what it never had:
+ * the first flush must fail, as that of a file does after the kernel could not write it back. */
+static bool tells_of_loss(const struct hv_blk_request *r, int *result)
+{
+    struct hv_blk_device *blk = r->queue->blk;
+
+    if (*result < 0 || !is_sync(r) || !blk->forgot)
+        return false;
+    blk->forgot = false;
+    *result = -EIO;
+    return true;
+}
+
 static void on_done(struct hv_blk_io *io, int result)
 {
     struct hv_blk_request *r = HV_CONTAINER_OF(io, struct hv_blk_request, io);
     struct hv_blk_device *blk = r->queue->blk;
 
-    if (goes_on(r, &result)) {
+    if (!tells_of_loss(r, &result) && goes_on(r, &result)) {
         blk->image.driver->flush(&blk->image);
         return;
     }
