@@ -13,7 +13,7 @@ build="gcc libc6-dev make autoconf automake pkg-config autoconf-archive
   zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 run="libvirt-clients qemu-system-common qemu-utils busybox-static cpio xz-utils bsdutils ca-certificates"
 test="perl libvirt-daemon libxml2-utils xenstore-utils python3 python3-libvirt libsys-virt-perl virtinst acpica-tools procps git
-  iproute2 iputils-ping passt util-linux mmdebstrap e2fsprogs dnsmasq-base gnutls-bin"
+  iproute2 iputils-ping passt util-linux mmdebstrap e2fsprogs dnsmasq-base iptables gnutls-bin"
 bench="python3 qemu-system-x86"
 
 case ${1:-build} in

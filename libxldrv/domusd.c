@@ -115,6 +115,7 @@ static gboolean start_driver(Daemon *d, GError **error)
         .store_daemon = a->store_daemon ? a->store_daemon : s->store_daemon,
         .engine = a->engine ? a->engine : s->engine,
         .secret_uri = s->secret_uri,
+        .network_uri = s->network_uri,
         .user = a->user ? a->user : s->user,
     };
 

@@ -12,53 +12,19 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
-from host import Host, wait_for
+from host import Host
+from libvirt_daemon import LibvirtDaemon, enter_namespaces
 
 MIB = 1 << 20
-DRIVERS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
 PASSPHRASE = "correct horse"
 RIGHT, WRONG, UNSET = (f"4dea22b3-1d52-d8f3-2516-782e98ab3fa{n}" for n in range(3))
 
 
-def skip(why):
-    print(f"1..0 # SKIP {why}")
-    sys.exit(0)
-
-
-def enter_namespace():
-    if os.environ.get("DOMUS_TEST_MNTNS"):
-        return
-    if not shutil.which("libvirtd"):
-        skip("there is no libvirtd")
-    if subprocess.run(["unshare", "-m", "-n", "true"], stderr=subprocess.DEVNULL).returncode:
-        skip("no mount namespace can be made here")
-    os.environ["DOMUS_TEST_MNTNS"] = "1"
-    os.execvp("unshare", ["unshare", "-m", "-n", sys.executable, os.path.abspath(__file__)])
-
-
-def start_secret_daemon():
-    """libvirtd with nothing but its secret driver."""
-    for folder in ("/run/libvirt", "/etc/libvirt", "/var/lib/libvirt"):
-        os.makedirs(folder, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
-    os.mkdir("/run/libvirt/drivers")
-    shutil.copy(f"{DRIVERS}/libvirt_driver_secret.so", "/run/libvirt/drivers")
-    subprocess.run(["mount", "--bind", "/run/libvirt/drivers", DRIVERS], check=True)
-    return subprocess.Popen(["libvirtd"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def secret(*args, stdin=None):
-    return subprocess.run(["virsh", "-q", "-c", "secret:///system", *args], input=stdin, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def define_secret(host, uuid, usage, value):
-    path = f"{host.root}/{uuid}.xml"
-    with open(path, "w") as f:
-        f.write(f"<secret ephemeral='yes'><uuid>{uuid}</uuid><usage type='volume'><volume>{usage}</volume></usage></secret>")
-    secret("secret-define", path)
+def define_secret(daemon, uuid, usage, value):
+    daemon.define("secret", f"<secret ephemeral='yes'><uuid>{uuid}</uuid><usage type='volume'><volume>{usage}</volume>"
+                            "</usage></secret>")
     if value:
-        secret("secret-set-value", uuid, "--base64", base64.b64encode(value.encode()).decode())
+        daemon.virsh("secret-set-value", uuid, "--base64", base64.b64encode(value.encode()).decode())
 
 
 def make_images(host, plain):
@@ -93,42 +59,36 @@ def refused(host, xml, *words):
     tap.ok(all(word in out for word in words), f"{words[-1]}: is told", out)
 
 
-enter_namespace()
-daemon = start_secret_daemon()
-try:
-    with Host() as host:
-        tap.ok(wait_for(lambda: secret("secret-list").returncode == 0, 20), "libvirt's secret daemon")
-        plain = f"{host.root}/plain.img"
-        with open(plain, "wb") as f:
-            f.write(os.urandom(8 * MIB))
-        with open(plain, "rb") as f:
-            wanted = hashlib.md5(f.read()).hexdigest()
-        luks, qcow2 = make_images(host, plain)
-        define_secret(host, RIGHT, "/the/right/one", PASSPHRASE)
-        define_secret(host, WRONG, "/the/wrong/one", "battery staple")
-        define_secret(host, UNSET, "/no/value", None)
-        text = host.xml(name="g1", cmdline="console=hvc0 guest.modules").replace(
-            "<console", disk(luks, "xvda", "raw", f"uuid='{RIGHT}'") +
-            disk(qcow2, "xvdb", "qcow2", "usage='/the/right/one'") + "<console")
-        result = host.virsh_args("define", "--validate", host.write_xml(text))
-        tap.equal(result.status, 0, "define") or tap.note(result)
-        result = host.virsh("start g1")
-        tap.equal(result.status, 0, "start") or tap.note(result)
-        tap.ok(not [line for line in command_lines() if PASSPHRASE in line and "qemu-storage" in line],
-               "the passphrase is on no command line")
-        console = host.console("g1")
-        tap.ok(console.prompt(), "the guest boots", console.text[-2000:])
-        tap.contains(console.run("md5sum </dev/xvda") or "", wanted, "it reads the LUKS image")
-        tap.contains(console.run("md5sum </dev/xvdb") or "", wanted, "and the encrypted qcow2")
-        console.close()
-        refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{RIGHT}'"), "b.luks", "No such file")
-        shutil.copy(luks, f"{host.root}/b.luks")
-        refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{WRONG}'"), "b.luks", "Invalid password")
-        refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{UNSET}'"), UNSET)
-        refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", "usage='/nowhere'"), "'/nowhere'")
-        refused(host, disk(plain, "xvdc", "raw", f"uuid='{RIGHT}'"), plain, "not in LUKS format")
-        tap.equal(host.virsh("destroy g1").status, 0, "destroy")
-finally:
-    daemon.terminate()
-    daemon.wait()
+enter_namespaces(__file__)
+with LibvirtDaemon("secret", "secret") as daemon, Host() as host:
+    plain = f"{host.root}/plain.img"
+    with open(plain, "wb") as f:
+        f.write(os.urandom(8 * MIB))
+    with open(plain, "rb") as f:
+        wanted = hashlib.md5(f.read()).hexdigest()
+    luks, qcow2 = make_images(host, plain)
+    define_secret(daemon, RIGHT, "/the/right/one", PASSPHRASE)
+    define_secret(daemon, WRONG, "/the/wrong/one", "battery staple")
+    define_secret(daemon, UNSET, "/no/value", None)
+    text = host.xml(name="g1", cmdline="console=hvc0 guest.modules").replace(
+        "<console", disk(luks, "xvda", "raw", f"uuid='{RIGHT}'") +
+        disk(qcow2, "xvdb", "qcow2", "usage='/the/right/one'") + "<console")
+    result = host.virsh_args("define", "--validate", host.write_xml(text))
+    tap.equal(result.status, 0, "define") or tap.note(result)
+    result = host.virsh("start g1")
+    tap.equal(result.status, 0, "start") or tap.note(result)
+    tap.ok(not [line for line in command_lines() if PASSPHRASE in line and "qemu-storage" in line],
+           "the passphrase is on no command line")
+    console = host.console("g1")
+    tap.ok(console.prompt(), "the guest boots", console.text[-2000:])
+    tap.contains(console.run("md5sum </dev/xvda") or "", wanted, "it reads the LUKS image")
+    tap.contains(console.run("md5sum </dev/xvdb") or "", wanted, "and the encrypted qcow2")
+    console.close()
+    refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{RIGHT}'"), "b.luks", "No such file")
+    shutil.copy(luks, f"{host.root}/b.luks")
+    refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{WRONG}'"), "b.luks", "Invalid password")
+    refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", f"uuid='{UNSET}'"), UNSET)
+    refused(host, disk(f"{host.root}/b.luks", "xvdc", "raw", "usage='/nowhere'"), "'/nowhere'")
+    refused(host, disk(plain, "xvdc", "raw", f"uuid='{RIGHT}'"), plain, "not in LUKS format")
+    tap.equal(host.virsh("destroy g1").status, 0, "destroy")
 tap.done()

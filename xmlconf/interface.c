@@ -1,7 +1,6 @@
 /* interface: the rows of <interface>. */
 #include "config.h"
 
-#include <net/if.h>
 #include <string.h>
 
 #include "xmlconf/fields.h"
@@ -10,14 +9,13 @@
 
 /* Names that the driver gives: a definition that was copied from a running domain loses them. */
 #define GENERATED_PREFIX "vif"
-#define MAC_BYTES        6
 #define MIN_MTU          68 /* of IPv4 */
 
-#define NIC_TYPES "interfaces are of type bridge or ethernet"
+#define NIC_TYPES "interfaces are of type network, bridge or ethernet"
 static const XmlconfChoice types[] = {
     {"bridge", XMLCONF_INTERFACE_BRIDGE, NULL},
     {"ethernet", XMLCONF_INTERFACE_ETHERNET, NULL},
-    {"network", 0, NIC_TYPES},
+    {"network", XMLCONF_INTERFACE_NETWORK, NULL},
     {"user", 0, NIC_TYPES},
     {"direct", 0, NIC_TYPES},
     {"hostdev", 0, NIC_TYPES},
@@ -44,55 +42,45 @@ static const XmlconfChoice links[] = {
     {NULL, 0, NULL},
 };
 
-static gboolean parse_mac(const char *text, guint8 mac[static MAC_BYTES])
+/* As libvirt has it, a running domain tells what the network of an interface comes to. */
+static char *write_type(const XmlconfField *field, gconstpointer value, gboolean live)
 {
-    for (int i = 0; i < MAC_BYTES; i++) {
-        if (!g_ascii_isxdigit(text[0]) || !g_ascii_isxdigit(text[1]) ||
-            text[2] != (i + 1 < MAC_BYTES ? ':' : '\0'))
-            return FALSE;
-        mac[i] = (guint8)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
-        text += 3;
-    }
-    return TRUE;
+    const XmlconfInterface *interface = value;
+
+    return xmlconf_value_enum.write(field, live ? &interface->actual : &interface->type, live);
 }
 
-static gboolean read_mac(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text,
-                         gpointer value, GError **error)
+static gboolean read_type(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+                          GError **error)
 {
-    static const guint8 zero[MAC_BYTES];
-    guint8 mac[MAC_BYTES];
-
-    if (!parse_mac(text, mac))
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not a MAC address", error);
-    if (mac[0] & 1)
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is a multicast address", error);
-    if (memcmp(mac, zero, sizeof(mac)) == 0)
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is no address", error);
-    *(char **)value = g_ascii_strdown(text, -1);
-    return TRUE;
+    return xmlconf_value_enum.read(field, element, text, value, error);
 }
+
+/* @type is the first member, so the value's address is the interface's. */
+G_STATIC_ASSERT(G_STRUCT_OFFSET(XmlconfInterface, type) == 0);
+static const XmlconfValueType value_type = {read_type, write_type, FALSE};
 
 static char *write_text(const XmlconfField *field, gconstpointer value, gboolean live)
 {
     return xmlconf_value_string.write(field, value, live);
 }
 
-static const XmlconfValueType value_mac = {read_mac, write_text, TRUE};
-
-/* Names that the kernel and libvirt's schema both take. */
 static gboolean read_device(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
                             GError **error)
 {
-    gboolean ok = *text && strlen(text) < IFNAMSIZ && strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
-
-    for (const char *p = text; *p && ok; p++)
-        ok = g_ascii_isalnum(*p) || strchr("_.-", *p) != NULL;
-    if (!ok)
-        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not a name of a network device", error);
-    return xmlconf_value_string.read(field, element, text, value, error);
+    return xmlconf_value_netdev.read(field, element, text, value, error);
 }
 
-static const XmlconfValueType value_device = {read_device, write_text, TRUE};
+/* The bridge of a network is the network's own matter. */
+static char *write_bridge(const XmlconfField *field, gconstpointer value, gboolean live)
+{
+    const XmlconfInterface *interface =
+        (const XmlconfInterface *)((const char *)value - G_STRUCT_OFFSET(XmlconfInterface, bridge));
+
+    return !live && interface->type == XMLCONF_INTERFACE_NETWORK ? NULL : write_text(field, value, live);
+}
+
+static const XmlconfValueType value_bridge = {read_device, write_bridge, TRUE};
 
 gboolean xmlconf_interface_is_generated(const char *tap)
 {
@@ -121,27 +109,19 @@ static gboolean read_mtu(const XmlconfField *field, xmlNode *element, const char
 
 static const XmlconfValueType value_mtu = {read_mtu, write_mtu, FALSE};
 
-/* A word that is checked where it stands, and kept. */
-static gboolean read_model(const XmlconfField *field, xmlNode *element, const char *text,
-                           gpointer value G_GNUC_UNUSED, GError **error)
-{
-    int ignored = 0;
-
-    return xmlconf_value_enum.read(field, element, text, &ignored, error);
-}
-
-static const XmlconfValueType value_model = {read_model, NULL, FALSE};
-
 static const XmlconfField fields[] = {
-    {"@type", &xmlconf_value_enum, NIC(type), .flags = XMLCONF_FIELD_REQUIRED, .choices = types},
-    {"mac@address", &value_mac, NIC(mac)},
-    {"source@bridge", &value_device, NIC(bridge)},
+    {"@type", &value_type, NIC(type), .flags = XMLCONF_FIELD_REQUIRED, .choices = types},
+    {"mac@address", &xmlconf_value_mac, NIC(mac)},
+    {"source@network", &xmlconf_value_string, NIC(network)},
+    {"source@portgroup", &xmlconf_value_string, NIC(portgroup)},
+    {"source@portid", &xmlconf_value_uuid, NIC(port_id), .flags = XMLCONF_FIELD_LIVE},
+    {"source@bridge", &value_bridge, NIC(bridge)},
     XMLCONF_REFUSED("script", "scripts of network interfaces are not supported"),
     XMLCONF_REFUSED("backenddomain", "the backend of a network interface is in domain 0"),
     XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported yet"),
     {"target@dev", &value_target, NIC(target)},
-    {"model@type", &value_model, .choices = models},
+    {"model@type", &xmlconf_value_checked, .choices = models},
     XMLCONF_REFUSED("filterref", "network filters are not supported yet"),
     {"link@state", &xmlconf_value_enum, NIC(link), .choices = links},
     {"mtu@size", &value_mtu, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
@@ -169,18 +149,60 @@ static char *random_mac(void)
     return g_strdup_printf("00:16:3e:%02x:%02x:%02x", bits >> 16 & 0xff, bits >> 8 & 0xff, bits & 0xff);
 }
 
+/* What each type must say in <source>. */
+static const struct {
+    XmlconfInterfaceType type;
+    const char *name, *attribute;
+    gsize offset;
+} needs[] = {
+    {XMLCONF_INTERFACE_BRIDGE, "bridge", "bridge", G_STRUCT_OFFSET(XmlconfInterface, bridge)},
+    {XMLCONF_INTERFACE_NETWORK, "network", "network", G_STRUCT_OFFSET(XmlconfInterface, network)},
+};
+
+static gboolean check_source(const XmlconfInterface *interface, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(needs); i++) {
+        if (interface->type != needs[i].type || G_STRUCT_MEMBER(char *, interface, needs[i].offset))
+            continue;
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface of type '%s' needs a <source %s='...'/>",
+                    needs[i].name, needs[i].attribute);
+        return FALSE;
+    }
+    if (interface->bridge && interface->type == XMLCONF_INTERFACE_ETHERNET) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with bridge '%s' must be of type 'bridge'",
+                    interface->bridge);
+        return FALSE;
+    }
+    if (interface->network && interface->type == XMLCONF_INTERFACE_ETHERNET) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with network '%s' must be of type 'network'",
+                    interface->network);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* A running domain's document tells of an interface in a network as what it is there; a definition that was copied
+ * from it keeps what can be chosen. */
+static void find_type(XmlconfInterface *interface, gboolean live)
+{
+    interface->actual = interface->type;
+    if (live && interface->network)
+        interface->type = XMLCONF_INTERFACE_NETWORK;
+    if (live)
+        return;
+    if (interface->type == XMLCONF_INTERFACE_NETWORK) {
+        g_clear_pointer(&interface->bridge, g_free);
+    } else if (interface->type == XMLCONF_INTERFACE_BRIDGE) {
+        g_clear_pointer(&interface->network, g_free);
+        g_clear_pointer(&interface->portgroup, g_free);
+    }
+}
+
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error)
 {
-    if (interface->type == XMLCONF_INTERFACE_BRIDGE && !interface->bridge) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
-                    "an interface of type 'bridge' needs a <source bridge='...'/>");
+    find_type(interface, live);
+    if (!check_source(interface, error))
         return FALSE;
-    }
-    if (interface->type != XMLCONF_INTERFACE_BRIDGE && interface->bridge) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
-                    "an interface with bridge '%s' must be of type 'bridge'", interface->bridge);
-        return FALSE;
-    }
     if (!interface->mac)
         interface->mac = random_mac();
     if (!live && interface->target && xmlconf_interface_is_generated(interface->target))

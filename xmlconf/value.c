@@ -326,6 +326,17 @@ static gboolean read_word(const XmlconfField *field, xmlNode *element G_GNUC_UNU
 
 const XmlconfValueType xmlconf_value_word = {read_word, write_string, TRUE};
 
+/* A word that is checked where it stands, and kept. */
+static gboolean read_checked(const XmlconfField *field, xmlNode *element, const char *text,
+                           gpointer value G_GNUC_UNUSED, GError **error)
+{
+    int ignored = 0;
+
+    return read_enum(field, element, text, &ignored, error);
+}
+
+const XmlconfValueType xmlconf_value_checked = {read_checked, NULL, FALSE};
+
 static gboolean read_switch(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
                             const char *text, gpointer value, GError **error)
 {

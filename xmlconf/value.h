@@ -37,9 +37,12 @@ extern const XmlconfValueType xmlconf_value_quota;   /* gint64 from min to max, 
 extern const XmlconfValueType xmlconf_value_id;      /* int, negative is as absent */
 extern const XmlconfValueType xmlconf_value_enum;    /* an enum of int size, by choices */
 extern const XmlconfValueType xmlconf_value_word;    /* char *, one of choices */
+extern const XmlconfValueType xmlconf_value_checked; /* no value: one of choices, kept where it stands */
 extern const XmlconfValueType xmlconf_value_switch;  /* gboolean: on or off; FALSE is as absent */
 extern const XmlconfValueType xmlconf_value_present; /* gboolean: the element is there */
 extern const XmlconfValueType xmlconf_value_cpuset;  /* char *, libvirt's CPU list */
+extern const XmlconfValueType xmlconf_value_mac;     /* 17 characters, lower case: net-value.c */
+extern const XmlconfValueType xmlconf_value_netdev;  /* name of a network device: net-value.c */
 extern const XmlconfValueType xmlconf_value_fixed;   /* no value: the fallback and nothing else */
 extern const XmlconfValueType xmlconf_value_unit;    /* no value: read by memory, written as KiB */
 extern const XmlconfValueType xmlconf_value_refused; /* no value: the fallback says why */

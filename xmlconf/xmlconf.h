@@ -138,13 +138,16 @@ typedef struct {
     char *alias;  /* running domain */
 } XmlconfDisk;
 
-typedef enum { XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_ETHERNET } XmlconfInterfaceType;
+typedef enum { XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_ETHERNET, XMLCONF_INTERFACE_NETWORK } XmlconfInterfaceType;
 typedef enum { XMLCONF_LINK_DEFAULT, XMLCONF_LINK_UP, XMLCONF_LINK_DOWN } XmlconfLink;
 
 typedef struct {
     XmlconfInterfaceType type;
+    XmlconfInterfaceType actual; /* running domain: what its network comes to; as type for the others */
     char *mac;    /* 17 characters, lower case */
-    char *bridge; /* type bridge */
+    char *network, *portgroup; /* type network; the latter may be NULL */
+    char *port_id;             /* running domain, type network: UUID of its port there */
+    char *bridge; /* type bridge, and of a running domain type network */
     char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
     XmlconfLink link;
     guint mtu;   /* 0: not said */
@@ -289,6 +292,21 @@ gboolean xmlconf_disk_vdev(const char *target, guint *vdev);
 char *xmlconf_interface_tap(int domid, guint index);
 /* Whether a tap's name is of that kind. */
 gboolean xmlconf_interface_is_generated(const char *tap);
+
+/* A port of one of libvirt's virtual networks, as its network daemon takes and tells it. */
+typedef enum { XMLCONF_PLUG_NONE, XMLCONF_PLUG_NETWORK, XMLCONF_PLUG_BRIDGE } XmlconfPlug;
+typedef struct {
+    char *uuid, *owner_name, *owner_uuid, *group, *mac;
+    XmlconfPlug plug; /* what the daemon says the interface is to be plugged into; none: it is to say so */
+    char *bridge;     /* plug network, bridge */
+} XmlconfNetworkPort;
+
+/* Its <networkport>. */
+char *xmlconf_network_port_format(const XmlconfNetworkPort *port);
+/* Fills @port, which holds nothing before; what Domus cannot do is refused by name. */
+gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, GError **error);
+void xmlconf_network_port_clear(XmlconfNetworkPort *port);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfNetworkPort, xmlconf_network_port_clear)
 
 /* One device on its own, as it is attached and detached: a <disk>, <interface>, <console> or <channel>. */
 typedef struct _XmlconfDevice XmlconfDevice;

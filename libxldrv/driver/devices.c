@@ -5,6 +5,9 @@
 
 #include <errno.h>
 
+#include "libxldrv/driver/nic.h"
+#include "libxldrv/driver/storage.h"
+
 /* The hypervisor gives up on a guest that does not let go after 10 s; a little more, so that it has said so. */
 #define DETACH_SECONDS 12
 #define POLL_US        20000
@@ -20,6 +23,13 @@ gboolean xldrv_devices_attach_all(const XldrvDeviceHost *host, XmlconfDomainConf
             return FALSE;
     }
     return TRUE;
+}
+
+void xldrv_devices_clean_up(XldrvDriver *driver, const XmlconfDomainConfig *config)
+{
+    xldrv_storage_close_all(driver, config->uuid);
+    for (guint i = 0; config->interfaces && i < config->interfaces->len; i++)
+        xldrv_nic_close(driver, config->interfaces->pdata[i]);
 }
 
 typedef struct {

@@ -61,6 +61,8 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
 gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *interface, gboolean force,
                           GError **error);
 gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *interface, gboolean up, GError **error);
+/* Names what a running domain's interface will have on the host: to be kept before it is made. nic.c */
+void xldrv_nic_prepare(XmlconfInterface *interface, int id, guint devid);
 /* The lowest number that no interface of a running domain has. */
 guint xldrv_nic_free_devid(const GPtrArray *interfaces);
 
@@ -72,8 +74,10 @@ typedef struct {
 gboolean xldrv_nic_stats(XldrvInstance *instance, const XmlconfInterface *interface, XldrvNicStats *stats,
                          GError **error);
 
-/* All devices of a domain that starts. What was attached goes with the instance. devices.c */
+/* All devices of a domain that starts. What was attached goes with the instance, but for what clean_up removes.
+ * devices.c */
 gboolean xldrv_devices_attach_all(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
+void xldrv_devices_clean_up(XldrvDriver *driver, const XmlconfDomainConfig *config);
 
 /* Asks by @detach for a device to go and waits until @gone says so. devices.c */
 typedef struct {

@@ -76,15 +76,20 @@ static gboolean choose_user(const XldrvDriverOptions *options, char **user, GErr
                            name);
 }
 
+/* Of another daemon of libvirt's: what was set, or that of the system or the session that we are in. */
+static char *peer_uri(const char *set, const char *scheme)
+{
+    return set ? g_strdup(set) : g_strdup_printf("%s:///%s", scheme, geteuid() == 0 ? "system" : "session");
+}
+
 static XldrvDriver *driver_new(const XldrvDriverOptions *options)
 {
     XldrvDriver *driver = g_new0(XldrvDriver, 1);
 
     driver->paths = xldrv_paths_new(options->root);
     driver->engine = g_strdup(options->engine);
-    driver->secret_uri = g_strdup(options->secret_uri ? options->secret_uri
-                                  : geteuid() == 0    ? "secret:///system"
-                                                      : "secret:///session");
+    driver->secret_uri = peer_uri(options->secret_uri, "secret");
+    driver->network_uri = peer_uri(options->network_uri, "network");
     driver->domains = xldrv_domains_new();
     driver->events = xldrv_events_new();
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
@@ -170,6 +175,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     g_free(driver->hypervisor);
     g_free(driver->engine);
     g_free(driver->secret_uri);
+    g_free(driver->network_uri);
     g_free(driver->store_daemon);
     g_free(driver->hypervisor_user);
     g_free(driver);

@@ -31,6 +31,7 @@ typedef struct {
     char *engine;            /* immutable: its --engine; NULL: its own choice */
     char *store_daemon;      /* immutable: path of domus-xenstored */
     char *secret_uri;        /* immutable: libvirt's, of the secret daemon */
+    char *network_uri;       /* immutable: libvirt's, of the network daemon */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
     XmlconfHost host;        /* immutable */
     XldrvCpus *cpus;         /* self-locking */
@@ -53,6 +54,7 @@ typedef struct {
     const char *hypervisor;   /* NULL: beside ourselves, or where it is installed */
     const char *store_daemon; /* likewise */
     const char *secret_uri;   /* NULL: the system's as root, else the session's */
+    const char *network_uri;  /* likewise */
     const char *engine;       /* NULL: the hypervisor's choice */
     const char *user;         /* whom domus-hv runs as; NULL: "domus" if we are root and it exists */
 } XldrvDriverOptions;

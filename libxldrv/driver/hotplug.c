@@ -218,7 +218,11 @@ static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface
 
     if (now->type != wanted->type)
         problem = "type";
-    else if (g_strcmp0(now->bridge, wanted->bridge) != 0)
+    else if (g_strcmp0(now->network, wanted->network) != 0)
+        problem = "network";
+    else if (g_strcmp0(now->portgroup, wanted->portgroup) != 0)
+        problem = "port group";
+    else if (now->type == XMLCONF_INTERFACE_BRIDGE && g_strcmp0(now->bridge, wanted->bridge) != 0)
         problem = "bridge";
     else if (now->mtu != wanted->mtu)
         problem = "MTU";
@@ -227,6 +231,22 @@ static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface
     return !problem || xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
                                        "cannot change the %s of interface '%s' while the domain runs", problem,
                                        now->mac);
+}
+
+static void replace_text(char **text, const char *with)
+{
+    g_free(*text);
+    *text = g_strdup(with);
+}
+
+/* What the driver chose stays. */
+static void keep_of_interface(XmlconfInterface *wanted, const XmlconfInterface *now)
+{
+    wanted->actual = now->actual;
+    replace_text(&wanted->alias, now->alias);
+    replace_text(&wanted->target, now->target);
+    replace_text(&wanted->port_id, now->port_id);
+    replace_text(&wanted->bridge, now->bridge);
 }
 
 static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **error)
@@ -239,10 +259,7 @@ static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **er
     if (!now || !check_update(now, wanted, error) ||
         !xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error))
         return FALSE;
-    g_free(wanted->alias);
-    wanted->alias = g_strdup(now->alias);
-    g_free(wanted->target);
-    wanted->target = g_strdup(now->target);
+    keep_of_interface(wanted, now);
     return change_one(h, TRUE, device, replace_device, error);
 }
 
@@ -260,10 +277,8 @@ static gboolean check_disk_update(const XmlconfDisk *now, const XmlconfDisk *wan
 
 static void keep_of_drive(XmlconfDisk *wanted, const XmlconfDisk *now)
 {
-    g_free(wanted->alias);
-    wanted->alias = g_strdup(now->alias);
-    g_free(wanted->serial);
-    wanted->serial = g_strdup(now->serial);
+    replace_text(&wanted->alias, now->alias);
+    replace_text(&wanted->serial, now->serial);
     wanted->error_policy = now->error_policy;
     wanted->rerror_policy = now->rerror_policy;
     wanted->iotune = now->iotune;

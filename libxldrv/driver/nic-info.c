@@ -5,6 +5,7 @@
 
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/network.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/net.h"
 
@@ -42,27 +43,52 @@ GVariant *xldrv_handle_domain_interface_stats(XldrvCall *call G_GNUC_UNUSED, GVa
 
 /* ------------------------------------------------------------------ addresses */
 
-/* Adds what the host knows of one interface to @answer; interfaces without addresses are left out, as libvirt does. */
-static gboolean add_neighbour(GVariantBuilder *answer, const XmlconfInterface *interface, GError **error)
+static void add_address(int type, const char *address, guint prefix, gpointer addresses)
+{
+    g_variant_builder_add(addresses, "(isu)", type, address, prefix);
+}
+
+static gboolean add_neighbours(XldrvDriver *driver G_GNUC_UNUSED, const XmlconfInterface *interface,
+                               GVariantBuilder *addresses, GError **error)
 {
     g_autoptr(GPtrArray) found = xldrv_neighbour_addresses(interface->mac, error);
 
-    if (!found)
-        return FALSE;
-    if (found->len == 0)
-        return TRUE;
-    g_variant_builder_open(answer, G_VARIANT_TYPE("(smsa(isu))"));
-    g_variant_builder_add(answer, "s", interface->target);
-    g_variant_builder_add(answer, "ms", interface->mac);
-    g_variant_builder_open(answer, G_VARIANT_TYPE("a(isu)"));
-    for (guint i = 0; i < found->len; i++) {
+    for (guint i = 0; found && i < found->len; i++) {
         const char *ip = found->pdata[i];
-        int type = strchr(ip, ':') ? VIR_IP_ADDR_TYPE_IPV6 : VIR_IP_ADDR_TYPE_IPV4;
 
-        g_variant_builder_add(answer, "(isu)", type, ip, 0); /* a neighbour does not tell its prefix */
+        /* A neighbour does not tell its prefix. */
+        add_address(strchr(ip, ':') ? VIR_IP_ADDR_TYPE_IPV6 : VIR_IP_ADDR_TYPE_IPV4, ip, 0, addresses);
     }
-    g_variant_builder_close(answer);
-    g_variant_builder_close(answer);
+    return found != NULL;
+}
+
+/* Leases are of libvirt's own networks. */
+static gboolean add_leases(XldrvDriver *driver, const XmlconfInterface *interface, GVariantBuilder *addresses,
+                           GError **error)
+{
+    return interface->type != XMLCONF_INTERFACE_NETWORK ||
+           xldrv_network_leases(driver, interface, add_address, addresses, error);
+}
+
+typedef gboolean (*AddFn)(XldrvDriver *driver, const XmlconfInterface *interface, GVariantBuilder *addresses,
+                          GError **error);
+
+static const AddFn sources[] = {
+    [VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE] = add_leases,
+    [VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP] = add_neighbours,
+};
+
+/* Adds what @add knows of one interface to @answer; interfaces without addresses are left out, as libvirt does. */
+static gboolean add_interface(GVariantBuilder *answer, const XmlconfInterface *interface, AddFn add, GError **error)
+{
+    g_auto(GVariantBuilder) addresses = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(isu)"));
+    g_autoptr(GVariant) found = NULL;
+
+    if (!add(xldrv_driver_get(), interface, &addresses, error))
+        return FALSE;
+    found = g_variant_ref_sink(g_variant_builder_end(&addresses));
+    if (g_variant_n_children(found) > 0)
+        g_variant_builder_add(answer, "(sms@a(isu))", interface->target, interface->mac, found);
     return TRUE;
 }
 
@@ -77,16 +103,16 @@ GVariant *xldrv_handle_domain_interface_addresses(XldrvCall *call G_GNUC_UNUSED,
 
     if (!instance || !xldrv_check_flags(xldrv_args_u32(args, 2), 0, "virDomainInterfaceAddresses", error))
         return NULL;
-    if (source != VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE && source != VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP) {
-        xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "addresses are known from the host's 'arp' table only, "
-                        "not from source %u", source);
+    if (source >= G_N_ELEMENTS(sources) || !sources[source]) {
+        xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "addresses are known from leases of networks and the "
+                        "host's 'arp' table, not from source %u", source);
         return NULL;
     }
     config = xldrv_domain_get_config(domain, FALSE);
     interfaces = xmlconf_domain_config(config)->interfaces;
-    /* Leases are of libvirt's own networks, in which no interface is. */
-    for (guint i = 0; source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP && interfaces && i < interfaces->len; i++)
-        if (!add_neighbour(&answer, interfaces->pdata[i], error))
+    for (guint i = 0; interfaces && i < interfaces->len; i++) {
+        if (!add_interface(&answer, interfaces->pdata[i], sources[source], error))
             return NULL;
+    }
     return g_variant_new("(@a(smsa(isu)))", g_variant_builder_end(&answer));
 }

@@ -1,17 +1,14 @@
 /* Network interfaces of running domains: a tap on the host, nodes in the store, a back end in the hypervisor. */
 #include "config.h"
 
-#include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/nic.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "libxldrv/host/net.h"
+#include "libxldrv/driver/network.h"
 
 #define KIND         "vif"
 #define ALIAS_PREFIX "net"
-#define QUEUES       1
 
 /* The number is kept in the alias, which a running domain's document has. */
 static guint devid_of(const XmlconfInterface *interface)
@@ -82,43 +79,14 @@ static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfInterface *i
 
 typedef struct {
     struct domus_vif vif;
-    int fds[QUEUES];
+    XldrvNicPort port;
 } Attach;
 
 static int attach_vif(struct domctl *ctl, gpointer data)
 {
     Attach *attach = data;
 
-    return domctl_vif_attach(ctl, &attach->vif, attach->fds);
-}
-
-static gboolean parse_mac(const char *text, guint8 mac[6])
-{
-    guint bytes[6];
-
-    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
-               &bytes[5]) != 6)
-        return FALSE;
-    for (gsize i = 0; i < 6; i++)
-        mac[i] = (guint8)bytes[i];
-    return TRUE;
-}
-
-/* An interface of type ethernet may name a tap that somebody else made, and keeps. */
-static gboolean open_tap(Attach *attach, const XmlconfInterface *interface, GError **error)
-{
-    g_autofree char *name = NULL;
-    const XldrvTap tap = {
-        .name = interface->target,
-        .existing = interface->type == XMLCONF_INTERFACE_ETHERNET && xldrv_link_exists(interface->target),
-        .queues = QUEUES,
-        .mac = attach->vif.mac,
-        .mtu = interface->mtu,
-        .bridge = interface->bridge,
-        .up = TRUE,
-    };
-
-    return xldrv_tap_create(&tap, attach->fds, &name, error);
+    return domctl_vif_attach(ctl, &attach->vif, attach->port.fds);
 }
 
 static gboolean attach_back_end(const XldrvDeviceHost *host, const XmlconfInterface *interface, Attach *attach,
@@ -138,26 +106,40 @@ static gboolean attach_back_end(const XldrvDeviceHost *host, const XmlconfInterf
                            interface->mac, interface->target, attach->vif.error);
 }
 
+void xldrv_nic_prepare(XmlconfInterface *interface, int id, guint devid)
+{
+    fill_live_fields(interface, id, devid);
+    xldrv_network_name(interface);
+}
+
+/* From the nodes on; what is before is undone by the caller. */
+static gboolean connect_guest(const XldrvDeviceHost *host, const XmlconfInterface *interface, Attach *attach,
+                              GError **error)
+{
+    attach->vif.port = attach->port.kind;
+    attach->vif.queues = attach->port.n_fds;
+    if (!add_nodes(host, interface, attach->vif.devid, error))
+        return FALSE;
+    if (attach_back_end(host, interface, attach, error))
+        return TRUE;
+    remove_nodes(host, attach->vif.devid);
+    return FALSE;
+}
+
 gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error)
 {
     Attach attach = {.vif = {.devid = devid,
-                             .port = DOMUS_VIF_TAP,
-                             .queues = QUEUES,
                              .mtu = interface->mtu,
                              .link_down = interface->link == XMLCONF_LINK_DOWN}};
     gboolean ok;
 
-    fill_live_fields(interface, xldrv_instance_id(host->instance), devid);
-    if (!parse_mac(interface->mac, attach.vif.mac))
-        return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "interface has MAC address '%s'", interface->mac);
-    if (!open_tap(&attach, interface, error))
+    xldrv_nic_prepare(interface, xldrv_instance_id(host->instance), devid);
+    if (!xldrv_nic_mac(interface, attach.vif.mac, error) || !xldrv_nic_open(host, interface, &attach.port, error))
         return FALSE;
-    ok = add_nodes(host, interface, devid, error);
-    if (ok && !attach_back_end(host, interface, &attach, error)) {
-        remove_nodes(host, devid);
-        ok = FALSE;
-    }
-    xldrv_tap_close(attach.fds, QUEUES); /* the hypervisor has its own */
+    ok = connect_guest(host, interface, &attach, error);
+    xldrv_tap_close(attach.port.fds, attach.port.n_fds); /* the hypervisor has its own */
+    if (!ok)
+        xldrv_nic_close(host->driver, interface);
     return ok;
 }
 
@@ -192,6 +174,7 @@ gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *i
     if (!xldrv_device_detach(&detach, error))
         return FALSE;
     remove_nodes(host, detach.devid);
+    xldrv_nic_close(host->driver, interface);
     return TRUE;
 }
 

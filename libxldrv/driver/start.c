@@ -311,6 +311,16 @@ static gboolean limit_memory(Start *s, GError **error)
            xldrv_limit_memory(s->instance, s->config->current_memory_kib, error);
 }
 
+/* What they will have on the host is on disk before it is there. */
+static gboolean name_interfaces(Start *s, GError **error)
+{
+    GPtrArray *interfaces = s->config->interfaces;
+
+    for (guint i = 0; interfaces && i < interfaces->len; i++)
+        xldrv_nic_prepare(interfaces->pdata[i], s->status.id, i);
+    return !interfaces || !interfaces->len || xldrv_status_save(s->driver->paths, &s->status, error);
+}
+
 static gboolean attach_devices(Start *s, GError **error)
 {
     const XldrvDeviceHost host = device_host(s);
@@ -344,7 +354,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create, bind_vcpus, set_cpu, build,
-                             attach_console, attach_store, limit_memory, attach_devices, attach_more_consoles, tune, watch, complete_status, let_run};
+                             attach_console, attach_store, limit_memory, name_interfaces, attach_devices, attach_more_consoles, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 

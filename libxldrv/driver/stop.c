@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/consoles.h"
+#include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
-#include "libxldrv/driver/storage.h"
 #include "libxldrv/driver/tune.h"
 
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
@@ -16,7 +16,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
     g_autofree char *process = xldrv_run_path(driver, status->process);
     g_autoptr(GError) why = NULL;
 
-    xldrv_storage_close_all(driver, config->uuid);
+    xldrv_devices_clean_up(driver, config);
     xldrv_store_remove_domain(driver->store, status->id, config->uuid);
     xldrv_consoles_clean_up(config);
     xldrv_untune(driver, config->uuid);

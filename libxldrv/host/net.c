@@ -215,11 +215,22 @@ static gboolean open_queues(const XldrvTap *tap, struct ifreq *request, int *fds
     return TRUE;
 }
 
+static guint mtu_of_bridge(const char *name)
+{
+    g_autoptr(NlSock) socket = connect_netlink(NULL);
+    g_autoptr(RtnlLink) link = socket ? find_link(socket, name, NULL) : NULL;
+
+    return link && g_strcmp0(rtnl_link_get_type(link), "bridge") == 0 ? rtnl_link_get_mtu(link) : 0;
+}
+
 static gboolean configure(const XldrvTap *tap, const char *name, GError **error)
 {
+    /* A bridge has the least MTU of its ports, so a port with another would change it for all. */
+    guint mtu = tap->mtu || !tap->bridge ? tap->mtu : mtu_of_bridge(tap->bridge);
+
     if (tap->mac && !tap->existing && !change_link(name, "set the address", put_mac, tap->mac, error))
         return FALSE;
-    if (tap->mtu && !xldrv_link_set_mtu(name, tap->mtu, error))
+    if (mtu && !xldrv_link_set_mtu(name, mtu, error))
         return FALSE;
     if (tap->bridge && !xldrv_link_set_bridge(name, tap->bridge, error))
         return FALSE;

@@ -12,7 +12,7 @@ typedef struct {
     gboolean existing;  /* the tap is somebody's already (persistent): it is opened, and must not be created */
     guint queues;       /* 1 to XLDRV_TAP_QUEUES_MAX; above 1 the tap is a multi-queue one */
     const guint8 *mac;  /* 6 bytes: the guest's address, from which the host's side is made; NULL: any */
-    guint mtu;          /* 0: as it is */
+    guint mtu;          /* 0: that of the bridge, or as it is */
     const char *bridge; /* to be plugged into; NULL: none */
     gboolean up;
 } XldrvTap;

@@ -1,0 +1,63 @@
+/* network-port: the rows of <networkport>. */
+#include "config.h"
+
+#include "xmlconf/document.h"
+#include "xmlconf/fields.h"
+
+#define PORT(member) .offset = G_STRUCT_OFFSET(XmlconfNetworkPort, member)
+
+static const XmlconfChoice plugs[] = {
+    {"network", XMLCONF_PLUG_NETWORK, NULL},
+    {"bridge", XMLCONF_PLUG_BRIDGE, NULL},
+    {"direct", -1, "interfaces are plugged into bridges"},
+    {"hostdev-pci", -1, "host devices are not supported"},
+    {NULL, 0, NULL},
+};
+
+static const XmlconfChoice managers[] = {{"kernel", 0, NULL}, {"libvirt", 0, "the kernel learns addresses"}, {NULL, 0, NULL}};
+static const XmlconfChoice trust[] = {{"no", 0, NULL}, {"yes", 0, "guests have no receive filters"}, {NULL, 0, NULL}};
+
+static const XmlconfField fields[] = {
+    {"uuid", &xmlconf_value_uuid, PORT(uuid)},
+    {"owner/name", &xmlconf_value_string, PORT(owner_name)},
+    {"owner/uuid", &xmlconf_value_uuid, PORT(owner_uuid)},
+    {"group", &xmlconf_value_string, PORT(group)},
+    {"mac@address", &xmlconf_value_mac, PORT(mac)},
+    {"rxfilters@trustGuest", &xmlconf_value_checked, .choices = trust},
+    XMLCONF_REFUSED("virtualport", "virtual ports are not supported"),
+    XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
+    XMLCONF_REFUSED("vlan", "VLANs of interfaces are not supported"),
+    XMLCONF_REFUSED("port", "isolated ports are not supported yet"),
+    {"plug@type", &xmlconf_value_enum, PORT(plug), .choices = plugs},
+    {"plug@bridge", &xmlconf_value_netdev, PORT(bridge)},
+    {"plug@macTableManager", &xmlconf_value_checked, .choices = managers},
+};
+
+static const XmlconfRecord port_record = {
+    .element = "networkport",
+    .size = sizeof(XmlconfNetworkPort),
+    .fields = fields,
+    .n_fields = G_N_ELEMENTS(fields),
+};
+
+char *xmlconf_network_port_format(const XmlconfNetworkPort *port)
+{
+    g_autoptr(xmlDoc) doc = xmlNewDoc(BAD_CAST "1.0");
+    xmlNode *root = xmlNewDocNode(doc, NULL, BAD_CAST port_record.element, NULL);
+
+    xmlDocSetRootElement(doc, root);
+    xmlconf_record_write(&port_record, root, port, TRUE);
+    return xmlconf_document_format(root, 0, FALSE);
+}
+
+gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xmlconf_document_parse(xml, "(networkport)", error);
+
+    return doc && xmlconf_record_read(&port_record, xmlDocGetRootElement(doc), port, TRUE, error);
+}
+
+void xmlconf_network_port_clear(XmlconfNetworkPort *port)
+{
+    xmlconf_record_clear(&port_record, port);
+}
