@@ -11,6 +11,7 @@
 #include "hv/xen-abi.h"
 
 #include "hv/backend/console.h"
+#include "hv/backend/fb/display.h"
 #include "hv/backend/xenbus.h"
 #include "hv/control/server.h"
 #include "hv/engine/engine.h"
@@ -59,7 +60,7 @@ static const struct {
     {hv_time_init, hv_time_fini},     {hv_cpuid_init, hv_cpuid_fini},
     {hv_cpuid_mask_init, hv_cpuid_mask_fini}, {hv_params_init, hv_params_fini}, {hv_evtchn_init, hv_evtchn_fini},
     {hv_gnttab_init, hv_gnttab_fini}, {hv_physmap_init, hv_physmap_fini},
-    {hv_sched_init, hv_sched_fini},   {hv_xenbus_init, hv_xenbus_fini},
+    {hv_sched_init, hv_sched_fini},   {hv_display_init, hv_display_fini}, {hv_xenbus_init, hv_xenbus_fini},
 };
 
 static void parts_fini(struct hv_domain *d, size_t count)

@@ -22,6 +22,7 @@ struct hv_console;
 struct hv_control;
 struct hv_cpuid_mask;
 struct hv_cpuid_policy;
+struct hv_display;
 struct hv_domain;
 struct hv_engine_ops;
 struct hv_evtchn;
@@ -91,6 +92,7 @@ struct hv_domain {
     struct hv_console *console;
     struct hv_store_ring *store;
     struct hv_uring *uring;   /* the process's; NULL where the host has none */
+    struct hv_display *display; /* what the framebuffer shows: hv/backend/fb/display.h; loop thread */
     struct hv_xenbus *xenbus; /* PV devices: hv/backend/xenbus.h; loop thread */
     struct hv_control *control;
     struct hv_time *time;

@@ -88,6 +88,11 @@ enum domus_op {
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
+    DOMUS_OP_vfb_attach = 40,    /* args[1] -> struct domus_vfb */
+    DOMUS_OP_vkbd_attach = 41,   /* no argument: a keyboard and a pointer */
+    DOMUS_OP_vkbd_send = 42,     /* args[1] -> struct domus_vkbd_keys */
+    DOMUS_OP_display_attach = 43, /* fds: a connected SOCK_SEQPACKET socket: struct hv_display_message */
+    DOMUS_OP_display_write = 44, /* args[1] -> struct domus_picture, fds: a file, for its pixels */
 };
 
 enum domus_memory_options {
@@ -95,7 +100,8 @@ enum domus_memory_options {
     DOMUS_MEMORY_IMMEDIATE = 1u << 1, /* taken from the host at once, not when the guest first touches it */
 };
 
-enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2, DOMUS_DEVICE_CONSOLE = 3 };
+enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2, DOMUS_DEVICE_CONSOLE = 3,
+                          DOMUS_DEVICE_VFB = 4, DOMUS_DEVICE_VKBD = 5 };
 
 struct domus_build {
     uint64_t cmdline;       /* IN: caller address of a NUL-terminated string, or 0 */
@@ -263,6 +269,48 @@ struct domus_vif_stats {
     uint64_t tx_bytes, tx_packets, tx_errors, tx_dropped; /* OUT */
 };
 
+/* The framebuffer, as the other side of xen-fbfront, with nodes as of a struct domus_vbd at device/vfb/0, and of the
+ * backend also what a frontend reads before it says anything: videoram in MiB; width and height, or neither. */
+struct domus_vfb {
+    uint32_t video_kib; /* IN: the most memory of a framebuffer, at most 256 MiB */
+    uint32_t reserved;  /* IN: 0 */
+};
+
+/* Keyboard and pointer, as the other side of xen-kbdfront, have their nodes at device/vkbd/0, those of the backend with
+ * feature-abs-pointer, feature-raw-pointer, feature-disable-keyboard, feature-disable-pointer; width and height as above. */
+
+#define DOMUS_VKBD_KEYS_MAX 16u
+
+/* Keys to be pressed in that order and, some time later, released. -ENOTCONN when the guest does not listen. */
+struct domus_vkbd_keys {
+    uint32_t count;   /* IN: at most DOMUS_VKBD_KEYS_MAX */
+    uint32_t hold_ms; /* IN: at most 60000; 0: released at once */
+    uint16_t keys[DOMUS_VKBD_KEYS_MAX]; /* IN: Linux's numbers, of <linux/input-event-codes.h> */
+};
+
+/* What is to be seen at this moment: -ENODATA when there is nothing. The file has @height rows of @width pixels, each of
+ * 4 bytes: 0x00RRGGBB in this machine's order. */
+struct domus_picture {
+    uint32_t width, height; /* OUT */
+};
+
+/* The channel of who shows a domain to people. Each message is one packet. */
+enum hv_display_type {
+    /* From the hypervisor. value: width, height; with a descriptor of a file of that many pixels, as above, sealed
+     * in its size and against writing; or 0, 0, and none: there is nothing to be seen. What was before is gone. */
+    HV_DISPLAY_SURFACE = 1,
+    HV_DISPLAY_DAMAGE = 2, /* value: x, y, width, height of a part of the surface that changed */
+    /* To the hypervisor. */
+    HV_DISPLAY_WATCH = 16, /* value: 1: the surface is to be kept up to date; 0, as it begins: it need not */
+    HV_DISPLAY_KEY = 17,   /* value: key or button, Linux's number; 1 pressed, 0 released */
+    HV_DISPLAY_MOVE = 18,  /* value: x, y of the pointer in the surface; -1 wheel up, 1 down, 0 */
+};
+
+struct hv_display_message {
+    uint32_t type; /* enum hv_display_type */
+    int32_t value[4];
+};
+
 /* ------------------------------------------------------------------ libdomctl */
 
 struct domctl; /* one connection; not for two threads at once */
@@ -359,6 +407,13 @@ int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds)
 int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force);
 int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up);
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats);
+
+/* Framebuffer, keyboard, and who shows them: see struct domus_vfb and what follows. Descriptors are duplicated. */
+int domctl_vfb_attach(struct domctl *ctl, const struct domus_vfb *vfb);
+int domctl_vkbd_attach(struct domctl *ctl);
+int domctl_vkbd_send(struct domctl *ctl, const struct domus_vkbd_keys *keys);
+int domctl_display_attach(struct domctl *ctl, int fd);
+int domctl_display_write(struct domctl *ctl, int fd, struct domus_picture *picture);
 
 /* Events: subscribe, then poll domctl_fd and call domctl_next_event, which does not block: 1 and *event,
  * *arg; 0 when there is none; -EPIPE at the end. A connection with events is best used for nothing else. */

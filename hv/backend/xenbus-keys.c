@@ -144,3 +144,10 @@ int hv_xenbus_number(const struct hv_xenbus_device *dev, const char *name, uint6
     *out = strtoull(text, &end, 10);
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' && !errno && *out <= max ? 0 : -EINVAL;
 }
+
+bool hv_xenbus_is_set(const struct hv_xenbus_device *dev, const char *key)
+{
+    uint64_t value;
+
+    return hv_xenbus_number(dev, key, UINT32_MAX, &value) == 0 && value != 0;
+}

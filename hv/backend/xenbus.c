@@ -189,8 +189,11 @@ static void initialising(struct hv_xenbus_device *dev)
         start_waiting(dev);
 }
 
+/* A frontend that needs to know nothing may be ready before it was seen starting. */
 static void ready(struct hv_xenbus_device *dev)
 {
+    if (dev->phase == HV_XENBUS_IDLE && dev->state == XenbusStateInitialising)
+        start_waiting(dev);
     if (dev->phase == HV_XENBUS_IDLE && dev->state == XenbusStateInitWait)
         read_keys(dev);
 }

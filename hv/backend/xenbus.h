@@ -104,6 +104,9 @@ void hv_xenbus_changed(struct hv_xenbus_device *dev);
 const char *hv_xenbus_key(const struct hv_xenbus_device *dev, const char *key);
 int hv_xenbus_number(const struct hv_xenbus_device *dev, const char *key, uint64_t max, uint64_t *out) HV_MUST_CHECK;
 
+/* Whether it is a number other than 0, as features that a frontend has or asks for are. */
+bool hv_xenbus_is_set(const struct hv_xenbus_device *dev, const char *key);
+
 /* Notes why the device cannot be served: in the log and in the store's "error" key. Outside connect(), also disconnects
  * and closes it (@dev may be freed when this returns); a frontend that starts anew is served again. */
 void hv_xenbus_fail(struct hv_xenbus_device *dev, const char *format, ...) HV_PRINTF(2, 3);

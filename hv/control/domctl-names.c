@@ -58,7 +58,8 @@ static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, vbd_attach), NAME(DOMUS_OP_, vbd_detach), NAME(DOMUS_OP_, vbd_resize),
     NAME(DOMUS_OP_, vbd_stats), NAME(DOMUS_OP_, vbd_set_image), NAME(DOMUS_OP_, vbd_set_limits),
     NAME(DOMUS_OP_, vif_attach), NAME(DOMUS_OP_, vif_detach), NAME(DOMUS_OP_, vif_set_link),
-    NAME(DOMUS_OP_, vif_stats), {0, NULL},
+    NAME(DOMUS_OP_, vif_stats), NAME(DOMUS_OP_, vfb_attach), NAME(DOMUS_OP_, vkbd_attach),
+    NAME(DOMUS_OP_, vkbd_send), NAME(DOMUS_OP_, display_attach), NAME(DOMUS_OP_, display_write), {0, NULL},
 };
 
 /* op_in_data: the operation is the first word of the structure, not the first argument. */

@@ -15,6 +15,7 @@
 #include "hv/control/control.h"
 #include "hv/engine/engine.h"
 #include "hv/hypercall/domus-console.h"
+#include "hv/hypercall/domus-fb.h"
 #include "hv/hypercall/domus-vbd.h"
 #include "hv/hypercall/domus-vif.h"
 #include "hv/hypercall/evtchn.h"
@@ -298,6 +299,12 @@ static const struct hv_subop ops[] = {
                                  CONTROL},
     [DOMUS_OP_vbd_stats] = {"vbd_stats", hv_domus_vbd_stats, sizeof(struct domus_vbd_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
+    [DOMUS_OP_vfb_attach] = {"vfb_attach", hv_domus_vfb_attach, sizeof(struct domus_vfb), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_vkbd_attach] = {"vkbd_attach", hv_domus_vkbd_attach, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_vkbd_send] = {"vkbd_send", hv_domus_vkbd_send, sizeof(struct domus_vkbd_keys), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_display_attach] = {"display_attach", hv_domus_display_attach, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_display_write] = {"display_write", hv_domus_display_write, sizeof(struct domus_picture), HV_ARG_OUT,
+                                CONTROL},
 };
 static const struct hv_subop_family family = HV_SUBOP_FAMILY("domus_op", ops);
 

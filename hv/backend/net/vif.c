@@ -116,13 +116,6 @@ struct wishes {
     struct hv_net_offloads offloads;
 };
 
-static bool is_set(const struct hv_xenbus_device *dev, const char *key)
-{
-    uint64_t value;
-
-    return hv_xenbus_number(dev, key, UINT32_MAX, &value) == 0 && value != 0;
-}
-
 static int refuse(struct hv_xenbus_device *dev, const char *why)
 {
     hv_xenbus_fail(dev, "%s", why);
@@ -137,16 +130,16 @@ static int read_wishes(struct hv_vif *vif, struct wishes *out)
 
     if ((error && error != -ENOENT) || queues == 0)
         return refuse(dev, "the frontend asks for a number of queues that it cannot have");
-    if (!is_set(dev, "request-rx-copy"))
+    if (!hv_xenbus_is_set(dev, "request-rx-copy"))
         return refuse(dev, "the frontend wants its pages flipped: only copying is supported");
-    if (!is_set(dev, "feature-rx-notify"))
+    if (!hv_xenbus_is_set(dev, "feature-rx-notify"))
         return refuse(dev, "the frontend does not tell when it has posted pages: that is not supported");
     out->nr_queues = (unsigned)queues;
-    out->scatter_gather = is_set(dev, "feature-sg");
+    out->scatter_gather = hv_xenbus_is_set(dev, "feature-sg");
     /* A tap leaves checksums open for both kinds of IP or for none. */
-    out->offloads.checksum = !is_set(dev, "feature-no-csum-offload") && is_set(dev, "feature-ipv6-csum-offload");
-    out->offloads.tcp4 = out->offloads.checksum && out->scatter_gather && is_set(dev, "feature-gso-tcpv4");
-    out->offloads.tcp6 = out->offloads.checksum && out->scatter_gather && is_set(dev, "feature-gso-tcpv6");
+    out->offloads.checksum = !hv_xenbus_is_set(dev, "feature-no-csum-offload") && hv_xenbus_is_set(dev, "feature-ipv6-csum-offload");
+    out->offloads.tcp4 = out->offloads.checksum && out->scatter_gather && hv_xenbus_is_set(dev, "feature-gso-tcpv4");
+    out->offloads.tcp6 = out->offloads.checksum && out->scatter_gather && hv_xenbus_is_set(dev, "feature-gso-tcpv6");
     return 0;
 }
 
