@@ -15,6 +15,7 @@
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/host/daemon.h"
 #include "libxldrv/host/log.h"
+#include "libxldrv/relay/relay.h"
 #include "libxldrv/rpc/activation.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/settings.h"
@@ -83,15 +84,30 @@ typedef struct {
     XldrvDriver *driver;
     XldrvServer *server;
     XldrvTls *tls; /* NULL: it does not listen for TLS */
+    XldrvRelay *relay;
     GArray *passed_fds; /* sockets from the service manager */
     int pid_fd;
 } Daemon;
+
+static const char *relay_sockets(const Daemon *d)
+{
+    return d->settings.relay_sockets ? d->settings.relay_sockets : d->paths->socket_dir;
+}
+
+static void on_client_closed(XldrvClient *client, gpointer data)
+{
+    Daemon *d = data;
+
+    xldrv_relay_client_closed(d->relay, client);
+    xldrv_driver_client_closed(client, d->driver);
+}
 
 static gboolean start_server(Daemon *d, GError **error)
 {
     d->server = xldrv_server_new(XLDRV_SERVER_NAME, &d->settings.limits);
     xldrv_server_add_program(d->server, &xldrv_remote_program);
-    xldrv_server_set_client_closed(d->server, xldrv_driver_client_closed, d->driver);
+    xldrv_server_set_client_closed(d->server, on_client_closed, d);
+    d->relay = xldrv_relay_new(d->server, &xldrv_remote_program, relay_sockets(d));
     return xldrv_sockets_open(d->server, &d->settings, d->paths, d->passed_fds, &d->tls, error);
 }
 
@@ -197,6 +213,7 @@ static int run(Daemon *d, int ready_fd)
         notify("STOPPING=1");
     }
     g_clear_pointer(&d->server, xldrv_server_free);
+    xldrv_relay_free(d->relay);
     g_clear_pointer(&d->tls, xldrv_tls_free);
     xldrv_driver_free(d->driver);
     g_main_loop_unref(d->loop);

@@ -22,6 +22,7 @@ enum {
     FEATURE_PROGRAM_KEEPALIVE = 10,
     FEATURE_REMOTE_EVENT_CALLBACK = 14,
     FEATURE_REMOTE_CLOSE_CALLBACK = 15,
+    FEATURE_NETWORK_UPDATE_HAS_CORRECT_ORDER = 16, /* of arguments, as all daemons have it that we pass it on to */
 };
 
 /* "xen" and "xen://" mean the system connection as well; a client may leave the choice to us. */
@@ -121,6 +122,7 @@ GVariant *xldrv_handle_connect_supports_feature(XldrvCall *call, GVariant *args,
     case FEATURE_TYPED_PARAM_STRING:
     case FEATURE_REMOTE_EVENT_CALLBACK:
     case FEATURE_REMOTE_CLOSE_CALLBACK:
+    case FEATURE_NETWORK_UPDATE_HAS_CORRECT_ORDER:
         return xldrv_reply_int(1);
     default:
         return xldrv_reply_int(0);

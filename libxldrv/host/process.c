@@ -61,6 +61,13 @@ static gboolean look_up(pid_t pid, guint64 *start_time)
            read_stat(text, &same, start_time, &state) && same == pid && state != 'Z' && state != 'X';
 }
 
+guint64 xldrv_process_start_time(pid_t pid)
+{
+    guint64 start_time;
+
+    return pid > 0 && look_up(pid, &start_time) ? start_time : 0;
+}
+
 static XldrvProcess *process_of(pid_t pid, guint64 start_time)
 {
     int pidfd = syscall(SYS_pidfd_open, pid, 0);

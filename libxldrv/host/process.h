@@ -27,6 +27,8 @@ XldrvProcess *xldrv_process_find(pid_t pid, guint64 start_time);
 XldrvProcess *xldrv_process_find_written(const char *pid_path);
 /* If that has ended and is our child, this is the end of its zombie too. */
 void xldrv_process_reap_written(const char *pid_path);
+/* When process @pid was started, as above; 0 if there is none. */
+guint64 xldrv_process_start_time(pid_t pid);
 void xldrv_process_free(XldrvProcess *process);
 
 gboolean xldrv_process_is_alive(const XldrvProcess *process);

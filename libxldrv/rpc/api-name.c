@@ -9,7 +9,7 @@
 /* Words that are not simply written with one capital. */
 static const char *const words[] = {"XML", "UUID", "URI", "CPU", "OS", "ID", "NMI", "PM", "MAC", "DHCP", "SEV", "FD",
                                     "SSH", "SCSI", "WWN", "IOThread", "NWFilter", "FSTrim", "FSFreeze", "FSThaw",
-                                    "FSInfo"};
+                                    "FSInfo", "NWFilters"};
 
 static void append_word(GString *name, const char *word)
 {

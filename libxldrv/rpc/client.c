@@ -13,6 +13,7 @@
 #include "libxldrv/rpc/dispatch.h"
 #include "libxldrv/rpc/keepalive.h"
 #include "libxldrv/rpc/peer.h"
+#include "libxldrv/rpc/raw.h"
 #include "libxldrv/rpc/server.h"
 #include "libxldrv/rpc/stream.h"
 
@@ -232,17 +233,47 @@ static void drop_flooded(gpointer data)
     xldrv_client_unref(client);
 }
 
+/* What an event of @payload_bytes is counted as, or -1: the client has too many of them, and is dropped. */
+static gint take_event_room(XldrvClient *client, gsize payload_bytes)
+{
+    gint size = (gint)MIN(payload_bytes, EVENT_BYTES_MAX) + EVENT_OVERHEAD;
+    gint before = g_atomic_int_add(&client->queued_event_bytes, size);
+
+    if (before <= EVENT_BYTES_MAX - size)
+        return size;
+    g_atomic_int_add(&client->queued_event_bytes, -size);
+    xldrv_mailbox_post(client->mailbox, drop_flooded, xldrv_client_ref(client));
+    return -1;
+}
+
+void xldrv_client_queue_event(XldrvClient *client, XldrvMessage *message)
+{
+    gint size = take_event_room(client, message->bytes->len);
+    if (size < 0) {
+        xldrv_message_free(message);
+        return;
+    }
+    message->event_size = size;
+    xldrv_client_queue(client, message);
+}
+
+void xldrv_client_hold_stream_bytes(XldrvClient *client, gsize n)
+{
+    client->stream_bytes += n;
+}
+
+void xldrv_client_release_stream_bytes(XldrvClient *client, gsize n)
+{
+    client->stream_bytes -= n;
+    xldrv_client_update(client);
+}
+
 void xldrv_client_send_event(XldrvClient *client, guint32 program, guint number, GVariant *payload)
 {
     g_variant_ref_sink(payload);
-    gsize payload_size = g_variant_get_size(payload);
-    gint size = (gint)MIN(payload_size, EVENT_BYTES_MAX) + EVENT_OVERHEAD;
-    gint before = g_atomic_int_add(&client->queued_event_bytes, size);
-
-    if (before > EVENT_BYTES_MAX - size) {
+    gint size = take_event_room(client, g_variant_get_size(payload));
+    if (size < 0) {
         g_variant_unref(payload);
-        g_atomic_int_add(&client->queued_event_bytes, -size);
-        xldrv_mailbox_post(client->mailbox, drop_flooded, xldrv_client_ref(client));
         return;
     }
     Event *event = g_new(Event, 1);

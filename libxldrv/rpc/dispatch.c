@@ -12,6 +12,7 @@
 #include "libxldrv/rpc/auth.h"
 #include "libxldrv/rpc/client-io.h"
 #include "libxldrv/rpc/error.h"
+#include "libxldrv/rpc/raw.h"
 #include "libxldrv/rpc/stream.h"
 
 /* Streams that one client may have at a time. */
@@ -235,10 +236,18 @@ static gboolean check_readonly(XldrvClient *client, const XldrvCall *call, GErro
     return xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "read only access prevents %s", api);
 }
 
+/* Whether another server answers it. */
+static gboolean is_raw(const XldrvCall *call)
+{
+    const XldrvServer *server = call->client->server;
+    return server->raw &&
+           server->raw->serves(call->header.program, call->procedure->number, server->raw_data);
+}
+
 static gboolean check_served(XldrvClient *client G_GNUC_UNUSED, const XldrvCall *call,
                              GError **error)
 {
-    if (call->procedure->handler || (call->procedure->flags & XLDRV_PROC_NO_AUTH))
+    if (call->procedure->handler || (call->procedure->flags & XLDRV_PROC_NO_AUTH) || is_raw(call))
         return TRUE;
     g_autofree char *api = xldrv_api_name(call->procedure->name);
     return xldrv_set_error(error, VIR_ERR_NO_SUPPORT, "%s", api);
@@ -308,9 +317,24 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
         call_finish(call);
     } else if (call->procedure->flags & XLDRV_PROC_NO_AUTH) {
         answer_auth(server, call);
+    } else if (is_raw(call)) {
+        server->raw->call(call, server->raw_data);
     } else {
         xldrv_workers_push(server->workers, call, (call->procedure->flags & XLDRV_PROC_HIGH) != 0);
     }
+}
+
+static void dispatch_stream(XldrvClient *client, const XldrvHeader *header,
+                            const GByteArray *payload)
+{
+    const XldrvRaw *raw = client->server->raw;
+
+    if (raw && raw->stream(client, header, payload, client->server->raw_data))
+        return;
+    if (header->type == XLDRV_TYPE_STREAM)
+        xldrv_stream_receive(client, header, payload);
+    else /* no stream of ours is sparse, so the client breaks what was agreed */
+        xldrv_client_drop(client, "hole in a stream that is not sparse");
 }
 
 void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
@@ -321,19 +345,11 @@ void xldrv_dispatch(XldrvClient *client, const XldrvHeader *header, GByteArray *
         return;
     }
     xldrv_client_return_memory(client, xldrv_client_io_accounted(payload->len));
-    switch (header->type) {
-    case XLDRV_TYPE_STREAM:
-        xldrv_stream_receive(client, header, payload);
-        break;
-    case XLDRV_TYPE_STREAM_HOLE:
-        /* No stream here is sparse, so the client breaks what was agreed. */
-        xldrv_client_drop(client, "hole in a stream that is not sparse");
-        break;
-    default:
+    if (header->type == XLDRV_TYPE_STREAM || header->type == XLDRV_TYPE_STREAM_HOLE)
+        dispatch_stream(client, header, payload);
+    else
         g_debug("client %" G_GUINT64_FORMAT ": message of type %u ignored", client->id,
                 header->type);
-        break;
-    }
     g_byte_array_unref(payload);
     xldrv_fds_free(fds);
 }
@@ -380,4 +396,23 @@ void xldrv_call_after_reply(XldrvCall *call, GDestroyNotify fn, gpointer user_da
     if (!call->after)
         call->after = g_array_new(FALSE, FALSE, sizeof(after));
     g_array_append_val(call->after, after);
+}
+
+/* ---- for calls that are passed on */
+
+GByteArray *xldrv_call_take_payload(XldrvCall *call)
+{
+    return g_steal_pointer(&call->payload);
+}
+
+void xldrv_call_reply_raw(XldrvCall *call, XldrvMessage *reply)
+{
+    call->reply = reply;
+    call_finish(call);
+}
+
+void xldrv_call_reply_error(XldrvCall *call, XldrvServer *server, const GError *error)
+{
+    call_fail(call, server, error);
+    call_finish(call);
 }

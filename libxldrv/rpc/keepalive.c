@@ -10,8 +10,6 @@
 
 #include "libxldrv/rpc/server.h"
 
-enum { PING = 1, PONG = 2 };
-
 /* One of each is enough in the queue: a client that pings without reading gets no more of our
  * memory. */
 static void queue(XldrvClient *client, gint32 procedure)
@@ -33,8 +31,8 @@ static void queue(XldrvClient *client, gint32 procedure)
 void xldrv_keepalive_receive(XldrvClient *client, const XldrvHeader *header)
 {
     if (header->version == XLDRV_KEEPALIVE_VERSION && header->type == XLDRV_TYPE_MESSAGE &&
-        header->procedure == PING)
-        queue(client, PONG);
+        header->procedure == XLDRV_KEEPALIVE_PING)
+        queue(client, XLDRV_KEEPALIVE_PONG);
 }
 
 void xldrv_keepalive_sent(XldrvClient *client, const XldrvMessage *message)
@@ -56,6 +54,6 @@ gboolean xldrv_keepalive_tick(XldrvClient *client, gint64 now_us)
     if (client->pings >= limits->keepalive_count)
         return FALSE;
     client->pings++;
-    queue(client, PING);
+    queue(client, XLDRV_KEEPALIVE_PING);
     return TRUE;
 }

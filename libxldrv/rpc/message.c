@@ -44,6 +44,21 @@ XldrvMessage *xldrv_message_new(XldrvOutKind kind, const XldrvHeader *header)
     return message;
 }
 
+XldrvMessage *xldrv_message_new_whole(XldrvOutKind kind, GByteArray *bytes)
+{
+    XldrvMessage *message = g_new0(XldrvMessage, 1);
+
+    message->kind = kind;
+    message->bytes = bytes;
+    return message;
+}
+
+void xldrv_message_set_serial(XldrvMessage *message, guint32 serial)
+{
+    guint32 word = GUINT32_TO_BE(serial);
+    memcpy(message->bytes->data + 20, &word, 4);
+}
+
 void xldrv_message_seal(XldrvMessage *message)
 {
     guint32 length = GUINT32_TO_BE(message->bytes->len);
@@ -55,6 +70,8 @@ void xldrv_message_free(XldrvMessage *message)
     g_byte_array_unref(message->bytes);
     xldrv_fds_free(message->fds);
     g_clear_pointer(&message->stream, xldrv_stream_unref);
+    if (message->done)
+        message->done(message->done_data);
     g_free(message);
 }
 

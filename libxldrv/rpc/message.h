@@ -48,10 +48,15 @@ typedef struct {
     guint fds_sent;
     XldrvStream *stream; /* reference, for XLDRV_OUT_STREAM */
     gsize event_size;    /* what an event was counted as */
+    GDestroyNotify done; /* called when it has left or is dropped; NULL for nothing */
+    gpointer done_data;
 } XldrvMessage;
 
 /* A message with @header (its length is filled in by xldrv_message_seal) and an empty payload. */
 XldrvMessage *xldrv_message_new(XldrvOutKind kind, const XldrvHeader *header);
+/* A message of @bytes (taken), header and payload, as they came from elsewhere. */
+XldrvMessage *xldrv_message_new_whole(XldrvOutKind kind, GByteArray *bytes);
+void xldrv_message_set_serial(XldrvMessage *message, guint32 serial);
 /* Writes the length word once the payload is complete. */
 void xldrv_message_seal(XldrvMessage *message);
 void xldrv_message_free(XldrvMessage *message);

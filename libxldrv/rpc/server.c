@@ -23,6 +23,7 @@
 #include "libxldrv/rpc/client.h"
 #include "libxldrv/rpc/dispatch.h"
 #include "libxldrv/rpc/error.h"
+#include "libxldrv/rpc/raw.h"
 
 const XldrvLimits xldrv_default_limits = {
     .max_clients = 5000,
@@ -157,6 +158,12 @@ void xldrv_server_set_client_closed(XldrvServer *server, XldrvClientClosedFn fn,
 {
     server->client_closed = fn;
     server->client_closed_data = user_data;
+}
+
+void xldrv_server_set_raw(XldrvServer *server, const XldrvRaw *raw, gpointer user_data)
+{
+    server->raw = raw;
+    server->raw_data = user_data;
 }
 
 void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn)

@@ -12,6 +12,8 @@ typedef struct {
     XldrvCodec **args, **ret;
 } XldrvCompiled;
 
+typedef struct _XldrvRaw XldrvRaw; /* raw.h */
+
 struct _XldrvServer {
     char *name;         /* immutable */
     XldrvLimits limits; /* immutable */
@@ -24,6 +26,8 @@ struct _XldrvServer {
     XldrvErrorCodeFn error_code;
     XldrvClientClosedFn client_closed;
     gpointer client_closed_data;
+    const XldrvRaw *raw; /* NULL: no call is passed on */
+    gpointer raw_data;
     GPtrArray *listeners;
     GHashTable *clients; /* set; a reference each */
     guint n_anonymous;   /* of these, not authenticated */

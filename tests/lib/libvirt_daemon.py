@@ -1,6 +1,7 @@
-"""libvirt's own daemon with one driver, in namespaces of the test's own: nothing of the host is touched."""
+"""libvirt's own daemon with some of its drivers, in namespaces of the test's own: nothing of the host is touched."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,8 @@ import tempfile
 from host import wait_for
 
 DRIVERS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
+# The daemons of one driver each; Debian 12 has none of them.
+MODULAR = all(shutil.which(f"virt{driver}d") for driver in ("network", "storage", "nodedev", "interface", "secret", "nwfilter"))
 
 
 def skip(why):
@@ -29,9 +32,11 @@ def enter_namespaces(path):
 
 
 class LibvirtDaemon:
-    def __init__(self, scheme, *drivers):
+    def __init__(self, scheme, *drivers, modular=False):
         self.uri = f"{scheme}:///system"
         self.folder = tempfile.mkdtemp(prefix="domus-test-libvirt-")
+        self.schemes = drivers
+        self.programs = [f"virt{driver}d" for driver in drivers] if modular else ["libvirtd"]
         for folder in ("/run/libvirt", "/etc/libvirt", "/var/lib/libvirt"):
             os.makedirs(folder, exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
@@ -43,8 +48,9 @@ class LibvirtDaemon:
 
     def start(self):
         with open(f"{self.folder}/log", "ab") as log:
-            self.process = subprocess.Popen(["libvirtd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        if not wait_for(lambda: self.virsh("uri").returncode == 0, 30):
+            self.processes = [subprocess.Popen([program, "-p", f"/run/libvirt/{program}.pid"], stdin=subprocess.DEVNULL,
+                                               stdout=log, stderr=log) for program in self.programs]
+        if not wait_for(lambda: all(self.virsh("-c", f"{scheme}:///system", "uri").returncode == 0 for scheme in self.schemes), 60):
             raise RuntimeError("libvirtd does not answer:\n" + self.log())
 
     def log(self):
@@ -67,16 +73,19 @@ class LibvirtDaemon:
         if result.returncode:
             raise RuntimeError(result.stdout + self.log())
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+    def stop(self, with_signal=signal.SIGTERM):
+        for process in self.processes:
+            process.send_signal(with_signal)
+            process.wait()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            for name in self.virsh("net-list", "--name").stdout.split() if self.uri.startswith("network") else ():
+        if self.processes[0].poll() is None:
+            for name in self.virsh("net-list", "--name").stdout.split() if "network" in self.schemes else ():
                 self.virsh("net-destroy", name)  # ends its dnsmasq
             self.stop()
+        for folder in (DRIVERS, "/run/libvirt", "/etc/libvirt", "/var/lib/libvirt"):
+            subprocess.run(["umount", "-l", folder])
         shutil.rmtree(self.folder, ignore_errors=True)
