@@ -26,6 +26,7 @@ OTHERS = {
     "route": "<forward mode='route'/><bridge name='nvirbr2'/><ip address='203.0.113.1' netmask='255.255.255.0'/>",
     "open": "<forward mode='open'/><bridge name='nvirbr3'/><mtu size='1400'/><ip address='198.51.101.1' netmask='255.255.255.0'/>",
     "bridge": f"<forward mode='bridge'/><bridge name='{BRIDGE}'/><portgroup name='staff'/>",
+    "direct": "<forward mode='bridge'><interface dev='nv0'/></forward>",
     "idle": "<bridge name='nvirbr4'/>",
 }
 UDHCPC = ("printf '#!/bin/sh\\n[ -z \"$ip\" ] || ip addr replace $ip/$mask dev $interface\\n' >/tmp/s; chmod +x /tmp/s; "
@@ -92,7 +93,8 @@ def told(host, networks):
     tap.equal(master_of(vif), ("1500", "nvirbr0"), "the tap is in the bridge")
     tap.ok(re.search(rf"{re.escape(vif)} +network +nat +\S+ +{MAC.format(0)}", host.virsh("domiflist g1").out), "domiflist")
     path = host.write_xml(host.virsh("dumpxml g1").out, "live.xml")
-    tap.equal(subprocess.run(["virt-xml-validate", path, "domain"], stdout=subprocess.DEVNULL).returncode, 0,
+    tap.equal(subprocess.run(["virt-xml-validate", path, "domain"], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL).returncode, 0,
               "the schema has it so") if shutil.which("virt-xml-validate") else tap.skip("no virt-xml-validate")
 
 
@@ -112,6 +114,17 @@ def kinds(host, networks):
     for number, name in enumerate(("isolated", "route", "open", "bridge"), 1):
         tap.equal(detach(host, nic(number, name)).status, 0, f"{name}: detach-device")
         tap.equal(ports(networks, name), [], f"{name}: no port is left")
+
+
+def direct(host, networks):
+    """A network without a bridge: its interfaces are on top of one of the host's."""
+    tap.equal(attach(host, nic(5, "direct")).status, 0, "direct: attach-device")
+    live = live_interface(host, 5)
+    tap.ok("<interface type='direct'>" in live and "dev='nv0' mode='bridge'/>" in live and "network='direct'" in live,
+           "direct: told as direct", live)
+    tap.equal(len(ports(networks, "direct")), 1, "direct: a port")
+    tap.equal(detach(host, nic(5, "direct")).status, 0, "direct: detach-device")
+    tap.equal(ports(networks, "direct"), [], "direct: no port is left")
 
 
 def refused(host, networks):
@@ -144,7 +157,8 @@ def killed_daemon(host, networks):
 
 
 enter_namespaces(__file__)
-subprocess.run(f"ip link set lo up; ip link add {BRIDGE} type bridge; ip link set {BRIDGE} up", shell=True, check=True)
+subprocess.run(f"ip link set lo up; ip link add nv0 type veth peer name nv1; ip link set nv0 up; "
+               f"ip link add {BRIDGE} type bridge; ip link set {BRIDGE} up", shell=True, check=True)
 with LibvirtDaemon("network", "network") as networks, Host() as host:
     networks.define("net", NAT, start=True)
     for name, text in OTHERS.items():
@@ -161,6 +175,7 @@ with LibvirtDaemon("network", "network") as networks, Host() as host:
     lease(host, console)
     told(host, networks)
     kinds(host, networks)
+    direct(host, networks)
     refused(host, networks)
     console.close()
     killed_daemon(host, networks)

@@ -46,6 +46,8 @@ extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpup
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
 
+extern const XmlconfChoice xmlconf_macvtap_modes[]; /* interface.c */
+
 /* record.c: rows applied to a tree and a structure. */
 
 /* Fills @base, which must be zeroed, from @element. On failure @base holds what was read so far: clear it.

@@ -54,6 +54,12 @@ static const Row rows[] = {
      XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_BRIDGE, {"<source bridge='b'/>", "!network"}, {"<source bridge='b'/>"}},
     {"<interface type='network'>" MAC "<source network='n' portid='" UUID "' bridge='b'/></interface>", 0,
      XMLCONF_INTERFACE_NETWORK, XMLCONF_INTERFACE_NETWORK, {"<source network='n'/>"}, {"<source network='n'/>"}},
+    {"<interface type='direct'>" MAC "<source network='n' portid='" UUID "' dev='d' mode='private'/></interface>", LIVE,
+     XMLCONF_INTERFACE_NETWORK, XMLCONF_INTERFACE_DIRECT,
+     {"type='direct'", "<source network='n' portid='" UUID "' dev='d' mode='private'/>"},
+     {"type='network'", "<source network='n'/>"}},
+    {"<interface type='direct'>" MAC "<source dev='d'/></interface>", 0, XMLCONF_INTERFACE_DIRECT,
+     XMLCONF_INTERFACE_DIRECT, {"<source dev='d' mode='vepa'/>"}, {"<source dev='d' mode='vepa'/>"}},
 };
 
 static void check(const char *text, const char *const words[3])

@@ -11,13 +11,13 @@
 #define GENERATED_PREFIX "vif"
 #define MIN_MTU          68 /* of IPv4 */
 
-#define NIC_TYPES "interfaces are of type network, bridge or ethernet"
+#define NIC_TYPES "interfaces are of type network, bridge, direct or ethernet"
 static const XmlconfChoice types[] = {
     {"bridge", XMLCONF_INTERFACE_BRIDGE, NULL},
     {"ethernet", XMLCONF_INTERFACE_ETHERNET, NULL},
     {"network", XMLCONF_INTERFACE_NETWORK, NULL},
+    {"direct", XMLCONF_INTERFACE_DIRECT, NULL},
     {"user", 0, NIC_TYPES},
-    {"direct", 0, NIC_TYPES},
     {"hostdev", 0, NIC_TYPES},
     {"vhostuser", 0, NIC_TYPES},
     {"internal", 0, NIC_TYPES},
@@ -42,10 +42,19 @@ static const XmlconfChoice links[] = {
     {NULL, 0, NULL},
 };
 
+const XmlconfChoice xmlconf_macvtap_modes[] = {
+    {"vepa", 0, NULL}, {"bridge", 0, NULL}, {"private", 0, NULL}, {"passthrough", 0, NULL}, {NULL, 0, NULL},
+};
+
+static const XmlconfInterface *interface_of(const XmlconfField *field, gconstpointer value)
+{
+    return (const XmlconfInterface *)((const char *)value - field->offset);
+}
+
 /* As libvirt has it, a running domain tells what the network of an interface comes to. */
 static char *write_type(const XmlconfField *field, gconstpointer value, gboolean live)
 {
-    const XmlconfInterface *interface = value;
+    const XmlconfInterface *interface = interface_of(field, value);
 
     return xmlconf_value_enum.write(field, live ? &interface->actual : &interface->type, live);
 }
@@ -56,8 +65,6 @@ static gboolean read_type(const XmlconfField *field, xmlNode *element, const cha
     return xmlconf_value_enum.read(field, element, text, value, error);
 }
 
-/* @type is the first member, so the value's address is the interface's. */
-G_STATIC_ASSERT(G_STRUCT_OFFSET(XmlconfInterface, type) == 0);
 static const XmlconfValueType value_type = {read_type, write_type, FALSE};
 
 static char *write_text(const XmlconfField *field, gconstpointer value, gboolean live)
@@ -71,16 +78,22 @@ static gboolean read_device(const XmlconfField *field, xmlNode *element, const c
     return xmlconf_value_netdev.read(field, element, text, value, error);
 }
 
-/* The bridge of a network is the network's own matter. */
-static char *write_bridge(const XmlconfField *field, gconstpointer value, gboolean live)
+/* What is behind a network is the network's own matter. */
+static char *write_behind(const XmlconfField *field, gconstpointer value, gboolean live)
 {
-    const XmlconfInterface *interface =
-        (const XmlconfInterface *)((const char *)value - G_STRUCT_OFFSET(XmlconfInterface, bridge));
+    gboolean hidden = !live && interface_of(field, value)->type == XMLCONF_INTERFACE_NETWORK;
 
-    return !live && interface->type == XMLCONF_INTERFACE_NETWORK ? NULL : write_text(field, value, live);
+    return hidden ? NULL : write_text(field, value, live);
 }
 
-static const XmlconfValueType value_bridge = {read_device, write_bridge, TRUE};
+static gboolean read_mode(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+                          GError **error)
+{
+    return xmlconf_value_word.read(field, element, text, value, error);
+}
+
+static const XmlconfValueType value_behind = {read_device, write_behind, TRUE};
+static const XmlconfValueType value_mode = {read_mode, write_behind, TRUE};
 
 gboolean xmlconf_interface_is_generated(const char *tap)
 {
@@ -96,18 +109,18 @@ static char *write_target(const XmlconfField *field, gconstpointer value, gboole
 
 static const XmlconfValueType value_target = {read_device, write_target, TRUE};
 
-static char *write_mtu(const XmlconfField *field, gconstpointer value, gboolean live)
+static char *write_nonzero(const XmlconfField *field, gconstpointer value, gboolean live)
 {
     return *(const guint *)value ? xmlconf_value_uint.write(field, value, live) : NULL;
 }
 
-static gboolean read_mtu(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+static gboolean read_number(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
                          GError **error)
 {
     return xmlconf_value_uint.read(field, element, text, value, error);
 }
 
-static const XmlconfValueType value_mtu = {read_mtu, write_mtu, FALSE};
+static const XmlconfValueType value_nonzero = {read_number, write_nonzero, FALSE};
 
 static const XmlconfField fields[] = {
     {"@type", &value_type, NIC(type), .flags = XMLCONF_FIELD_REQUIRED, .choices = types},
@@ -115,16 +128,19 @@ static const XmlconfField fields[] = {
     {"source@network", &xmlconf_value_string, NIC(network)},
     {"source@portgroup", &xmlconf_value_string, NIC(portgroup)},
     {"source@portid", &xmlconf_value_uuid, NIC(port_id), .flags = XMLCONF_FIELD_LIVE},
-    {"source@bridge", &value_bridge, NIC(bridge)},
+    {"source@bridge", &value_behind, NIC(bridge)},
+    {"source@dev", &value_behind, NIC(dev)},
+    {"source@mode", &value_mode, NIC(mode), .choices = xmlconf_macvtap_modes},
     XMLCONF_REFUSED("script", "scripts of network interfaces are not supported"),
     XMLCONF_REFUSED("backenddomain", "the backend of a network interface is in domain 0"),
     XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported yet"),
     {"target@dev", &value_target, NIC(target)},
     {"model@type", &xmlconf_value_checked, .choices = models},
+    {"driver@queues", &value_nonzero, NIC(queues), .min = 1, .max = XMLCONF_MAX_QUEUES},
     XMLCONF_REFUSED("filterref", "network filters are not supported yet"),
     {"link@state", &xmlconf_value_enum, NIC(link), .choices = links},
-    {"mtu@size", &value_mtu, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
+    {"mtu@size", &value_nonzero, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
     XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
     {"alias@name", &xmlconf_value_string, NIC(alias), .flags = XMLCONF_FIELD_LIVE},
 };
@@ -149,34 +165,45 @@ static char *random_mac(void)
     return g_strdup_printf("00:16:3e:%02x:%02x:%02x", bits >> 16 & 0xff, bits >> 8 & 0xff, bits & 0xff);
 }
 
-/* What each type must say in <source>. */
+/* What only one type can say in <source>, and whether it must. */
 static const struct {
     XmlconfInterfaceType type;
-    const char *name, *attribute;
+    gboolean required;
+    const char *attribute;
     gsize offset;
-} needs[] = {
-    {XMLCONF_INTERFACE_BRIDGE, "bridge", "bridge", G_STRUCT_OFFSET(XmlconfInterface, bridge)},
-    {XMLCONF_INTERFACE_NETWORK, "network", "network", G_STRUCT_OFFSET(XmlconfInterface, network)},
+} sources[] = {
+    {XMLCONF_INTERFACE_BRIDGE, TRUE, "bridge", G_STRUCT_OFFSET(XmlconfInterface, bridge)},
+    {XMLCONF_INTERFACE_NETWORK, TRUE, "network", G_STRUCT_OFFSET(XmlconfInterface, network)},
+    {XMLCONF_INTERFACE_DIRECT, TRUE, "dev", G_STRUCT_OFFSET(XmlconfInterface, dev)},
+    {XMLCONF_INTERFACE_NETWORK, FALSE, "portgroup", G_STRUCT_OFFSET(XmlconfInterface, portgroup)},
+    {XMLCONF_INTERFACE_DIRECT, FALSE, "mode", G_STRUCT_OFFSET(XmlconfInterface, mode)},
 };
 
-static gboolean check_source(const XmlconfInterface *interface, GError **error)
+static const char *type_name(XmlconfInterfaceType type)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(needs); i++) {
-        if (interface->type != needs[i].type || G_STRUCT_MEMBER(char *, interface, needs[i].offset))
-            continue;
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface of type '%s' needs a <source %s='...'/>",
-                    needs[i].name, needs[i].attribute);
-        return FALSE;
-    }
-    if (interface->bridge && interface->type == XMLCONF_INTERFACE_ETHERNET) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with bridge '%s' must be of type 'bridge'",
-                    interface->bridge);
-        return FALSE;
-    }
-    if (interface->network && interface->type == XMLCONF_INTERFACE_ETHERNET) {
-        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with network '%s' must be of type 'network'",
-                    interface->network);
-        return FALSE;
+    guint i = 0;
+
+    while (types[i].refusal || types[i].value != (int)type)
+        i++;
+    return types[i].word;
+}
+
+static gboolean check_source(const XmlconfInterface *interface, gboolean live, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(sources); i++) {
+        const char *name = type_name(sources[i].type), *value = G_STRUCT_MEMBER(char *, interface, sources[i].offset);
+        gboolean ours = interface->type == sources[i].type || (live && interface->type == XMLCONF_INTERFACE_NETWORK);
+
+        if (value && !ours) {
+            g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with %s '%s' must be of type '%s'",
+                        sources[i].attribute, value, name);
+            return FALSE;
+        }
+        if (!value && sources[i].required && interface->type == sources[i].type) {
+            g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface of type '%s' needs a <source %s='...'/>",
+                        name, sources[i].attribute);
+            return FALSE;
+        }
     }
     return TRUE;
 }
@@ -192,7 +219,9 @@ static void find_type(XmlconfInterface *interface, gboolean live)
         return;
     if (interface->type == XMLCONF_INTERFACE_NETWORK) {
         g_clear_pointer(&interface->bridge, g_free);
-    } else if (interface->type == XMLCONF_INTERFACE_BRIDGE) {
+        g_clear_pointer(&interface->dev, g_free);
+        g_clear_pointer(&interface->mode, g_free);
+    } else if (interface->type == XMLCONF_INTERFACE_BRIDGE || interface->type == XMLCONF_INTERFACE_DIRECT) {
         g_clear_pointer(&interface->network, g_free);
         g_clear_pointer(&interface->portgroup, g_free);
     }
@@ -201,8 +230,10 @@ static void find_type(XmlconfInterface *interface, gboolean live)
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error)
 {
     find_type(interface, live);
-    if (!check_source(interface, error))
+    if (!check_source(interface, live, error))
         return FALSE;
+    if (interface->type == XMLCONF_INTERFACE_DIRECT && !interface->mode)
+        interface->mode = g_strdup(xmlconf_macvtap_modes[0].word);
     if (!interface->mac)
         interface->mac = random_mac();
     if (!live && interface->target && xmlconf_interface_is_generated(interface->target))

@@ -9,7 +9,7 @@
 static const XmlconfChoice plugs[] = {
     {"network", XMLCONF_PLUG_NETWORK, NULL},
     {"bridge", XMLCONF_PLUG_BRIDGE, NULL},
-    {"direct", -1, "interfaces are plugged into bridges"},
+    {"direct", XMLCONF_PLUG_DIRECT, NULL},
     {"hostdev-pci", -1, "host devices are not supported"},
     {NULL, 0, NULL},
 };
@@ -30,6 +30,8 @@ static const XmlconfField fields[] = {
     XMLCONF_REFUSED("port", "isolated ports are not supported yet"),
     {"plug@type", &xmlconf_value_enum, PORT(plug), .choices = plugs},
     {"plug@bridge", &xmlconf_value_netdev, PORT(bridge)},
+    {"plug@dev", &xmlconf_value_netdev, PORT(dev)},
+    {"plug@mode", &xmlconf_value_word, PORT(mode), .choices = xmlconf_macvtap_modes},
     {"plug@macTableManager", &xmlconf_value_checked, .choices = managers},
 };
 

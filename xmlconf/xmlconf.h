@@ -84,6 +84,9 @@ typedef struct {
 #define XMLCONF_MAX_DISKS      64
 #define XMLCONF_MAX_INTERFACES 16
 
+/* Most queues of a network interface. */
+#define XMLCONF_MAX_QUEUES 8
+
 typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK, XMLCONF_DISK_NETWORK } XmlconfDiskType;
 typedef enum { XMLCONF_DISK_DISK, XMLCONF_DISK_CDROM } XmlconfDiskDevice;
 typedef enum {
@@ -138,7 +141,12 @@ typedef struct {
     char *alias;  /* running domain */
 } XmlconfDisk;
 
-typedef enum { XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_ETHERNET, XMLCONF_INTERFACE_NETWORK } XmlconfInterfaceType;
+typedef enum {
+    XMLCONF_INTERFACE_BRIDGE,
+    XMLCONF_INTERFACE_ETHERNET,
+    XMLCONF_INTERFACE_NETWORK,
+    XMLCONF_INTERFACE_DIRECT,
+} XmlconfInterfaceType;
 typedef enum { XMLCONF_LINK_DEFAULT, XMLCONF_LINK_UP, XMLCONF_LINK_DOWN } XmlconfLink;
 
 typedef struct {
@@ -148,6 +156,9 @@ typedef struct {
     char *network, *portgroup; /* type network; the latter may be NULL */
     char *port_id;             /* running domain, type network: UUID of its port there */
     char *bridge; /* type bridge, and of a running domain type network */
+    char *dev;    /* type direct, likewise: the host's interface */
+    char *mode;   /* type direct, likewise: "vepa", "bridge", "private" or "passthrough" */
+    guint queues; /* 0: not said, one */
     char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
     XmlconfLink link;
     guint mtu;   /* 0: not said */
@@ -294,11 +305,12 @@ char *xmlconf_interface_tap(int domid, guint index);
 gboolean xmlconf_interface_is_generated(const char *tap);
 
 /* A port of one of libvirt's virtual networks, as its network daemon takes and tells it. */
-typedef enum { XMLCONF_PLUG_NONE, XMLCONF_PLUG_NETWORK, XMLCONF_PLUG_BRIDGE } XmlconfPlug;
+typedef enum { XMLCONF_PLUG_NONE, XMLCONF_PLUG_NETWORK, XMLCONF_PLUG_BRIDGE, XMLCONF_PLUG_DIRECT } XmlconfPlug;
 typedef struct {
     char *uuid, *owner_name, *owner_uuid, *group, *mac;
     XmlconfPlug plug; /* what the daemon says the interface is to be plugged into; none: it is to say so */
     char *bridge;     /* plug network, bridge */
+    char *dev, *mode; /* plug direct */
 } XmlconfNetworkPort;
 
 /* Its <networkport>. */

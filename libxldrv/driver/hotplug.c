@@ -224,6 +224,11 @@ static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface
         problem = "port group";
     else if (now->type == XMLCONF_INTERFACE_BRIDGE && g_strcmp0(now->bridge, wanted->bridge) != 0)
         problem = "bridge";
+    else if (now->type == XMLCONF_INTERFACE_DIRECT && (g_strcmp0(now->dev, wanted->dev) != 0 ||
+                                                       g_strcmp0(now->mode, wanted->mode) != 0))
+        problem = "device";
+    else if (now->queues != wanted->queues)
+        problem = "number of queues";
     else if (now->mtu != wanted->mtu)
         problem = "MTU";
     else if (wanted->target && g_strcmp0(now->target, wanted->target) != 0)
@@ -247,6 +252,8 @@ static void keep_of_interface(XmlconfInterface *wanted, const XmlconfInterface *
     replace_text(&wanted->target, now->target);
     replace_text(&wanted->port_id, now->port_id);
     replace_text(&wanted->bridge, now->bridge);
+    replace_text(&wanted->dev, now->dev);
+    replace_text(&wanted->mode, now->mode);
 }
 
 static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **error)

@@ -45,7 +45,14 @@ static char *describe(const XldrvDeviceHost *host, const XmlconfInterface *inter
 static const XmlconfInterfaceType actual_types[] = {
     [XMLCONF_PLUG_NETWORK] = XMLCONF_INTERFACE_NETWORK,
     [XMLCONF_PLUG_BRIDGE] = XMLCONF_INTERFACE_BRIDGE,
+    [XMLCONF_PLUG_DIRECT] = XMLCONF_INTERFACE_DIRECT,
 };
+
+static void move_text(char **to, char **from)
+{
+    g_free(*to);
+    *to = g_steal_pointer(from);
+}
 
 /* What the network has made of the port becomes the interface's. */
 static gboolean take(XmlconfInterface *interface, const char *xml, GError **error)
@@ -56,12 +63,13 @@ static gboolean take(XmlconfInterface *interface, const char *xml, GError **erro
     if (!xmlconf_network_port_parse(&port, xml, &why))
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "interface '%s' cannot be in network '%s': %s",
                                interface->mac, interface->network, why->message);
-    if (!port.plug || !port.bridge)
+    if (!port.plug || !(port.plug == XMLCONF_PLUG_DIRECT ? port.dev && port.mode : port.bridge != NULL))
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s' has no place for interface '%s'",
                                interface->network, interface->mac);
     interface->actual = actual_types[port.plug];
-    g_free(interface->bridge);
-    interface->bridge = g_steal_pointer(&port.bridge);
+    move_text(&interface->bridge, &port.bridge);
+    move_text(&interface->dev, &port.dev);
+    move_text(&interface->mode, &port.mode);
     return TRUE;
 }
 

@@ -3,58 +3,86 @@
 
 #include "libxldrv/driver/nic.h"
 
-#include <stdio.h>
-
 #include "libxldrv/driver/network.h"
+#include "libxldrv/host/macvtap.h"
 
-#define QUEUES 1
-
-gboolean xldrv_nic_mac(const XmlconfInterface *interface, guint8 mac[6], GError **error)
+static guint queues_of(const XmlconfInterface *interface)
 {
-    guint bytes[6];
-
-    if (sscanf(interface->mac, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
-               &bytes[5]) != 6)
-        return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "interface has MAC address '%s'", interface->mac);
-    for (gsize i = 0; i < 6; i++)
-        mac[i] = (guint8)bytes[i];
-    return TRUE;
+    return MAX(interface->queues, 1);
 }
 
+/* ---- taps */
+
 /* An interface of type ethernet may name a tap that somebody else made, and keeps. */
-static gboolean open_tap(const XmlconfInterface *interface, XldrvNicPort *port, GError **error)
+static gboolean open_tap(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port, GError **error)
 {
-    guint8 mac[6];
     g_autofree char *name = NULL;
     const XldrvTap tap = {
         .name = interface->target,
         .existing = interface->type == XMLCONF_INTERFACE_ETHERNET && xldrv_link_exists(interface->target),
-        .queues = QUEUES,
+        .queues = queues_of(interface),
         .mac = mac,
         .mtu = interface->mtu,
         .bridge = interface->bridge,
         .up = TRUE,
     };
 
-    if (!xldrv_nic_mac(interface, mac, error) || !xldrv_tap_create(&tap, port->fds, &name, error))
-        return FALSE;
-    port->kind = DOMUS_VIF_TAP;
-    port->n_fds = QUEUES;
-    return TRUE;
+    port->n_fds = tap.queues;
+    return xldrv_tap_create(&tap, port->fds, &name, error);
 }
 
-gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, XldrvNicPort *port, GError **error)
+/* ---- macvtaps */
+
+static gboolean open_macvtap(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port,
+                             GError **error)
 {
-    *port = (XldrvNicPort){0};
+    const XldrvMacvtap macvtap = {
+        .name = interface->target,
+        .dev = interface->dev,
+        .mode = interface->mode,
+        .queues = queues_of(interface),
+        .mac = mac,
+        .mtu = interface->mtu,
+    };
+
+    port->n_fds = macvtap.queues;
+    return xldrv_macvtap_create(&macvtap, port->fds, error);
+}
+
+static void close_macvtap(const XmlconfInterface *interface)
+{
+    if (interface->target && interface->dev)
+        xldrv_macvtap_delete(interface->target, interface->dev);
+}
+
+/* ---- by type: a tap goes with its descriptors */
+
+static const struct {
+    gboolean (*open)(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port, GError **error);
+    void (*close)(const XmlconfInterface *interface);
+} kinds[] = {
+    [XMLCONF_INTERFACE_BRIDGE] = {open_tap, NULL},
+    [XMLCONF_INTERFACE_ETHERNET] = {open_tap, NULL},
+    [XMLCONF_INTERFACE_NETWORK] = {open_tap, NULL},
+    [XMLCONF_INTERFACE_DIRECT] = {open_macvtap, close_macvtap},
+};
+
+gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, const guint8 mac[6],
+                        XldrvNicPort *port, GError **error)
+{
+    *port = (XldrvNicPort){.kind = DOMUS_VIF_TAP};
     if (interface->type == XMLCONF_INTERFACE_NETWORK && !xldrv_network_plug(host, interface, error))
         return FALSE;
-    if (open_tap(interface, port, error))
+    if (kinds[interface->actual].open(interface, mac, port, error))
         return TRUE;
-    xldrv_nic_close(host->driver, interface);
+    xldrv_network_unplug(host->driver, interface);
+    g_clear_pointer(&interface->target, g_free); /* what has that name may be another's */
     return FALSE;
 }
 
 void xldrv_nic_close(XldrvDriver *driver, const XmlconfInterface *interface)
 {
+    if (kinds[interface->actual].close)
+        kinds[interface->actual].close(interface);
     xldrv_network_unplug(driver, interface);
 }

@@ -3,6 +3,7 @@
 
 #include "libxldrv/driver/nic.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libxldrv/driver/network.h"
@@ -112,6 +113,18 @@ void xldrv_nic_prepare(XmlconfInterface *interface, int id, guint devid)
     xldrv_network_name(interface);
 }
 
+static gboolean parse_mac(const XmlconfInterface *interface, guint8 mac[6], GError **error)
+{
+    guint bytes[6];
+
+    if (sscanf(interface->mac, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
+               &bytes[5]) != 6)
+        return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "interface has MAC address '%s'", interface->mac);
+    for (gsize i = 0; i < 6; i++)
+        mac[i] = (guint8)bytes[i];
+    return TRUE;
+}
+
 /* From the nodes on; what is before is undone by the caller. */
 static gboolean connect_guest(const XldrvDeviceHost *host, const XmlconfInterface *interface, Attach *attach,
                               GError **error)
@@ -134,7 +147,8 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
     gboolean ok;
 
     xldrv_nic_prepare(interface, xldrv_instance_id(host->instance), devid);
-    if (!xldrv_nic_mac(interface, attach.vif.mac, error) || !xldrv_nic_open(host, interface, &attach.port, error))
+    if (!parse_mac(interface, attach.vif.mac, error) ||
+        !xldrv_nic_open(host, interface, attach.vif.mac, &attach.port, error))
         return FALSE;
     ok = connect_guest(host, interface, &attach, error);
     xldrv_tap_close(attach.port.fds, attach.port.n_fds); /* the hypervisor has its own */

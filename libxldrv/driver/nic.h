@@ -12,8 +12,7 @@ typedef struct {
 
 /* Makes what @interface, whose alias and target are set, is connected by, and fills in what becomes known of it. On
  * failure nothing is left. nic-host.c */
-gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, XldrvNicPort *port, GError **error);
+gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, const guint8 mac[6],
+                        XldrvNicPort *port, GError **error);
 /* Removes what stays when the descriptors are closed. Whatever of it is gone already is no error. nic-host.c */
 void xldrv_nic_close(XldrvDriver *driver, const XmlconfInterface *interface);
-/* Its address as bytes. nic-host.c */
-gboolean xldrv_nic_mac(const XmlconfInterface *interface, guint8 mac[6], GError **error);

@@ -8,27 +8,16 @@
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
-#include <netlink/netlink.h>
-#include <netlink/route/link.h>
-#include <netlink/route/neighbour.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "libxldrv/host/netlink.h"
 #include "libxldrv/rpc/rpc.h"
-
-typedef struct nl_sock NlSock;
-typedef struct rtnl_link RtnlLink;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlSock, nl_socket_free)
-typedef struct nl_cache NlCache;
-typedef struct nl_addr NlAddr;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(RtnlLink, rtnl_link_put)
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlCache, nl_cache_free)
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlAddr, nl_addr_put)
 
 /* ------------------------------------------------------------------ links */
 
-static NlSock *connect_netlink(GError **error)
+NlSock *xldrv_netlink_connect(GError **error)
 {
     g_autoptr(NlSock) socket = nl_socket_alloc();
     int status = socket ? nl_connect(socket, NETLINK_ROUTE) : -NLE_NOMEM;
@@ -39,7 +28,7 @@ static NlSock *connect_netlink(GError **error)
     return NULL;
 }
 
-static RtnlLink *find_link(NlSock *socket, const char *name, GError **error)
+RtnlLink *xldrv_netlink_find(NlSock *socket, const char *name, GError **error)
 {
     RtnlLink *link = NULL;
     int status = rtnl_link_get_kernel(socket, 0, name, &link);
@@ -59,8 +48,8 @@ typedef gboolean (*ChangeFn)(NlSock *socket, RtnlLink *change, gconstpointer val
 /* Changes what @set puts into the change; @what is for the message. */
 static gboolean change_link(const char *name, const char *what, ChangeFn set, gconstpointer value, GError **error)
 {
-    g_autoptr(NlSock) socket = connect_netlink(error);
-    g_autoptr(RtnlLink) link = socket ? find_link(socket, name, error) : NULL;
+    g_autoptr(NlSock) socket = xldrv_netlink_connect(error);
+    g_autoptr(RtnlLink) link = socket ? xldrv_netlink_find(socket, name, error) : NULL;
     g_autoptr(RtnlLink) change = rtnl_link_alloc();
     int status;
 
@@ -115,7 +104,7 @@ static gboolean put_bridge(NlSock *socket, RtnlLink *change, gconstpointer value
         rtnl_link_set_master(change, 0);
         return TRUE;
     }
-    bridge = find_link(socket, name, error);
+    bridge = xldrv_netlink_find(socket, name, error);
     if (!bridge)
         return FALSE;
     if (g_strcmp0(rtnl_link_get_type(bridge), "bridge") != 0)
@@ -141,8 +130,8 @@ gboolean xldrv_link_set_bridge(const char *name, const char *bridge, GError **er
 
 gboolean xldrv_link_delete(const char *name, GError **error)
 {
-    g_autoptr(NlSock) socket = connect_netlink(error);
-    g_autoptr(RtnlLink) link = socket ? find_link(socket, name, error) : NULL;
+    g_autoptr(NlSock) socket = xldrv_netlink_connect(error);
+    g_autoptr(RtnlLink) link = socket ? xldrv_netlink_find(socket, name, error) : NULL;
     int status;
 
     if (!link)
@@ -217,8 +206,8 @@ static gboolean open_queues(const XldrvTap *tap, struct ifreq *request, int *fds
 
 static guint mtu_of_bridge(const char *name)
 {
-    g_autoptr(NlSock) socket = connect_netlink(NULL);
-    g_autoptr(RtnlLink) link = socket ? find_link(socket, name, NULL) : NULL;
+    g_autoptr(NlSock) socket = xldrv_netlink_connect(NULL);
+    g_autoptr(RtnlLink) link = socket ? xldrv_netlink_find(socket, name, NULL) : NULL;
 
     return link && g_strcmp0(rtnl_link_get_type(link), "bridge") == 0 ? rtnl_link_get_mtu(link) : 0;
 }
@@ -261,7 +250,7 @@ gboolean xldrv_tap_create(const XldrvTap *tap, int *fds, char **name, GError **e
 
 GPtrArray *xldrv_neighbour_addresses(const char *mac, GError **error)
 {
-    g_autoptr(NlSock) socket = connect_netlink(error);
+    g_autoptr(NlSock) socket = xldrv_netlink_connect(error);
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(NlCache) cache = NULL;
     g_autoptr(NlAddr) wanted = NULL;
