@@ -37,6 +37,14 @@ cat >"$work/customize" <<'END'
 set -eu
 chroot "$1" passwd -d root >/dev/null
 echo '/dev/xvda / ext4 errors=remount-ro 0 1' >"$1/etc/fstab"
+mkdir -p "$1/boot/grub" # for pygrub; the names are the links that Debian keeps to its newest kernel
+cat >"$1/boot/grub/grub.cfg" <<'GRUB'
+set default=0
+menuentry 'Debian' {
+	linux /vmlinuz root=/dev/xvda ro console=hvc0
+	initrd /initrd.img
+}
+GRUB
 printf '[Match]\nType=ether\n[Network]\nDHCP=yes\n' >"$1/etc/systemd/network/80-dhcp.network"
 chroot "$1" systemctl -q enable systemd-networkd
 : >"$1/etc/machine-id" # made anew at the first boot

@@ -44,8 +44,9 @@ class Guest:
         self.host, self.name = host, name
         disk = f"{folder}/{name}.img"
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", image, disk], check=True)
-        xml = host.xml(name=name, memory_mib=1024, vcpus=vcpus, cmdline="console=hvc0 root=/dev/xvda",
-                       kernel=f"{image}.vmlinuz", initrd=f"{image}.initrd")
+        # Its kernel is where it would be under Xen: in its disk, for pygrub.
+        xml = re.sub(r"\s*<(kernel|initrd|cmdline)>.*", "", host.xml(name=name, memory_mib=1024, vcpus=vcpus))
+        xml = xml.replace("<os>", "<bootloader>pygrub</bootloader><os>")
         devices = (f"<disk type='file'><driver type='raw' cache='none'/><source file='{disk}'/><target dev='xvda'/>"
                    f"</disk><interface type='bridge'><source bridge='{BRIDGE}'/></interface>")
         tap.equal(host.virsh_args("define", host.write_xml(xml.replace("<console", devices + "<console"))).status, 0,

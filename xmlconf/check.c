@@ -44,9 +44,10 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GEr
 {
     if (!config->uuid)
         config->uuid = g_uuid_string_random();
-    if (!config->kernel)
-        return fail(error,
-                    "element <kernel> is missing in <os>: a PVH guest is booted from its kernel");
+    if (!config->kernel && !config->bootloader)
+        return fail(error, "element <kernel> is missing in <os>: a PVH guest without a <bootloader> is booted from its kernel");
+    if (config->bootloader_args && !config->bootloader)
+        return fail(error, "element <bootloader_args> needs a <bootloader>");
     return check_sizes(config, error) && xmlconf_cpu_complete(&config->cpu, error) && xmlconf_consoles_complete(config, live, error) &&
            complete_devices(config, live, error);
 }

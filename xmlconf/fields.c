@@ -45,6 +45,20 @@ static const XmlconfChoice clock_offsets[] = {
     {NULL, 0, NULL},
 };
 
+/* <bootloader/> is Xen's own. */
+static gboolean read_bootloader(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+                                GError **error)
+{
+    return xmlconf_value_string.read(field, element, *text ? text : "pygrub", value, error);
+}
+
+static char *write_bootloader(const XmlconfField *field, gconstpointer value, gboolean live)
+{
+    return xmlconf_value_string.write(field, value, live);
+}
+
+static const XmlconfValueType bootloader = {read_bootloader, write_bootloader, TRUE};
+
 static const XmlconfChoice cpu_modes[] = {
     {"custom", XMLCONF_CPU_CUSTOM, NULL},
     {"host-model", XMLCONF_CPU_HOST_MODEL, NULL},
@@ -159,8 +173,8 @@ static const XmlconfField domain_fields[] = {
     {"cputune/emulatorpin@cpuset", &xmlconf_value_cpuset, DOMAIN(cputune.emulator_pin)},
     XMLCONF_REFUSED("numatune", "the host places guest memory: use <vcpu cpuset> or <vcpupin> to keep a domain on a node"),
 
-    XMLCONF_REFUSED("bootloader", "boot loaders run on the host are not supported"),
-    XMLCONF_REFUSED("bootloader_args", "boot loaders run on the host are not supported"),
+    {"bootloader", &bootloader, DOMAIN(bootloader)},
+    {"bootloader_args", &xmlconf_value_string, DOMAIN(bootloader_args)},
     {"os/type", &xmlconf_value_enum, DOMAIN(os_type), .flags = XMLCONF_FIELD_REQUIRED,
      .choices = os_types, .code = XMLCONF_ERROR_OS_TYPE},
     {"os/type@arch", &xmlconf_value_fixed, .fallback = "x86_64", .code = XMLCONF_ERROR_OS_TYPE},

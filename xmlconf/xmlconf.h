@@ -225,7 +225,10 @@ typedef struct {
     int id; /* -1 when not running; set by the driver */
 
     XmlconfOsType os_type;
-    char *kernel, *initrd, *cmdline; /* kernel is there for PVH; the others may be NULL */
+    char *bootloader;                /* finds what follows in the first disk; or NULL */
+    char *bootloader_args;           /* or NULL */
+    char *kernel, *initrd, *cmdline; /* kernel is there without a boot loader, which takes it for a name in the disk;
+                                        the others may be NULL */
 
     guint64 memory_kib;         /* <memory>: maximum */
     guint64 current_memory_kib; /* <currentMemory> */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hv/xen-abi.h"
+#include "libxldrv/driver/boot.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/pin.h"
@@ -33,7 +34,8 @@ typedef struct {
     XmlconfDomainConfig *config; /* of status.domain */
     XldrvStatus status;
     char *control_path, *process_path, *log_path;
-    int kernel_fd, ramdisk_fd, listen_fd, store_fds[2];
+    XldrvBoot boot;
+    int listen_fd, store_fds[2];
     XldrvInstance *instance;
     struct domus_build build;
     gboolean status_saved;
@@ -89,19 +91,9 @@ static gboolean allocate_id(XldrvDriver *driver, int *id, GError **error)
 
 /* ---- steps */
 
-static gboolean open_file(const char *path, const char *what, int *fd, GError **error)
-{
-    if (!path)
-        return TRUE;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    return *fd >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open %s '%s': %s", what,
-                                       path, g_strerror(errno));
-}
-
 static gboolean open_files(Start *s, GError **error)
 {
-    return open_file(s->config->kernel, "kernel", &s->kernel_fd, error) &&
-           open_file(s->config->initrd, "ramdisk", &s->ramdisk_fd, error);
+    return xldrv_boot_open(s->driver, s->job->uuid_text, s->config, &s->boot, error);
 }
 
 /* A daemon that could not read the status file of a running domain takes it for inactive, but two of one domain
@@ -215,7 +207,7 @@ static int load_kernel(struct domctl *ctl, gpointer data)
 {
     Start *s = data;
 
-    return domctl_build(ctl, s->kernel_fd, s->ramdisk_fd, s->config->cmdline, &s->build);
+    return domctl_build(ctl, s->boot.kernel_fd, s->boot.ramdisk_fd, s->boot.cmdline, &s->build);
 }
 
 static int attach_store_fds(struct domctl *ctl, gpointer data)
@@ -250,8 +242,8 @@ static gboolean build(Start *s, GError **error)
     }
     /* The hypervisor knows descriptors, we know what they are. */
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot load kernel '%s'%s%s%s: %s",
-                           s->config->kernel, s->config->initrd ? " with ramdisk '" : "",
-                           s->config->initrd ? s->config->initrd : "", s->config->initrd ? "'" : "",
+                           s->boot.kernel, s->boot.ramdisk ? " with ramdisk '" : "",
+                           s->boot.ramdisk ? s->boot.ramdisk : "", s->boot.ramdisk ? "'" : "",
                            s->build.error);
 }
 
@@ -403,12 +395,13 @@ static void publish(Start *s)
 
 static void fini(Start *s)
 {
-    const int fds[] = {s->kernel_fd, s->ramdisk_fd, s->listen_fd, s->store_fds[0], s->store_fds[1]};
+    const int fds[] = {s->listen_fd, s->store_fds[0], s->store_fds[1]};
 
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
     }
+    xldrv_boot_clear(&s->boot);
     xldrv_instance_unref(s->instance);
     xldrv_status_clear(&s->status);
     g_free(s->control_path);
@@ -439,8 +432,7 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
                    .autodestroy = options->owner != 0,
                    .control = xldrv_control_name(job),
                    .process = xldrv_process_name(job)},
-        .kernel_fd = -1,
-        .ramdisk_fd = -1,
+        .boot = XLDRV_BOOT_NONE,
         .listen_fd = -1,
         .store_fds = {-1, -1},
     };

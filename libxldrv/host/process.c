@@ -32,6 +32,7 @@ typedef struct {
     guint n_fds;
     int log_fd, null_fd, pid_fd, error_fd;
     gboolean confine;
+    guint64 max_file_bytes;
 } Child;
 
 static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
@@ -161,6 +162,13 @@ static gboolean give_up_privileges(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, sets) == 0;
 }
 
+static gboolean limit_files(guint64 bytes)
+{
+    const struct rlimit limit = {bytes, bytes};
+
+    return bytes == 0 || setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
+
 _Noreturn static void run_child(const Child *child)
 {
     int why;
@@ -171,7 +179,7 @@ _Noreturn static void run_child(const Child *child)
     /* A process that cannot be found again must not run. All descriptors below are above the range that is
      * overwritten; the error pipe closes on exec, so do all others. */
     if ((child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
-        (!child->confine || give_up_privileges()))
+        (!child->confine || give_up_privileges()) && limit_files(child->max_file_bytes))
         execv(child->argv[0], child->argv);
     why = errno;
     if (write(child->error_fd, &why, sizeof(why)) < 0)
@@ -217,6 +225,7 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
     child->argv = (char **)spawn->argv;
     child->n_fds = spawn->n_fds;
     child->confine = spawn->confine;
+    child->max_file_bytes = spawn->max_file_bytes;
     child->fds = g_new(int, spawn->n_fds + 1);
     for (guint i = 0; i < spawn->n_fds; i++)
         child->fds[i] = move_up(spawn->fds[i], spawn->n_fds);
