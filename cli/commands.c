@@ -7,7 +7,7 @@
 
 #define FLAG(name, help) {name, CLI_OPT_FLAG, 0, help}
 #define DOMAIN(help) {"domain", CLI_OPT_DOMAIN, CLI_OPTION_POSITIONAL | CLI_OPTION_REQUIRED, help}
-#define FILE_XML {"file", CLI_OPT_FILE, CLI_OPTION_POSITIONAL | CLI_OPTION_REQUIRED, "file with the domain's XML"}
+#define FILE_XML {"file", CLI_OPT_FILE, CLI_OPTION_POSITIONAL | CLI_OPTION_REQUIRED, "file with the domain's XML, or xl.cfg"}
 #define END {NULL, 0, 0, NULL}
 
 #define OPTIONS(name) static const CliOption name[]
@@ -80,8 +80,8 @@ const CliGroup cli_groups[] = {
 
 const CliCommand cli_commands[] = {
     {"console", "domain", "connect to the guest console", console_options, cli_cmd_console, 0, NULL},
-    {"create", "domain", "create a domain from an XML file", create_options, cli_cmd_create, 0, NULL},
-    {"define", "domain", "define (but don't start) a domain from an XML file", define_options, cli_cmd_define, 0,
+    {"create", "domain", "create a domain from an XML file or an xl.cfg", create_options, cli_cmd_create, 0, NULL},
+    {"define", "domain", "define (but don't start) a domain from an XML file or an xl.cfg", define_options, cli_cmd_define, 0,
      NULL},
     {"destroy", "domain", "stop a domain at once", destroy_options, cli_cmd_lifecycle, 0, &cli_destroy},
     {"domid", "domain", "convert a domain name or UUID to domain id", domain_options, cli_cmd_domid, 0, NULL},

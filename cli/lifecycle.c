@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
+
+#define XL_FORMAT "xen-xl" /* libvirt's name of it */
 
 static int act_destroy(virDomainPtr domain, const CliArgs *args)
 {
@@ -76,10 +79,9 @@ gboolean cli_cmd_start(Cli *cli, const CliArgs *args, GError **error)
     return !cli_args_flag(args, "console") || cli_console(cli, domain, NULL, 0, error);
 }
 
-static char *read_xml(const CliArgs *args, GError **error)
+static char *read_text(const char *file, GError **error)
 {
-    const char *file = cli_args_string(args, "file");
-    char *xml = NULL;
+    char *text = NULL;
     int fd = open(file, O_RDONLY | O_CLOEXEC); /* for an error in the words of the system */
 
     if (fd < 0) {
@@ -87,13 +89,28 @@ static char *read_xml(const CliArgs *args, GError **error)
         return NULL;
     }
     close(fd);
-    g_file_get_contents(file, &xml, NULL, error);
+    g_file_get_contents(file, &text, NULL, error);
+    return text;
+}
+
+/* The XML of a file, which may also be a configuration file of xl: the driver knows these. */
+static char *read_xml(Cli *cli, const CliArgs *args, GError **error)
+{
+    const char *file = cli_args_string(args, "file");
+    g_autofree char *text = read_text(file, error);
+    char *xml;
+
+    if (!text || text[strspn(text, " \t\r\n")] == '<')
+        return g_steal_pointer(&text);
+    xml = virConnectDomainXMLFromNative(cli->conn, XL_FORMAT, text, 0);
+    if (!xml)
+        cli_fail_libvirt(error, "Failed to read '%s' as a configuration file of xl", file);
     return xml;
 }
 
 gboolean cli_cmd_define(Cli *cli, const CliArgs *args, GError **error)
 {
-    g_autofree char *xml = read_xml(args, error);
+    g_autofree char *xml = read_xml(cli, args, error);
     guint flags = cli_args_flag(args, "validate") ? VIR_DOMAIN_DEFINE_VALIDATE : 0;
 
     if (!xml)
@@ -109,7 +126,7 @@ gboolean cli_cmd_define(Cli *cli, const CliArgs *args, GError **error)
 
 gboolean cli_cmd_create(Cli *cli, const CliArgs *args, GError **error)
 {
-    g_autofree char *xml = read_xml(args, error);
+    g_autofree char *xml = read_xml(cli, args, error);
     guint flags = 0;
 
     if (!xml)

@@ -263,6 +263,11 @@ XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain);
 /* The XML text of a domain. */
 char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error);
 
+/* The domain that a configuration file of xl describes; see xl.cfg(5). Relative paths are refused, as everywhere. */
+XmlconfDomain *xmlconf_xlcfg_parse(const char *text, GError **error);
+/* The same the other way. What describes a domain only is left out; what xl.cfg cannot say is an error. */
+char *xmlconf_xlcfg_format(XmlconfDomain *domain, GError **error);
+
 /* A CPU list such as "0-3,^2" as a bitmap: CPU n is bit n%8 of byte n/8, the last byte is not 0. NULL: it is none,
  * or says no CPU at all. */
 GByteArray *xmlconf_cpuset_parse(const char *text);

@@ -158,6 +158,8 @@ XLDRV_HANDLER(domain_get_emulator_pin_info);
 
 /* cpu.c */
 XLDRV_HANDLER(connect_compare_cpu);
+XLDRV_HANDLER(connect_domain_xml_from_native);
+XLDRV_HANDLER(connect_domain_xml_to_native);
 XLDRV_HANDLER(connect_baseline_cpu);
 XLDRV_HANDLER(connect_compare_hypervisor_cpu);
 XLDRV_HANDLER(connect_baseline_hypervisor_cpu);
