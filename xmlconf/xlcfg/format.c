@@ -214,11 +214,28 @@ static gboolean add_consoles(GString *out G_GNUC_UNUSED, const XmlconfDomainConf
            lost(config, "consoles but one of type pty", error);
 }
 
+static gboolean add_channels(GString *out, const XmlconfDomainConfig *config, GError **error)
+{
+    g_autoptr(GPtrArray) items = g_ptr_array_new_with_free_func(g_free);
+
+    for (guint i = 0; config->channels && i < config->channels->len; i++) {
+        const XmlconfConsole *channel = config->channels->pdata[i];
+        gboolean local = channel->type == XMLCONF_CHAR_UNIX && xmlconf_console_listens(channel);
+
+        if (!local && channel->type != XMLCONF_CHAR_PTY)
+            return lost(config, "channels but of type pty, or of type unix that listen", error);
+        g_ptr_array_add(items, g_strconcat("name=", channel->name, ",connection=", local ? "socket" : "pty",
+                                           channel->path ? ",path=" : NULL, channel->path, NULL));
+    }
+    add_list(out, "channel", items);
+    return TRUE;
+}
+
 /* ---- the whole */
 
 static const struct {
     gboolean (*add)(GString *out, const XmlconfDomainConfig *config, GError **error);
-} parts[] = {{add_machine}, {add_cpus}, {add_consoles}, {add_disks}, {add_interfaces}};
+} parts[] = {{add_machine}, {add_cpus}, {add_consoles}, {add_channels}, {add_disks}, {add_interfaces}};
 
 char *xmlconf_xlcfg_format(XmlconfDomain *domain, GError **error)
 {

@@ -49,6 +49,7 @@ static const struct {
     {"vif = [ 'mac=00:16:3e:00:00:01,bridge=br7' ]", "<source bridge='br7'/>"},
     {"vif = [ 'mac=00:16:3E:00:00:01 , vifname=v1,mtu=1400,script=vif-bridge' ]", "<mtu size='1400'/>"},
     {"vif = [ '' ]", "<source bridge='xenbr0'/>"},
+    {"channel = [ 'name=a.b,connection=socket,path=/run/c.sock' ]", "<target type='xen' name='a.b'/>"},
     {"acpi = 1\nlocaltime = 0\npci = [ ]\nfuture_key = 1", "<name>g</name>"},
 };
 
@@ -116,6 +117,7 @@ static void test_round_trip(void)
         "cmdline = 'a\\nb'\n",
         "disk = [ 'vdev=xvda,format=raw,access=rw,target=/a,b.img', 'phy:/dev/vg/lv,xvdb,r', 'vdev=hdc,devtype=cdrom,format=empty',\n"
         "  'vdev=xvdd,format=vhd,access=rw,discard,direct-io-safe,target=/q, r.vhd' ]\n",
+        "channel = [ 'name=a.b,connection=pty', 'name=c,connection=socket,path=/run/c.sock', 'name=d,connection=socket' ]\n",
         "vif = [ 'mac=00:16:3e:00:00:01,bridge=br7,vifname=v1,mtu=1400', 'mac=00:16:3e:00:00:02' ]\n",
     };
 
@@ -145,6 +147,7 @@ static const struct {
     {"<devices><disk><source file='/i'/><target dev='xvda'/><shareable/></disk></devices>", "disks that are shared"},
     {"<devices><interface type='ethernet'/></devices>", "not on a bridge"},
     {"<devices><console type='pty'/><console type='pty'/></devices>", "consoles but one"},
+    {"<devices><channel type='null'><target type='xen' name='a'/></channel></devices>", "channels but of type pty"},
     {"<cputune><emulatorpin cpuset='0'/></cputune>", "single threads"},
     {"<cpu mode='host-model'><feature policy='disable' name='aes'/></cpu>", "CPU models and features"},
 };
