@@ -82,6 +82,7 @@ struct hv_domain {
     struct hv_vcpu *vcpus[HV_MAX_VCPUS];
     const struct hv_engine_ops *engine; /* immutable */
     uint64_t code_cache_bytes;          /* of translated code, for each vCPU; immutable once there is one */
+    bool counted; /* the engine counts what is not free to count, for print_stats; as above */
 
     struct hv_loop *loop;
     struct hv_evtchn *evtchn;

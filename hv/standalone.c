@@ -168,7 +168,8 @@ static int make_domain(struct standalone *s)
     struct hv_control_options options = {.loop = s->loop,
                                          .engine = o->engine,
                                          .name = o->name,
-                                         .code_cache_bytes = o->code_cache_bytes};
+                                         .code_cache_bytes = o->code_cache_bytes,
+                                         .counted = o->stats};
     int error = hv_control_new(&options, &s->control);
 
     if (!error)

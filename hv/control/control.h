@@ -7,6 +7,7 @@ struct hv_control {
     struct hv_loop *loop;
     const struct hv_engine_ops *engine;
     uint64_t code_cache_bytes; /* of the domain */
+    bool counted;              /* the domain is */
     char name[64];
     struct hv_uring *uring;   /* made before the process confines itself; NULL where the host has none */
     struct hv_domain *domain; /* NULL until createdomain */

@@ -351,6 +351,7 @@ int hv_control_new(const struct hv_control_options *options, struct hv_control *
     control->engine = options->engine;
     control->code_cache_bytes =
         options->code_cache_bytes ? options->code_cache_bytes : HV_CODE_CACHE_DEFAULT;
+    control->counted = options->counted;
     snprintf(control->name, sizeof(control->name), "%s", options->name ? options->name : "");
     control->pause_count = 1; /* a new domain is paused */
     control->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);

@@ -15,6 +15,7 @@ struct hv_control_options {
     const struct hv_engine_ops *engine;
     const char *name; /* for messages; may be NULL */
     uint64_t code_cache_bytes; /* of translated code at most; 0: HV_CODE_CACHE_DEFAULT */
+    bool counted; /* for the engine's print_stats, which makes it slower */
 };
 
 int hv_control_new(const struct hv_control_options *options, struct hv_control **out) HV_MUST_CHECK;

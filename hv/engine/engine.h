@@ -65,7 +65,8 @@ struct hv_engine_ops {
     /* Makes run() return soon; vcpu->attention has been set. NULL if looking at that is enough. */
     void (*kick)(struct hv_vcpu *v);
 
-    /* Prints counters of @v ("name value" lines) for `domus-hv run --stats`. May be NULL. */
+    /* Prints counters of @v ("name value" lines) for `domus-hv run --stats`; all that there are if
+     * the domain is `counted`. May be NULL. */
     void (*print_stats)(struct hv_vcpu *v, int fd);
 };
 

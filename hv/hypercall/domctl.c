@@ -96,6 +96,7 @@ static long create(struct hv_caller *c, const uint64_t args[5], void *arg)
     d->domid = u->domain;
     d->kind = HV_DOMAIN_PVH;
     d->code_cache_bytes = control->code_cache_bytes / op->max_vcpus;
+    d->counted = control->counted;
     memcpy(d->uuid, op->handle, sizeof(d->uuid));
     snprintf(d->name, sizeof(d->name), "%s", control->name);
     d->uring = control->uring;

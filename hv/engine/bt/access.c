@@ -135,6 +135,7 @@ static void emit_lookup_destroying(struct bt_translation *t, const struct bt_sit
     }
     bt_emit_cmp_imm(bt, BT_R10, HV_PAGE_SIZE - site->bytes);
     add_miss(t, bt_emit_jcc_open(bt, 7), site, group, false); /* ja */
+    bt_emit_count_destroying(bt, BT_COUNT_TLB);
 }
 
 /* The same with instructions that leave flags alone: RCX is parked in its slot for JRCXZ. */
@@ -165,6 +166,7 @@ static void emit_lookup_neutral(struct bt_translation *t, const struct bt_site *
     hit = bt_emit_jrcxz_open(bt);
     add_miss(t, bt_emit_jmp_open(bt), site, group, true);
     bt_close8(bt, hit);
+    bt_emit_count(bt, BT_COUNT_TLB, 1, HV_RCX);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
 }
 
@@ -314,6 +316,7 @@ static void emit_constant_destroying(struct bt_translation *t, const struct bt_s
         bt_emit_alu_slot(bt, BT_CMP, BT_R10, tag);
     }
     add_miss(t, bt_emit_jcc_open(bt, 5), site, false, false); /* jnz */
+    bt_emit_count_destroying(bt, BT_COUNT_TLB);
 }
 
 static void emit_constant_neutral(struct bt_translation *t, const struct bt_site *site,
@@ -329,6 +332,7 @@ static void emit_constant_neutral(struct bt_translation *t, const struct bt_site
     hit = bt_emit_jrcxz_open(bt);
     add_miss(t, bt_emit_jmp_open(bt), site, false, true);
     bt_close8(bt, hit);
+    bt_emit_count(bt, BT_COUNT_TLB, 1, HV_RCX);
     bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
 }
 

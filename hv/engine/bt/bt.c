@@ -4,8 +4,6 @@
 #include "hv/engine/bt/bt.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -386,39 +384,6 @@ static void flush(struct hv_vcpu *v)
     bt_cache_flush(bt_of(v->engine_state));
 }
 
-static void print_stats(struct hv_vcpu *v, int fd)
-{
-    const struct bt *bt = bt_of(v->engine_state);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {
-        {"translated_instructions", bt->translated},
-        {"translated_bytes", bt->translated_bytes},
-        {"translated_blocks", bt->nr_blocks},
-        {"exits_lookup", bt->exits[BT_EXIT_LOOKUP]},
-        {"exits_interp", bt->exits[BT_EXIT_INTERP]},
-        {"exits_link", bt->exits[BT_EXIT_LINK]},
-        {"exits_tlb_miss", bt->exits[BT_EXIT_MISS]},
-        {"exits_fpu", bt->exits[BT_EXIT_FPU] + bt->exits[BT_EXIT_AVX]},
-        {"block_lookups", bt->lookups},
-        {"interpreted", bt->fallbacks},
-        {"tlb_fills", bt->tlb_fills},
-        {"exits_target", bt->exits[BT_EXIT_TARGET]},
-        {"exits_string", bt->exits[BT_EXIT_STRING]},
-        {"exits_group", bt->exits[BT_EXIT_GROUP]},
-        {"ungrouped", bt->ungrouped},
-        {"address_space_switches", bt->switches},
-        {"tlb_flushes_of_all", bt->space_flushes},
-        {"blocks_invalidated", bt->invalidated},
-        {"code_cache_flushes", bt->flushes},
-    };
-
-    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++)
-        dprintf(fd, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
-    interp_print_stats(v, fd);
-}
-
 const struct hv_engine_ops hv_engine_bt = {
     .name = "bt",
     .available = available,
@@ -430,5 +395,5 @@ const struct hv_engine_ops hv_engine_bt = {
     .tlb_lookup = interp_tlb_lookup,
     .tlb_enter = interp_tlb_enter,
     .kick = kick,
-    .print_stats = print_stats,
+    .print_stats = bt_print_stats,
 };

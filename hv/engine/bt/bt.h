@@ -91,6 +91,16 @@ struct bt_far {
 /* Whether the guest's x87 and vector state is in the host's units, and AVX enabled. */
 enum bt_fpu { BT_FPU_NONE, BT_FPU_LOADED, BT_FPU_AVX };
 
+/* Events in translated code; they are counted in domains that are `counted` only. */
+enum bt_counter {
+    BT_COUNT_INSNS, /* of the guest; those behind one that left too early are counted too */
+    BT_COUNT_BLOCKS,
+    BT_COUNT_TLB,         /* looks that hit; those that miss are exits */
+    BT_COUNT_RETURN,      /* looks of returns into the first jump cache */
+    BT_COUNT_RETURN_MISS, /* those that fail */
+    BT_COUNTERS,
+};
+
 struct bt_region {
     uint64_t r10, r11, rip, rcx, target, code, scratch10, scratch11;
     uint64_t host_rsp, cpu, fs_base, gs_base, tsc_offset;
@@ -115,6 +125,7 @@ struct bt_region {
     uint64_t far_hit, far_miss, far_rax; /* jump.c's */
     uint64_t entry; /* where to go in; code may be in use then, by a call whose push missed */
     uint64_t string, string_rax, string_rdx, string_count; /* string.c's */
+    uint64_t counters[BT_COUNTERS];
     uint32_t kick; /* atomic: loops leave translated code, for attention is wanted */
 
     /* Below: not for translated code but the TLB and the jump cache. */
@@ -348,6 +359,9 @@ static inline bool bt_may_cross(uint64_t rip)
     return (rip & HV_PAGE_MASK) > HV_PAGE_SIZE - ZYDIS_MAX_INSTRUCTION_LENGTH;
 }
 bool bt_crosses(struct bt *bt, const uint8_t *bytes, uint64_t rip);
+
+/* ---- count.c */
+void bt_print_stats(struct hv_vcpu *v, int fd);
 
 /* ---- bt.c */
 /* Makes the other vCPUs leave translated code soon, if they run it. */

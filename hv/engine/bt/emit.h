@@ -72,3 +72,9 @@ uint32_t bt_emit_jcc_open(struct bt *bt, unsigned cc); /* jcc ?: where its dista
 void bt_close(struct bt *bt, uint32_t at);             /* ? is here */
 uint32_t bt_emit_jrcxz_open(struct bt *bt);            /* jrcxz ?: where its 8-bit distance is */
 void bt_close8(struct bt *bt, uint32_t at);
+
+/* ---- count.c */
+/* Counts @by events, if the domain is counted; @scratch is lost, flags are kept. */
+void bt_emit_count(struct bt *bt, enum bt_counter counter, unsigned by, unsigned scratch);
+/* Counts one event; flags are lost. */
+void bt_emit_count_destroying(struct bt *bt, enum bt_counter counter);

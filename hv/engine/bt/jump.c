@@ -140,6 +140,8 @@ static void emit_far_stub(struct bt_translation *t, const struct bt_stub *s)
         emit_jmp_slot(bt, BT_SLOT(code));
     }
     bt_close(bt, s->from);
+    if (s->release)
+        bt_emit_count(bt, BT_COUNT_RETURN_MISS, 1, BT_R11);
     if (s->rcx_saved)
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(rcx));
     if (s->target)
@@ -454,6 +456,7 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 
     bt_emit_load_place(t->bt, t->word, BT_R10, &p);
     release += (int32_t)t->word;
+    bt_emit_count(t->bt, BT_COUNT_RETURN, 1, BT_R11);
     s = emit_probe(t, t->kind, bt_rip_of(t, in));
     s->release = release;
     try_again(s, resume, held_group(group));

@@ -76,6 +76,7 @@ static void emit_addend(struct bt *bt, unsigned to, unsigned pointer, unsigned k
         tlb + (uint32_t)(write ? offsetof(struct bt_tlb, write) : offsetof(struct bt_tlb, read)));
     bt_emit_cmp_imm(bt, to, HV_PAGE_MASK);
     add_miss(bt, e, 7); /* ja */
+    bt_emit_count_destroying(bt, BT_COUNT_TLB);
     bt_emit_load_table(bt, to, BT_R11, tlb + (uint32_t)offsetof(struct bt_tlb, addend));
 }
 

@@ -271,6 +271,21 @@ static bool keeps_r10(const struct bt_insn *in)
            in->class == BT_JCC;
 }
 
+/* Counts the instructions from @first up to where the block may be left. */
+static void emit_count(struct bt_translation *t, unsigned first)
+{
+    unsigned end = first;
+
+    if (!t->bt->x->v->domain->counted || (first && t->insns[first - 1].class != BT_JCC))
+        return;
+    while (end < t->nr_insns && t->insns[end++].class != BT_JCC)
+        ;
+    if (!first)
+        bt_emit_count(t->bt, BT_COUNT_BLOCKS, 1, BT_R11);
+    bt_emit_count(t->bt, BT_COUNT_INSNS, end - first, BT_R11);
+    t->r11_group = BT_NO_GROUP;
+}
+
 static void emit_insns(struct bt_translation *t)
 {
     t->r11_group = BT_NO_GROUP;
@@ -278,6 +293,7 @@ static void emit_insns(struct bt_translation *t)
     for (unsigned i = 0; i < t->nr_insns; i++) {
         const struct bt_insn *in = &t->insns[i];
 
+        emit_count(t, i);
         if (!keeps_r10(in))
             t->r10_is_guest = false;
         if (bt_emit_group_checks(t, i))
