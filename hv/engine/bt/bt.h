@@ -177,6 +177,7 @@ struct bt_block {
     uint64_t gfn2; /* of the page where its one instruction goes on, or BT_NO_GFN */
     uint32_t generation, generation2;
     uint32_t head, body, stale; /* code offsets: with look at attention, without, way out */
+    uint32_t cold;              /* of what runs rarely */
     uint16_t bytes;             /* of the guest's code */
     uint8_t kind;
     bool ungrouped; /* the variant without groups of accesses */
@@ -244,6 +245,7 @@ struct bt {
     uint32_t code_bytes;
     uint32_t code_used, code_start;    /* what runs often is in the first half */
     uint32_t cold_used;                /* and what does not, in the second */
+    uint32_t populated, cold_populated; /* the host's pages are there, up to here */
     uint32_t exit_code;                /* offset of the way out */
     uint32_t leave[BT_REASONS];        /* of the ways to it */
     uint32_t far_probe[BT_CODE_KINDS]; /* routines: the look into the second jump cache */
@@ -330,7 +332,7 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped);
 /* The block if it has been translated already. */
 struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsigned kind,
                                  bool ungrouped);
-/* Makes the stale blocks of a page unreachable. */
+/* Makes the stale blocks of a page unreachable. No code is to be resumed. */
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
 void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 

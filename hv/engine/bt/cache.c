@@ -11,6 +11,7 @@
 
 #define CODE_BYTES_MIN  (1u << 20)
 #define CODE_BYTES_MAX  (1u << 30)
+#define POPULATE_BYTES  (1u << 16)
 #define BYTES_PER_BLOCK 256u /* of code: few have less on average */
 
 /* W^X: the cache is a memory file, mapped once to write and once to execute. */
@@ -65,7 +66,7 @@ int bt_cache_init(struct bt *bt)
         return err;
     bt_emit_entry(bt);
     bt->code_start = bt->code_used;
-    bt->cold_used = bt->code_bytes / 2;
+    bt->cold_used = bt->cold_populated = bt->code_bytes / 2;
     return 0;
 }
 
@@ -163,7 +164,8 @@ static void drop_block(struct bt *bt, struct bt_block *b)
         unlink_from(&bt->pages2[page_bucket(b->gfn2)], b, offsetof(struct bt_block, page2_next));
 }
 
-void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
+/* All at once, since they may be linked to each other. */
+static void drop_stale(struct bt *bt, uint64_t gfn)
 {
     struct bt_block *b, *next;
 
@@ -177,6 +179,24 @@ void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
         if (b->gfn2 == gfn && !is_current(b))
             drop_block(bt, b);
     }
+}
+
+/* The place of dead blocks at the end is used again: what was linked to them has died with them.
+ * Not while code is to be resumed. */
+static void reuse_end(struct bt *bt)
+{
+    while (bt->nr_blocks && bt->blocks[bt->nr_blocks - 1].dead) {
+        const struct bt_block *last = &bt->blocks[--bt->nr_blocks];
+
+        bt->code_used = last->head;
+        bt->cold_used = last->cold;
+    }
+}
+
+void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
+{
+    drop_stale(bt, gfn);
+    reuse_end(bt);
     bt->link = 0;
 }
 
@@ -217,6 +237,19 @@ static bool is_full(const struct bt *bt)
            bt->cold_used + BT_BLOCK_BYTES > bt->code_bytes;
 }
 
+/* Has the host's pages for [@used, @used + BT_BLOCK_BYTES) there: many at once cost a fraction of
+ * what their page faults do. */
+static void populate(struct bt *bt, uint32_t *populated, uint32_t used, uint32_t end)
+{
+    uint32_t more = end - *populated < POPULATE_BYTES ? end - *populated : POPULATE_BYTES;
+
+    if (used + BT_BLOCK_BYTES <= *populated || !more)
+        return;
+    (void)madvise(bt->code_rw + *populated, more, MADV_POPULATE_WRITE);
+    (void)madvise(bt->code + *populated, more, MADV_POPULATE_READ);
+    *populated += more;
+}
+
 static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_t rip,
                                   bool ungrouped)
 {
@@ -225,6 +258,8 @@ static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_
 
     if (is_full(bt))
         bt_cache_flush(bt);
+    populate(bt, &bt->populated, bt->code_used, bt->code_bytes / 2);
+    populate(bt, &bt->cold_populated, bt->cold_used, bt->code_bytes);
     b = &bt->blocks[bt->nr_blocks];
     *b = (struct bt_block){.gpa = at->gpa,
                            .rip = rip,
@@ -271,7 +306,9 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped)
     b = bt_cached_block(bt, at.gpa, rip, bt_kind_now(bt), ungrouped);
     if (b && is_usable(b, &at))
         return b;
-    if (b)
+    if (b && is_current(b))
         drop_block(bt, b);
+    else if (b)
+        drop_stale(bt, at.gpa >> HV_PAGE_SHIFT);
     return new_block(bt, &at, rip, ungrouped);
 }

@@ -365,7 +365,7 @@ void bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, const
     bt->translated += t->nr_insns;
     bt->translated_bytes += bt->code_used - start;
     hot = bt->code_used;
-    bt->code_used = start = bt->cold_used;
+    bt->code_used = start = b->cold = bt->cold_used;
     bt_emit_stubs(t);
     b->stale = bt->code_used;
     bt_emit_leave(t, BT_EXIT_LOOKUP, b->rip);
