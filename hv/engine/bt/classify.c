@@ -181,10 +181,10 @@ static bool is_high_byte(ZydisRegister reg)
     return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
 }
 
-static bool find_memory(struct bt_decoded *d)
+static bool find_memory(struct bt_source *s)
 {
-    for (unsigned i = 0; i < d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &d->ops[i];
+    for (unsigned i = 0; i < s->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &s->ops[i];
 
         if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
             continue;
@@ -192,41 +192,40 @@ static bool find_memory(struct bt_decoded *d)
             continue; /* the stack, by those whose class knows */
         if ((o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM &&
              o->encoding != ZYDIS_OPERAND_ENCODING_DISP16_32_64) ||
-            o->mem.type != ZYDIS_MEMOP_TYPE_MEM || d->mem)
+            o->mem.type != ZYDIS_MEMOP_TYPE_MEM || s->mem)
             return false;
-        d->mem = o;
-        d->writes = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+        s->mem = o;
     }
     return true;
 }
 
 /* Whether registers are such that the instruction can be encoded with its operand at [R10] and R11
  * the one other scratch register. */
-static bool fits_scratch(const struct bt_decoded *d)
+static bool fits_scratch(const struct bt_source *s)
 {
     unsigned mask = 0;
 
-    for (unsigned i = 0; i < d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &d->ops[i];
+    for (unsigned i = 0; i < s->zi.operand_count; i++) {
+        const ZydisDecodedOperand *o = &s->ops[i];
         unsigned reg;
 
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
-        if (d->mem && is_high_byte(o->reg.value))
+        if (s->mem && is_high_byte(o->reg.value))
             return false;
         reg = bt_gpr_of(o->reg.value);
         if (bt_in_slot(reg))
             mask |= 1u << reg;
     }
-    return !d->mem || mask != (1u << BT_R10 | 1u << BT_R11);
+    return !s->mem || mask != (1u << BT_R10 | 1u << BT_R11);
 }
 
-static bool special_register(const struct bt_decoded *d)
+static bool special_register(const struct bt_source *s)
 {
-    for (unsigned i = 0; i < d->zi.operand_count_visible; i++) {
-        if (d->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+    for (unsigned i = 0; i < s->zi.operand_count_visible; i++) {
+        if (s->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
-        switch (ZydisRegisterGetClass(d->ops[i].reg.value)) {
+        switch (ZydisRegisterGetClass(s->ops[i].reg.value)) {
         case ZYDIS_REGCLASS_SEGMENT:
         case ZYDIS_REGCLASS_CONTROL:
         case ZYDIS_REGCLASS_DEBUG:
@@ -239,39 +238,40 @@ static bool special_register(const struct bt_decoded *d)
 }
 
 /* BT and its kin with a register as bit number reach beyond the operand. */
-static bool is_bit_string(const struct bt_decoded *d)
+static bool is_bit_string(const struct bt_source *s)
 {
-    switch (d->zi.mnemonic) {
+    switch (s->zi.mnemonic) {
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTS:
     case ZYDIS_MNEMONIC_BTR:
     case ZYDIS_MNEMONIC_BTC:
-        return d->mem && d->ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+        return s->mem && s->ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
     default:
         return false;
     }
 }
 
 /* Helpers of the interpreter, for they need no memory. */
-static bool is_vzero(const struct bt_decoded *d)
+static bool is_vzero(const struct bt_source *s)
 {
-    return d->zi.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || d->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+    return s->zi.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || s->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
 }
 
 /* x87, MMX, SSE and AVX, if a stub of the interpreter is nothing but the instruction. */
-static enum bt_class classify_vector(struct bt *bt, struct bt_decoded *d)
+static enum bt_class classify_vector(struct bt *bt, const struct bt_source *s,
+                                     struct bt_decoded *d)
 {
     const struct hv_native_insn *stub;
 
-    if (hv_native_compile(bt->x->native, &d->zi, d->ops, &stub) || (stub->helper && !is_vzero(d)) ||
+    if (hv_native_compile(bt->x->native, &s->zi, s->ops, &stub) || (stub->helper && !is_vzero(s)) ||
         stub->memory_in_rdi || stub->info.fwait)
         return BT_FALLBACK;
-    if (d->mem && d->mem->size / 8 > 64)
+    if (s->mem && s->mem->size / 8 > 64)
         return BT_FALLBACK;
-    if (stub->info.has_memory != (d->mem != NULL))
+    if (stub->info.has_memory != (s->mem != NULL))
         return BT_FALLBACK;
     if (stub->info.aligned)
-        d->align = (uint8_t)(d->mem->size / 8);
+        d->align = (uint8_t)(s->mem->size / 8);
     d->vector = true;
     d->avx = stub->info.avx;
     return BT_NATIVE;
@@ -285,19 +285,19 @@ static bool is_sse_form(const ZydisDecodedInstruction *zi)
 }
 
 /* A repeated string instruction without a segment of its own. */
-static bool is_plain_rep(const struct bt_decoded *d)
+static bool is_plain_rep(const struct bt_source *s)
 {
     for (unsigned i = 0; i < 2; i++)
-        if (d->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            (d->ops[i].mem.segment == ZYDIS_REGISTER_FS ||
-             d->ops[i].mem.segment == ZYDIS_REGISTER_GS))
+        if (s->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (s->ops[i].mem.segment == ZYDIS_REGISTER_FS ||
+             s->ops[i].mem.segment == ZYDIS_REGISTER_GS))
             return false;
-    return d->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
+    return s->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
 }
 
-static enum bt_class class_of(struct bt *bt, struct bt_decoded *d)
+static enum bt_class class_of(struct bt *bt, struct bt_source *s, struct bt_decoded *d)
 {
-    const ZydisDecodedInstruction *zi = &d->zi;
+    const ZydisDecodedInstruction *zi = &s->zi;
     enum bt_class class = (enum bt_class)classes[zi->mnemonic];
 
     if (zi->address_width != (d->code32 ? 32 : 64) ||
@@ -305,42 +305,42 @@ static enum bt_class class_of(struct bt *bt, struct bt_decoded *d)
          zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
         return BT_FALLBACK;
     if (class == BT_NOTHING) {
-        d->mem = NULL;
+        s->mem = NULL;
         return class;
     }
     if (class == BT_STRING && !is_sse_form(zi))
-        return is_plain_rep(d) ? class : BT_FALLBACK;
-    if (!find_memory(d) || !fits_scratch(d))
+        return is_plain_rep(s) ? class : BT_FALLBACK;
+    if (!find_memory(s) || !fits_scratch(s))
         return BT_FALLBACK;
     if (class == BT_STRING)
-        return classify_vector(bt, d);
+        return classify_vector(bt, s, d);
     if (class == BT_FALLBACK)
         return bt->x->insns[zi->mnemonic] && !is_sse_form(zi) ? BT_FALLBACK
-                                                              : classify_vector(bt, d);
+                                                              : classify_vector(bt, s, d);
     if (!is_base(zi) && !interp_knows(bt->x, zi->mnemonic))
         return BT_FALLBACK;
-    if (special_register(d))
+    if (special_register(s))
         return BT_FALLBACK;
-    if (is_bit_string(d))
+    if (is_bit_string(s))
         return BT_BITS;
-    if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && d->mem)
+    if (zi->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && s->mem)
         d->align = 16;
     return class;
 }
 
 /* Whether the forms that the emitters do not know are left out. */
-static bool is_known_form(const struct bt_decoded *d)
+static bool is_known_form(const struct bt_source *s, enum bt_class class, bool code32)
 {
-    const ZydisDecodedInstruction *zi = &d->zi;
-    const ZydisDecodedOperand *o = &d->ops[0];
-    unsigned word = d->code32 ? 32 : 64;
+    const ZydisDecodedInstruction *zi = &s->zi;
+    const ZydisDecodedOperand *o = &s->ops[0];
+    unsigned word = code32 ? 32 : 64;
 
-    switch (d->class) {
+    switch (class) {
     case BT_PUSH:
         return zi->operand_width == word &&
-               (d->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
+               (s->mem || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || bt_gpr_of(o->reg.value) < 16);
     case BT_POP:
-        return zi->operand_width == word && !d->mem && bt_gpr_of(o->reg.value) < 16;
+        return zi->operand_width == word && !s->mem && bt_gpr_of(o->reg.value) < 16;
     case BT_CALL:
     case BT_RET:
     case BT_JMP:
@@ -361,111 +361,12 @@ static bool is_known_form(const struct bt_decoded *d)
     }
 }
 
-/* ---- memory accesses */
-
-static void add_stack_ref(const struct bt_translation *t, struct bt_insn *in, unsigned base,
-                          bool write)
+enum bt_class bt_class_of(struct bt *bt, struct bt_source *s, struct bt_decoded *d)
 {
-    in->refs[in->nr_refs++] = (struct bt_ref){.base = (uint8_t)base,
-                                              .index = 16,
-                                              .align = 1,
-                                              .bytes = (uint16_t)t->word,
-                                              .disp = write ? -(int64_t)t->word : 0,
-                                              .write = write};
-}
+    enum bt_class class;
 
-static void add_operand_ref(struct bt_translation *t, struct bt_insn *in)
-{
-    const ZydisDecodedOperand *o = in->d->mem;
-    struct bt_ref *ref = &in->refs[in->nr_refs++];
-
-    *ref = (struct bt_ref){
-        .base = (uint8_t)bt_gpr_of(o->mem.base),
-        .index = (uint8_t)bt_gpr_of(o->mem.index),
-        .scale = o->mem.scale ? (uint8_t)__builtin_ctz(o->mem.scale) : 0,
-        .segment = o->mem.segment == ZYDIS_REGISTER_FS   ? HV_FS
-                   : o->mem.segment == ZYDIS_REGISTER_GS ? HV_GS
-                                                         : 0,
-        .computed = in->class == BT_BITS,
-        .write = in->d->writes,
-        .align = in->d->align,
-        .bytes = o->size / 8,
-        .disp = o->mem.disp.value,
-    };
-    if (o->mem.base == ZYDIS_REGISTER_RIP) {
-        ref->va = bt_next_rip(t, in) + (uint64_t)o->mem.disp.value;
-        ref->absolute = true;
-    } else if (ref->base == 16 && ref->index == 16) {
-        ref->va = bt_wrap(t, (uint64_t)o->mem.disp.value);
-        ref->absolute = true;
-    }
-    if (ref->absolute && ref->segment && (int64_t)ref->va == (int32_t)ref->va) {
-        ref->absolute = false;
-        ref->disp = (int64_t)ref->va;
-    }
-}
-
-static void find_refs(struct bt_translation *t, struct bt_insn *in)
-{
-    in->nr_refs = 0;
-    if (in->d->mem)
-        add_operand_ref(t, in);
-    switch (in->class) {
-    case BT_PUSH:
-    case BT_PUSHF:
-    case BT_CALL:
-        add_stack_ref(t, in, HV_RSP, true);
-        break;
-    case BT_POP:
-    case BT_RET:
-        add_stack_ref(t, in, HV_RSP, false);
-        break;
-    case BT_LEAVE:
-        add_stack_ref(t, in, HV_RBP, false);
-        break;
-    default:
-        break;
-    }
-}
-
-void bt_describe(struct bt *bt, struct bt_decoded *d)
-{
-    d->mem = NULL;
-    d->writes = d->vector = d->avx = false;
+    s->mem = NULL;
     d->align = 1;
-    d->class = class_of(bt, d);
-    if (!is_known_form(d))
-        d->class = BT_FALLBACK;
-}
-
-/* Whether the class is translated in code of this kind. */
-static bool has_rights(const struct bt_translation *t, enum bt_class class)
-{
-    switch (class) {
-    case BT_CLI:
-    case BT_STI:
-    case BT_SWAPGS:
-    case BT_SYSRET:
-    case BT_STAC:
-    case BT_CLAC:
-        return t->kind < BT_USER;
-    case BT_SYSCALL:
-        return t->kind == BT_USER;
-    default:
-        return true;
-    }
-}
-
-void bt_classify(struct bt_translation *t, struct bt_insn *in)
-{
-    in->class = in->d->class;
-    if (in->class == BT_RDTSC && t->bt->tsd)
-        in->class = BT_FALLBACK;
-    if (!has_rights(t, in->class))
-        in->class = BT_FALLBACK;
-    find_refs(t, in);
-    for (unsigned i = 0; i < in->nr_refs; i++)
-        if (t->code32 && in->refs[i].segment &&
-            !(t->kind == BT_USER32_GS && in->refs[i].segment == HV_GS))
-            in->class = BT_FALLBACK; /* the segment has limits, or is none */
+    class = class_of(bt, s, d);
+    return is_known_form(s, class, d->code32) ? class : BT_FALLBACK;
 }

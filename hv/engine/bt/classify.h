@@ -45,18 +45,49 @@ struct bt_ref {
     uint64_t va;
 };
 
-/* What an instruction is, wherever it stands. */
-struct bt_decoded {
+/* What the decoder says. */
+struct bt_source {
     ZydisDecodedInstruction zi;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     const ZydisDecodedOperand *mem; /* the explicit memory operand that is accessed, or NULL */
-    enum bt_class class;
-    bool writes;   /* the memory operand */
-    uint8_t align; /* of the memory operand */
-    bool vector;   /* needs x87 or vector state */
-    bool avx;      /* and AVX enabled */
-    bool code32;
+};
+
+/* Of the two registers in slots. */
+enum { BT_FIELD_REG = 1, BT_FIELD_VVVV = 2 };
+
+/* What an instruction is, wherever it stands and whatever its constants are. Registers are numbers,
+ * 16 for none, or sets by number. */
+struct bt_decoded {
     uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+    uint8_t length; /* 0: of none */
+    uint8_t fixed;  /* so many bytes make it what it is; constants follow */
+    uint8_t class;  /* enum bt_class */
+    uint16_t mnemonic;
+    uint16_t uses, writes, follows; /* follows: written but for a stack pointer that is moved */
+    uint16_t overwrites;            /* of R10 and R11: wholly written, and not read */
+    uint16_t flags_written, flags_tested;
+    uint16_t size0, size1;        /* of the first operands, in bits */
+    uint8_t reg0, reg1;           /* the first operands, if they are registers */
+    uint8_t slot_reg, slot_fields; /* the register in a slot, and where it stands */
+    uint8_t operand_width;
+    uint8_t opcode, map, modrm_reg, prefixes;
+    uint8_t vex; /* offset of what follows VEX's first byte; 0: none */
+    uint8_t imm_at[2], imm_bytes[2];
+    uint8_t disp_at, disp_bytes;
+    uint8_t base, index, scale, segment; /* of the memory operand, or LEA's */
+    uint8_t mem_bytes;
+    uint8_t align; /* of the memory operand */
+    int8_t adds;   /* 1, -1: its constant to the first operand, all of an address; 0: no */
+    uint8_t copies_from; /* to the first operand; LEA: and adds its displacement */
+    bool imm_signed, rex_w;
+    bool mem;        /* there is a memory operand that is accessed */
+    bool writes_mem; /* and written */
+    bool near_rip;   /* its base is RIP */
+    bool imm0, mem1; /* the first operand is a constant, the second one in memory */
+    bool leaves;     /* saves the flags, or goes where they can be seen */
+    bool vector;     /* needs x87 or vector state */
+    bool avx;        /* and AVX enabled */
+    bool code32;
     uint64_t used; /* the translation that used it last */
 };
 
@@ -71,8 +102,10 @@ struct bt_insn {
 };
 
 struct bt_translation;
-/* Fills in what @d is, from what has been decoded. */
-void bt_describe(struct bt *bt, struct bt_decoded *d);
+/* The class of an instruction, wherever it stands; fills in what of @d depends on it. */
+enum bt_class bt_class_of(struct bt *bt, struct bt_source *s, struct bt_decoded *d);
+/* Fills in what @d is; its bytes and code32 are there, the rest is 0. */
+void bt_describe(struct bt *bt, struct bt_source *s, struct bt_decoded *d);
 /* Fills in class and accesses of an instruction in its place. */
 void bt_classify(struct bt_translation *t, struct bt_insn *in);
 

@@ -1,5 +1,5 @@
-/* Decoding, with a cache by bytes: code repeats itself, and to decode is half the work of a
- * translation. */
+/* Decoding, with a cache by what is in front of an instruction's constants: code repeats itself, and
+ * to decode is half the work of a translation. */
 #include "config.h"
 
 #include "hv/engine/bt/translate.h"
@@ -19,28 +19,35 @@ static bool is_prefix(uint8_t byte)
            byte == 0x65 || (byte & 0xf0) == 0x40;
 }
 
-/* How many bytes most likely make up the instruction but for its longer constants. Only the place
- * in the cache depends on it. */
+/* Opcodes of one byte that have no ModRM, or seldom occur. */
+static bool lacks_modrm(uint8_t opcode)
+{
+    return opcode < 0x40 ? (opcode & 7) >= 4
+                         : stands_alone(opcode) || opcode == 0x68 || opcode == 0x6a ||
+                               (opcode >= 0x70 && opcode <= 0x7f) ||
+                               (opcode >= 0x90 && opcode <= 0xbf) || (opcode & 0xf0) == 0xe0;
+}
+
+/* How many bytes most likely make up the instruction but for its constants. Only the place in the
+ * cache depends on it. */
 static unsigned key_bytes(const uint8_t *bytes, unsigned room)
 {
     unsigned n = 0;
-    uint8_t modrm;
 
     while (n + 2 < room && is_prefix(bytes[n]))
         n++;
-    if (bytes[n] == 0x0f)
-        n++;
-    else if (stands_alone(bytes[n]))
+    if (n + 5 >= room)
         return n + 1;
-    if (n + 4 >= room)
-        return room;
-    modrm = bytes[n + 1];
+    if (bytes[n] == 0xc4 || bytes[n] == 0xc5) /* VEX */
+        n += bytes[n] == 0xc4 ? 3 : 2;
+    else if (bytes[n] == 0x0f && (bytes[n + 1] & 0xf0) == 0x80) /* Jcc */
+        return n + 2;
+    else if (bytes[n] == 0x0f)
+        n++;
+    else if (lacks_modrm(bytes[n]))
+        return n + 1;
     n += 2;
-    if (modrm < 0xc0 && (modrm & 7) == 4)
-        n++;
-    if (modrm >> 6 == 1 || bytes[n - 2] == 0x83)
-        n++;
-    return n;
+    return bytes[n - 1] < 0xc0 && (bytes[n - 1] & 7) == 4 ? n + 1 : n;
 }
 
 static unsigned slot_of(const uint8_t *bytes, unsigned room)
@@ -56,15 +63,14 @@ static unsigned slot_of(const uint8_t *bytes, unsigned room)
 static bool decode(struct bt_translation *t, struct bt_decoded *d, const uint8_t *bytes,
                    unsigned room)
 {
-    d->zi.length = 0;
+    struct bt_source s;
+
+    *d = (struct bt_decoded){.code32 = t->code32, .used = t->number};
     if (!ZYAN_SUCCESS(
-            ZydisDecoderDecodeFull(&t->decoders[t->code32], bytes, room, &d->zi, d->ops))) {
-        d->zi.length = 0;
+            ZydisDecoderDecodeFull(&t->decoders[t->code32], bytes, room, &s.zi, s.ops)))
         return false;
-    }
-    memcpy(d->bytes, bytes, d->zi.length);
-    d->code32 = t->code32;
-    bt_describe(t->bt, d);
+    memcpy(d->bytes, bytes, s.zi.length);
+    bt_describe(t->bt, &s, d);
     return true;
 }
 
@@ -73,13 +79,35 @@ const struct bt_decoded *bt_decode(struct bt_translation *t, struct bt_decoded *
 {
     struct bt_decoded *d = &t->decoded[slot_of(bytes, room)];
 
-    if (d->zi.length && d->code32 == t->code32 && d->zi.length <= room &&
-        memcmp(d->bytes, bytes, d->zi.length) == 0) {
+    if (d->length && d->code32 == t->code32 && d->length <= room &&
+        memcmp(d->bytes, bytes, d->fixed) == 0) {
         d->used = t->number;
         return d;
     }
     if (d->used == t->number) /* it stands in this block */
         return decode(t, own, bytes, room) ? own : NULL;
-    d->used = t->number;
     return decode(t, d, bytes, room) ? d : NULL;
+}
+
+/* ---- constants */
+
+static int64_t constant_at(const uint8_t *p, unsigned bytes, bool sign)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, p, bytes);
+    if (sign && bytes && bytes < 8)
+        value |= -(value & 1ull << (8 * bytes - 1));
+    return (int64_t)value;
+}
+
+int64_t bt_imm_of(const struct bt_translation *t, const struct bt_insn *in)
+{
+    return constant_at(t->bytes + in->at + in->d->imm_at[0], in->d->imm_bytes[0],
+                       in->d->imm_signed);
+}
+
+int64_t bt_disp_of(const struct bt_translation *t, const struct bt_insn *in)
+{
+    return constant_at(t->bytes + in->at + in->d->disp_at, in->d->disp_bytes, true);
 }

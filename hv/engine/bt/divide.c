@@ -7,7 +7,7 @@
 static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    bool wide = in->d->ops[0].size == 64, sign = in->class == BT_IDIV && !wide;
+    bool wide = in->d->size0 == 64, sign = in->class == BT_IDIV && !wide;
     unsigned reg;
 
     if (in->d->mem) {
@@ -20,7 +20,7 @@ static void emit_divisor(struct bt_translation *t, const struct bt_insn *in)
         bt_emit_modrm(bt, BT_R11, &p);
         return;
     }
-    reg = bt_gpr_of(in->d->ops[0].reg.value);
+    reg = in->d->reg0;
     if (bt_in_slot(reg)) {
         bt_emit_load_guest(t, reg, BT_R11);
         reg = BT_R11;
@@ -94,7 +94,7 @@ static unsigned emit_check_signed(struct bt *bt, bool wide, uint32_t bad[])
 void bt_emit_division(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    bool wide = in->d->ops[0].size == 64;
+    bool wide = in->d->size0 == 64;
     uint32_t bad[3], over;
     unsigned nr_bad;
 

@@ -17,57 +17,6 @@ static void follow_write(struct bt_values *v, unsigned reg, uint32_t *next_root)
     v->offset[reg] = 0;
 }
 
-/* Whether the instruction works on all bits that addresses have. */
-static bool is_address_wide(const struct bt_insn *in)
-{
-    return in->d->zi.operand_width == (in->d->code32 ? 32 : 64);
-}
-
-/* The constant that the instruction adds to its first operand, a register. */
-static bool added_constant(const struct bt_insn *in, int64_t *constant)
-{
-    const ZydisDecodedOperand *to = &in->d->ops[0], *by = &in->d->ops[1];
-
-    if (!is_address_wide(in) || to->type != ZYDIS_OPERAND_TYPE_REGISTER)
-        return false;
-    switch (in->d->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_INC:
-        *constant = 1;
-        return true;
-    case ZYDIS_MNEMONIC_DEC:
-        *constant = -1;
-        return true;
-    case ZYDIS_MNEMONIC_ADD:
-    case ZYDIS_MNEMONIC_SUB:
-        if (by->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
-            return false;
-        *constant = in->d->zi.mnemonic == ZYDIS_MNEMONIC_ADD ? by->imm.value.s : -by->imm.value.s;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* MOV between registers, and LEA without index, copy a value. */
-static bool copied_value(const struct bt_insn *in, unsigned *from, int64_t *constant)
-{
-    const ZydisDecodedOperand *o = &in->d->ops[1];
-
-    if (!is_address_wide(in) || in->d->ops[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
-        return false;
-    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_MOV && o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-        *from = bt_gpr_of(o->reg.value);
-        *constant = 0;
-        return *from < 16;
-    }
-    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_LEA && o->mem.index == ZYDIS_REGISTER_NONE) {
-        *from = bt_gpr_of(o->mem.base);
-        *constant = o->mem.disp.value;
-        return *from < 16;
-    }
-    return false;
-}
-
 static int64_t moved_stack(const struct bt_translation *t, const struct bt_insn *in)
 {
     switch (in->class) {
@@ -86,27 +35,21 @@ static int64_t moved_stack(const struct bt_translation *t, const struct bt_insn 
 static void follow(const struct bt_translation *t, struct bt_values *v, const struct bt_insn *in,
                    uint32_t *next_root)
 {
-    int64_t constant = 0, stack = moved_stack(t, in);
-    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value), from;
+    const struct bt_decoded *d = in->d;
+    unsigned from = d->copies_from;
 
-    if (in->class == BT_NATIVE && added_constant(in, &constant)) {
-        v->offset[reg] += constant;
+    if (d->adds) {
+        v->offset[d->reg0] += d->adds * (d->imm_bytes[0] ? bt_imm_of(t, in) : 1);
         return;
     }
-    if (in->class == BT_NATIVE && copied_value(in, &from, &constant)) {
-        v->root[reg] = v->root[from];
-        v->offset[reg] = v->offset[from] + constant;
+    if (from < 16) {
+        v->root[d->reg0] = v->root[from];
+        v->offset[d->reg0] = v->offset[from] + bt_disp_of(t, in);
         return;
     }
-    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->d->ops[i];
-        unsigned written = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? bt_gpr_of(o->reg.value) : 16;
-
-        if (written < 16 && (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
-            !(stack && written == HV_RSP && o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN))
-            follow_write(v, written, next_root);
-    }
-    v->offset[HV_RSP] += stack;
+    for (unsigned set = d->follows; set; set &= set - 1)
+        follow_write(v, (unsigned)__builtin_ctz(set), next_root);
+    v->offset[HV_RSP] += moved_stack(t, in);
 }
 
 static void find_values(struct bt_translation *t)

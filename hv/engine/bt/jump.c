@@ -378,7 +378,7 @@ static void emit_indirect_target(struct bt_translation *t, const struct bt_insn 
         bt_emit_load_place(t->bt, t->word, BT_R10, &p);
         return;
     }
-    reg = bt_gpr_of(in->d->ops[0].reg.value);
+    reg = in->d->reg0;
     if (bt_in_slot(reg))
         bt_emit_load_guest(t, reg, BT_R10);
     else if (t->code32)
@@ -448,7 +448,7 @@ void bt_emit_call(struct bt_translation *t, const struct bt_insn *in)
 void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 {
     int32_t release =
-        in->d->zi.raw.imm[0].size ? (int32_t)(uint16_t)in->d->zi.raw.imm[0].value.u : 0;
+        in->d->imm_bytes[0] ? (int32_t)(uint16_t)bt_imm_of(t, in) : 0;
     uint32_t resume = t->bt->code_used;
     unsigned group = t->r11_group;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
@@ -467,7 +467,7 @@ void bt_emit_ret(struct bt_translation *t, const struct bt_insn *in)
 /* The block may go on behind it. */
 void bt_emit_jcc(struct bt_translation *t, const struct bt_insn *in)
 {
-    finish_jump(t, bt_emit_jcc_open(t->bt, in->d->zi.opcode & 15), in, bt_target_of(t, in));
+    finish_jump(t, bt_emit_jcc_open(t->bt, in->d->opcode & 15), in, bt_target_of(t, in));
     if (in == &t->insns[t->nr_insns - 1])
         bt_emit_goto(t, in, bt_next_rip(t, in));
 }

@@ -4,34 +4,6 @@
 
 #include "hv/engine/bt/translate.h"
 
-#define FIELD_REG  1u /* ModRM.reg */
-#define FIELD_VVVV 2u /* VEX.vvvv */
-
-/* The fields of the encoding that have the guest's register @reg, R10 or R11. */
-static unsigned fields_with(const struct bt_insn *in, unsigned reg)
-{
-    unsigned fields = 0;
-
-    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->d->ops[i];
-
-        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || bt_gpr_of(o->reg.value) != reg)
-            continue;
-        fields |= o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD ? FIELD_VVVV : FIELD_REG;
-    }
-    return fields;
-}
-
-static bool writes_guest(const struct bt_insn *in, unsigned reg)
-{
-    for (unsigned i = 0; i < in->d->zi.operand_count; i++)
-        if (in->d->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-            bt_gpr_of(in->d->ops[i].reg.value) == reg &&
-            (in->d->ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-            return true;
-    return false;
-}
-
 static const uint8_t *bytes_of(const struct bt_translation *t, const struct bt_insn *in)
 {
     return t->bytes + in->at;
@@ -40,45 +12,40 @@ static const uint8_t *bytes_of(const struct bt_translation *t, const struct bt_i
 static void emit_immediates(struct bt_translation *t, const struct bt_insn *in)
 {
     for (unsigned i = 0; i < 2; i++)
-        if (in->d->zi.raw.imm[i].size)
-            bt_emit_bytes(t->bt, bytes_of(t, in) + in->d->zi.raw.imm[i].offset,
-                          in->d->zi.raw.imm[i].size / 8u);
+        if (in->d->imm_bytes[i])
+            bt_emit_bytes(t->bt, bytes_of(t, in) + in->d->imm_at[i], in->d->imm_bytes[i]);
 }
 
 /* MOV between the accumulator and a constant address, and the same with ModRM. */
 static const uint8_t moffs_opcodes[] = {0x8a, 0x8b, 0x88, 0x89};
 
-static bool is_moffs(const ZydisDecodedInstruction *zi)
+static bool is_moffs(const struct bt_decoded *d)
 {
-    return zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && zi->opcode >= 0xa0 && zi->opcode <= 0xa3;
+    return d->map == ZYDIS_OPCODE_MAP_DEFAULT && d->opcode >= 0xa0 && d->opcode <= 0xa3;
 }
 
 /* The encoding with the memory operand at @p, and @scratch in @fields. */
 static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
                         const struct bt_place *p, unsigned fields, unsigned scratch)
 {
-    const ZydisDecodedInstruction *zi = &in->d->zi;
+    const struct bt_decoded *d = in->d;
     struct bt *bt = t->bt;
-    bool rex = zi->attributes & ZYDIS_ATTRIB_HAS_REX;
-    unsigned w = rex ? zi->raw.rex.W : 0, r = rex ? zi->raw.rex.R : 0;
-    unsigned reg = is_moffs(zi)         ? HV_RAX
-                   : fields & FIELD_REG ? scratch
-                                        : (unsigned)zi->raw.modrm.reg | r << 3;
+    unsigned reg = is_moffs(d) ? HV_RAX : fields & BT_FIELD_REG ? scratch : d->modrm_reg;
 
-    for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
-        uint8_t prefix = zi->raw.prefixes[i].value;
+    for (unsigned i = 0; i < d->prefixes; i++) {
+        uint8_t prefix = d->bytes[i];
 
         if (prefix == 0x66 || prefix == 0xf2 || prefix == 0xf3 || prefix == 0xf0)
             bt_emit8(bt, prefix);
     }
-    bt_emit8(bt, bt_rex(w, reg, p));
-    if (zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+    bt_emit8(bt, bt_rex(d->rex_w, reg, p));
+    if (d->map != ZYDIS_OPCODE_MAP_DEFAULT)
         bt_emit8(bt, 0x0f);
-    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F38)
+    if (d->map == ZYDIS_OPCODE_MAP_0F38)
         bt_emit8(bt, 0x38);
-    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
+    if (d->map == ZYDIS_OPCODE_MAP_0F3A)
         bt_emit8(bt, 0x3a);
-    bt_emit8(bt, is_moffs(zi) ? moffs_opcodes[zi->opcode & 3] : zi->opcode);
+    bt_emit8(bt, is_moffs(d) ? moffs_opcodes[d->opcode & 3] : d->opcode);
     bt_emit_modrm(bt, reg, p);
     emit_immediates(t, in);
 }
@@ -86,46 +53,27 @@ static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
 static void emit_vex(struct bt_translation *t, const struct bt_insn *in, const struct bt_place *p,
                      unsigned fields, unsigned scratch)
 {
-    const uint8_t *vex = bytes_of(t, in) + in->d->zi.raw.vex.offset;
-    bool three = in->d->zi.raw.vex.size == 3;
+    const uint8_t *vex = in->d->bytes + in->d->vex - 1;
+    bool three = vex[0] == 0xc4;
     uint8_t map = three ? vex[1] & 0x1f : 1, b2 = three ? vex[2] : vex[1] & 0x7f;
-    unsigned reg =
-        fields & FIELD_REG ? scratch : in->d->zi.raw.modrm.reg | (unsigned)(~vex[1] >> 7 & 1) << 3;
+    unsigned reg = fields & BT_FIELD_REG ? scratch : in->d->modrm_reg;
     uint8_t rex = bt_rex(0, reg, p);
 
-    if (fields & FIELD_VVVV)
+    if (fields & BT_FIELD_VVVV)
         b2 = (uint8_t)((b2 & ~0x78) | (~scratch & 15) << 3);
-    BT_EMIT(t->bt, 0xc4, (uint8_t)((~rex & 7) << 5 | map), b2, in->d->zi.opcode);
+    BT_EMIT(t->bt, 0xc4, (uint8_t)((~rex & 7) << 5 | map), b2, in->d->opcode);
     bt_emit_modrm(t->bt, reg, p);
     emit_immediates(t, in);
 }
 
-/* Whether all of the register is written and nothing of it read. */
-static bool is_overwritten(const struct bt_insn *in, unsigned reg)
+static bool has(uint16_t set, unsigned reg)
 {
-    bool written = false;
-
-    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_BSF || in->d->zi.mnemonic == ZYDIS_MNEMONIC_BSR)
-        return false; /* nothing is written if the source is zero */
-    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->d->ops[i];
-
-        if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            (bt_gpr_of(o->mem.base) == reg || bt_gpr_of(o->mem.index) == reg))
-            return false;
-        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || bt_gpr_of(o->reg.value) != reg)
-            continue;
-        if (o->actions != ZYDIS_OPERAND_ACTION_WRITE || o->size < 32)
-            return false;
-        written = true;
-    }
-    return written;
+    return set >> reg & 1;
 }
 
 static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
 {
-    unsigned guest = fields_with(in, BT_R10) ? BT_R10 : BT_R11, scratch = BT_R10;
-    unsigned fields = fields_with(in, guest);
+    unsigned guest = in->d->slot_reg, fields = in->d->slot_fields, scratch = BT_R10;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
     if (fields && p.base == BT_R10) {
@@ -135,13 +83,13 @@ static void emit_with_memory(struct bt_translation *t, const struct bt_insn *in)
         scratch = BT_R11;
         t->r11_group = BT_NO_GROUP;
     }
-    if (fields && !is_overwritten(in, guest))
+    if (fields && !has(in->d->overwrites, guest))
         bt_emit_load_guest(t, guest, scratch);
-    if (in->d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+    if (in->d->vex)
         emit_vex(t, in, &p, fields, scratch);
     else
         emit_legacy(t, in, &p, fields, scratch);
-    if (fields && writes_guest(in, guest))
+    if (fields && has(in->d->writes, guest))
         bt_emit_store_guest(t, guest, scratch);
 }
 
@@ -160,44 +108,34 @@ static void hold(struct bt_translation *t, unsigned reg)
 }
 
 /* INC and DEC of one byte, which is REX in 64-bit code. */
-static bool is_short_inc(const ZydisDecodedInstruction *zi)
+static bool is_short_inc(const struct bt_decoded *d)
 {
-    return zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (zi->opcode & 0xf0) == 0x40;
+    return d->map == ZYDIS_OPCODE_MAP_DEFAULT && (d->opcode & 0xf0) == 0x40;
 }
 
 static void emit_short_inc(struct bt_translation *t, const struct bt_insn *in)
 {
-    if (in->d->zi.operand_width == 16)
+    if (in->d->operand_width == 16)
         bt_emit8(t->bt, 0x66);
-    BT_EMIT(t->bt, 0xff, (uint8_t)(0xc0 | (in->d->zi.opcode & 15))); /* DEC is in bit 3 */
+    BT_EMIT(t->bt, 0xff, (uint8_t)(0xc0 | (in->d->opcode & 15))); /* DEC is in bit 3 */
 }
 
 /* Without memory R10 and R11 are the guest's for the time of the instruction. */
 static void emit_registers_only(struct bt_translation *t, const struct bt_insn *in)
 {
-    unsigned used = 0;
+    const struct bt_decoded *d = in->d;
 
-    for (unsigned i = 0; i < in->d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *o = &in->d->ops[i];
-
-        if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && bt_gpr_of(o->reg.value) < 16) {
-            used |= 1u << bt_gpr_of(o->reg.value);
-        } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) { /* LEA */
-            used |= bt_gpr_of(o->mem.base) < 16 ? 1u << bt_gpr_of(o->mem.base) : 0;
-            used |= bt_gpr_of(o->mem.index) < 16 ? 1u << bt_gpr_of(o->mem.index) : 0;
-        }
-    }
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++)
-        if ((used & 1u << reg) && !is_overwritten(in, reg) && !is_held(t, reg))
+        if (has(d->uses & ~d->overwrites, reg) && !is_held(t, reg))
             bt_emit_load_guest(t, reg, reg);
-    if (t->code32 && is_short_inc(&in->d->zi))
+    if (t->code32 && is_short_inc(d))
         emit_short_inc(t, in);
     else
-        bt_emit_bytes(t->bt, bytes_of(t, in), in->d->zi.length);
+        bt_emit_bytes(t->bt, bytes_of(t, in), d->length);
     for (unsigned reg = BT_R10; reg <= BT_R11; reg++) {
-        if (writes_guest(in, reg))
+        if (has(d->writes, reg))
             bt_emit_store_guest(t, reg, reg);
-        if (used & 1u << reg)
+        if (has(d->uses, reg))
             hold(t, reg);
     }
 }
@@ -205,17 +143,15 @@ static void emit_registers_only(struct bt_translation *t, const struct bt_insn *
 /* LEA of an address near RIP, or of no register at all: a constant here. */
 static bool emit_constant_lea(struct bt_translation *t, const struct bt_insn *in)
 {
-    const ZydisDecodedOperand *o = &in->d->ops[1];
-    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value);
-    bool near_rip = o->mem.base == ZYDIS_REGISTER_RIP;
+    const struct bt_decoded *d = in->d;
+    unsigned reg = d->reg0;
     uint64_t value;
 
-    if (in->d->zi.mnemonic != ZYDIS_MNEMONIC_LEA ||
-        !(near_rip ||
-          (t->code32 && o->mem.base == ZYDIS_REGISTER_NONE && o->mem.index == ZYDIS_REGISTER_NONE)))
+    if (d->mnemonic != ZYDIS_MNEMONIC_LEA ||
+        !(d->near_rip || (t->code32 && d->base == 16 && d->index == 16)))
         return false;
-    value = (near_rip ? bt_next_rip(t, in) : 0) + (uint64_t)o->mem.disp.value;
-    if (in->d->zi.operand_width == 32)
+    value = (d->near_rip ? bt_next_rip(t, in) : 0) + (uint64_t)bt_disp_of(t, in);
+    if (in->d->operand_width == 32)
         value &= 0xffffffff;
     if (reg == BT_R11)
         t->r11_group = BT_NO_GROUP;
@@ -239,7 +175,7 @@ void bt_emit_native(struct bt_translation *t, const struct bt_insn *in)
 static void emit_bit_number(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
-    unsigned reg = bt_gpr_of(in->d->ops[1].reg.value), size = in->d->ops[1].size;
+    unsigned reg = in->d->reg1, size = in->d->size1;
     uint8_t rex;
 
     if (bt_in_slot(reg)) {
@@ -261,7 +197,7 @@ void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
     uint32_t resume = bt->code_used;
-    unsigned shift = (unsigned)__builtin_ctz(in->d->ops[1].size);
+    unsigned shift = (unsigned)__builtin_ctz(in->d->size1);
     struct bt_place p;
 
     bt_emit_address(t, &in->refs[0]);
@@ -277,5 +213,5 @@ void bt_emit_bits(struct bt_translation *t, const struct bt_insn *in)
     p = bt_emit_access_at_r10(t, in, &in->refs[0], resume);
     emit_bit_number(t, in);
     bt_emit_pext(bt, BT_R11, BT_R11, (uint32_t)(BT_SLOT(bit_mask) + 8 * shift));
-    emit_legacy(t, in, &p, FIELD_REG, BT_R11);
+    emit_legacy(t, in, &p, BT_FIELD_REG, BT_R11);
 }

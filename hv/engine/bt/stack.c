@@ -47,7 +47,6 @@ static void emit_push_memory(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_push(struct bt_translation *t, const struct bt_insn *in)
 {
-    const ZydisDecodedOperand *o = &in->d->ops[0];
     struct bt_place p;
     unsigned reg;
 
@@ -57,10 +56,10 @@ void bt_emit_push(struct bt_translation *t, const struct bt_insn *in)
     }
     /* In 64-bit code it is at [rsp - 8], and R10 is free. */
     p = bt_emit_access(t, in, &in->refs[0]);
-    if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        bt_emit_store_constant(t, &p, (uint64_t)o->imm.value.s);
+    if (in->d->imm0) {
+        bt_emit_store_constant(t, &p, (uint64_t)bt_imm_of(t, in));
     } else {
-        reg = bt_gpr_of(o->reg.value);
+        reg = in->d->reg0;
         if (bt_in_slot(reg)) {
             bt_emit_load_guest(t, reg, BT_R10);
             reg = BT_R10;
@@ -72,7 +71,7 @@ void bt_emit_push(struct bt_translation *t, const struct bt_insn *in)
 
 void bt_emit_pop(struct bt_translation *t, const struct bt_insn *in)
 {
-    unsigned reg = bt_gpr_of(in->d->ops[0].reg.value);
+    unsigned reg = in->d->reg0;
     struct bt_place p = bt_emit_access(t, in, &in->refs[0]);
 
     if (bt_in_slot(reg)) {

@@ -158,12 +158,12 @@ void bt_emit_string_routines(struct bt *bt)
 
 static unsigned shift_of(const struct bt_insn *in)
 {
-    return (unsigned)__builtin_ctz(in->d->ops[0].size / 8u);
+    return (unsigned)__builtin_ctz(in->d->size0 / 8u);
 }
 
 static bool is_movs(const struct bt_insn *in)
 {
-    return in->d->ops[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    return in->d->mem1;
 }
 
 void bt_emit_string(struct bt_translation *t, const struct bt_insn *in)

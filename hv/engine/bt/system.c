@@ -8,7 +8,7 @@ void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
 {
     struct bt *bt = t->bt;
 
-    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_RDTSCP)
+    if (in->d->mnemonic == ZYDIS_MNEMONIC_RDTSCP)
         BT_EMIT(bt, 0x0f, 0xae, 0xe8);               /* lfence: it waits for the loads before it */
     BT_EMIT(bt, 0x0f, 0x31);                         /* rdtsc */
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 0x20); /* rorx rdx, rdx, 32 */
@@ -17,7 +17,7 @@ void bt_emit_rdtsc(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_lea(bt, HV_RAX, HV_RAX, BT_R10, 0, 0);
     BT_EMIT(bt, 0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 0x20); /* rorx rdx, rax, 32 */
     BT_EMIT(bt, 0x89, 0xd2, 0x89, 0xc0);             /* mov edx, edx; mov eax, eax */
-    if (in->d->zi.mnemonic == ZYDIS_MNEMONIC_RDTSCP)
+    if (in->d->mnemonic == ZYDIS_MNEMONIC_RDTSCP)
         bt_emit_load_slot(bt, HV_RCX, BT_SLOT(tsc_aux));
 }
 

@@ -149,7 +149,7 @@ static void decode(struct bt_translation *t, const uint8_t *bytes, unsigned room
             break;
         }
         t->nr_insns++;
-        at += in->d->zi.length;
+        at += in->d->length;
         t->block->bytes = (uint16_t)at;
         if (ends_block(t, in)) {
             t->open = false;

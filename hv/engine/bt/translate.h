@@ -33,7 +33,7 @@ struct bt_stub {
 
 #define BT_MAX_STUBS (5 * BT_BLOCK_INSNS + 8)
 #define BT_NO_GROUP  0xff
-#define BT_DECODED   512u
+#define BT_DECODED   1024u
 #define BT_GUEST_R11 0xfe /* R11 is the guest's */
 
 /* The values of registers before an instruction: registers with the same root differ by their
@@ -177,7 +177,7 @@ static inline uint64_t bt_rip_of(const struct bt_translation *t, const struct bt
 
 static inline uint64_t bt_next_rip(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_wrap(t, bt_rip_of(t, in) + in->d->zi.length);
+    return bt_wrap(t, bt_rip_of(t, in) + in->d->length);
 }
 
 /* Whether code at @rip can be jumped to directly: it is in the block's page, whose mapping the
@@ -187,14 +187,19 @@ static inline bool bt_same_page(const struct bt_translation *t, uint64_t rip)
     return rip >> HV_PAGE_SHIFT == t->block->rip >> HV_PAGE_SHIFT && !bt_may_cross(rip);
 }
 
+/* The first constant, as the instruction takes it: sign-extended or not. */
+int64_t bt_imm_of(const struct bt_translation *t, const struct bt_insn *in);
+/* The displacement. */
+int64_t bt_disp_of(const struct bt_translation *t, const struct bt_insn *in);
+
 static inline uint64_t bt_target_of(const struct bt_translation *t, const struct bt_insn *in)
 {
-    return bt_wrap(t, bt_next_rip(t, in) + (uint64_t)in->d->ops[0].imm.value.s);
+    return bt_wrap(t, bt_next_rip(t, in) + (uint64_t)bt_imm_of(t, in));
 }
 
 static inline bool bt_is_direct(const struct bt_insn *in)
 {
-    return in->d->ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    return in->d->imm0;
 }
 
 static inline uint32_t bt_guest_slot(unsigned guest)
