@@ -210,8 +210,7 @@ static void emit_limit(struct bt_translation *t, const struct bt_group *g, unsig
 static void emit_group_check(struct bt_translation *t, unsigned number)
 {
     const struct bt_group *g = &t->groups[number];
-    const struct bt_values *v = &t->values[g->at];
-    int64_t disp = g->lo - v->offset[g->base] - v->offset[g->index] * (1 << g->scale);
+    int64_t disp = g->lo - g->base_offset - g->index_offset * (1 << g->scale);
     const struct bt_site site = {
         .rip = bt_rip_of(t, &t->insns[g->at]),
         .resume = t->bt->code_used,

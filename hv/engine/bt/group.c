@@ -11,6 +11,13 @@
 
 /* ---- values */
 
+/* The values of registers before an instruction: registers with the same root differ by their
+ * offsets. */
+struct bt_values {
+    uint32_t root[17]; /* 16 is no register */
+    int64_t offset[17];
+};
+
 static void follow_write(struct bt_values *v, unsigned reg, uint32_t *next_root)
 {
     v->root[reg] = (*next_root)++;
@@ -31,6 +38,11 @@ static int64_t moved_stack(const struct bt_translation *t, const struct bt_insn 
     }
 }
 
+static int64_t added(const struct bt_translation *t, const struct bt_insn *in)
+{
+    return in->d->adds * (in->d->imm_bytes[0] ? bt_imm_of(t, in) : 1);
+}
+
 /* @v: before the instruction; becomes the values after it. */
 static void follow(const struct bt_translation *t, struct bt_values *v, const struct bt_insn *in,
                    uint32_t *next_root)
@@ -39,7 +51,7 @@ static void follow(const struct bt_translation *t, struct bt_values *v, const st
     unsigned from = d->copies_from;
 
     if (d->adds) {
-        v->offset[d->reg0] += d->adds * (d->imm_bytes[0] ? bt_imm_of(t, in) : 1);
+        v->offset[d->reg0] += added(t, in);
         return;
     }
     if (from < 16) {
@@ -50,20 +62,6 @@ static void follow(const struct bt_translation *t, struct bt_values *v, const st
     for (unsigned set = d->follows; set; set &= set - 1)
         follow_write(v, (unsigned)__builtin_ctz(set), next_root);
     v->offset[HV_RSP] += moved_stack(t, in);
-}
-
-static void find_values(struct bt_translation *t)
-{
-    uint32_t next_root = 17;
-    struct bt_values v = {0};
-
-    for (unsigned i = 0; i < 17; i++)
-        v.root[i] = i;
-    for (unsigned i = 0; i < t->nr_insns; i++) {
-        t->values[i] = v;
-        follow(t, &v, &t->insns[i], &next_root);
-    }
-    t->values[t->nr_insns] = v;
 }
 
 /* ---- groups */
@@ -115,10 +113,10 @@ static bool can_be_member(const struct bt_translation *t, const struct bt_ref *r
            !(bt_in_slot(ref->base) && bt_in_slot(ref->index) && ref->base != ref->index);
 }
 
-static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref, unsigned exits,
-                    unsigned gs_version)
+/* @v: the values before @insn. */
+static void add_ref(struct bt_translation *t, const struct bt_values *v, unsigned insn,
+                    struct bt_ref *ref, unsigned exits, unsigned gs_version)
 {
-    const struct bt_values *v = &t->values[insn];
     struct bt_group *g;
 
     ref->group = BT_NO_GROUP;
@@ -145,18 +143,29 @@ static void add_ref(struct bt_translation *t, unsigned insn, struct bt_ref *ref,
         .align = 1,
         .exits = exits,
         .first = insn,
+        .base_offset = v->offset[ref->base],
+        .index_offset = v->offset[ref->index],
         .lo = distance(v, ref),
         .hi = distance(v, ref) + ref->bytes,
     };
     join(g, v, ref);
 }
 
-/* Whether the first member's registers have the same roots before @insn. */
-static bool same_roots(const struct bt_translation *t, const struct bt_group *g, unsigned insn)
+/* Undoes what the instruction does to a register of the group; false if it gets another value. */
+static bool goes_back(const struct bt_translation *t, const struct bt_insn *in, unsigned reg,
+                      int64_t *offset)
 {
-    const struct bt_values *v = &t->values[insn];
+    const struct bt_decoded *d = in->d;
 
-    return v->root[g->base] == g->base_root && v->root[g->index] == g->index_root;
+    if (reg == 16)
+        return true;
+    if (d->adds && d->reg0 == reg)
+        *offset -= added(t, in);
+    else if ((d->copies_from < 16 && d->reg0 == reg) || (!d->adds && d->follows >> reg & 1))
+        return false;
+    if (reg == HV_RSP)
+        *offset -= moved_stack(t, in);
+    return true;
 }
 
 static bool changes_segment(const struct bt_insn *in)
@@ -183,22 +192,20 @@ bool bt_is_loop(const struct bt_translation *t)
 }
 
 /* By how much @reg, which had its own value at the block's start, has moved at its end. */
-static bool find_stride(const struct bt_translation *t, unsigned reg, uint32_t root,
-                        int64_t *stride)
+static bool find_stride(const struct bt_values *end, unsigned reg, uint32_t root, int64_t *stride)
 {
-    const struct bt_values *end = &t->values[t->nr_insns];
-
     *stride = end->offset[reg];
     return root == reg && end->root[reg] == reg && !bt_in_slot(reg);
 }
 
 /* Whether the group can be looked up once for several times round. */
-static bool can_loop(const struct bt_translation *t, struct bt_group *g)
+static bool can_loop(const struct bt_translation *t, const struct bt_values *end,
+                     struct bt_group *g)
 {
     int64_t base, index;
 
-    if (!t->insns[0].flags_dead || !find_stride(t, g->base, g->base_root, &base) ||
-        !find_stride(t, g->index, g->index_root, &index))
+    if (!t->insns[0].flags_dead || !find_stride(end, g->base, g->base_root, &base) ||
+        !find_stride(end, g->index, g->index_root, &index))
         return false;
     for (unsigned i = 0; i < g->first; i++)
         if (is_barrier(t, g, i))
@@ -210,41 +217,57 @@ static bool can_loop(const struct bt_translation *t, struct bt_group *g)
            !(g->segment && g->stride);
 }
 
+/* The last place before the first member where flags are dead and its registers, but for constants,
+ * are what they are there. False if there is none. */
+static bool find_place(const struct bt_translation *t, struct bt_group *g)
+{
+    int64_t base = g->base_offset, index = g->index_offset;
+
+    for (unsigned i = g->first; i-- > 0;) {
+        const struct bt_insn *in = &t->insns[i];
+
+        if (!goes_back(t, in, g->base, &base) || !goes_back(t, in, g->index, &index) ||
+            is_barrier(t, g, i))
+            return false;
+        if (in->flags_dead) {
+            g->at = i;
+            g->base_offset = base;
+            g->index_offset = index;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Where the group is looked up: as late as possible, but with dead flags. */
-static void place_group(struct bt_translation *t, struct bt_group *g)
+static void place_group(struct bt_translation *t, const struct bt_values *end, struct bt_group *g)
 {
     int64_t lo = g->lo - (g->lo - g->align_offset) % g->align;
 
     g->lo = lo > g->lo ? lo - g->align : lo;
     g->at = g->first;
     g->wanted = true;
-    if (bt_is_loop(t) && can_loop(t, g)) {
+    if (bt_is_loop(t) && can_loop(t, end, g)) {
         g->loops = true;
         g->at = 0;
-        return;
-    }
-    if (t->insns[g->first].flags_dead) {
+        g->base_offset = g->index_offset = 0;
+    } else if (t->insns[g->first].flags_dead) {
         g->wanted = g->members > 1;
-        return;
+    } else if (!find_place(t, g)) {
+        g->neutral = true;
+        g->wanted = g->members > 1;
     }
-    for (unsigned i = g->first; i-- > 0 && same_roots(t, g, i);) {
-        if (is_barrier(t, g, i))
-            break;
-        if (t->insns[i].flags_dead) {
-            g->at = i;
-            return;
-        }
-    }
-    g->neutral = true;
-    g->wanted = g->members > 1;
 }
 
 void bt_find_groups(struct bt_translation *t)
 {
     unsigned exits = 0, gs_version = 0;
+    uint32_t next_root = 17;
+    struct bt_values v = {0};
 
     t->nr_groups = 0;
-    find_values(t);
+    for (unsigned i = 0; i < 17; i++)
+        v.root[i] = i;
     for (unsigned i = 0; i < t->nr_insns; i++) {
         struct bt_insn *in = &t->insns[i];
 
@@ -252,13 +275,14 @@ void bt_find_groups(struct bt_translation *t)
             if (t->block->ungrouped)
                 in->refs[k].group = BT_NO_GROUP;
             else
-                add_ref(t, i, &in->refs[k], exits, gs_version);
+                add_ref(t, &v, i, &in->refs[k], exits, gs_version);
         }
         exits += in->class == BT_JCC;
         gs_version += changes_segment(in);
+        follow(t, &v, in, &next_root);
     }
     for (unsigned i = 0; i < t->nr_groups; i++)
-        place_group(t, &t->groups[i]);
+        place_group(t, &v, &t->groups[i]);
     for (unsigned i = 0; i < t->nr_insns; i++)
         for (unsigned k = 0; k < t->insns[i].nr_refs; k++) {
             struct bt_ref *ref = &t->insns[i].refs[k];

@@ -86,7 +86,7 @@ void bt_protect_others(struct bt *bt, uint64_t gfn)
 
 /* ---- code that is being written */
 
-#define RUN_AT_FIRST 4u
+#define RUN_AT_FIRST 1u
 #define RUN_AT_MOST  1024u
 #define STEP_BYTES   16u /* from one store to the next */
 

@@ -36,13 +36,6 @@ struct bt_stub {
 #define BT_DECODED   1024u
 #define BT_GUEST_R11 0xfe /* R11 is the guest's */
 
-/* The values of registers before an instruction: registers with the same root differ by their
- * offsets. */
-struct bt_values {
-    uint32_t root[17]; /* 16 is no register */
-    int64_t offset[17];
-};
-
 /* Accesses whose addresses differ by constants. */
 struct bt_group {
     uint32_t base_root, index_root; /* the key: what their addresses have in common */
@@ -56,6 +49,7 @@ struct bt_group {
     unsigned members, first;
     unsigned at;    /* the instruction before which it is looked up */
     int64_t lo, hi; /* the bytes accessed: distance from the roots */
+    int64_t base_offset, index_offset; /* of the registers, from their roots, there */
     int64_t align_offset;
     bool loops;     /* is looked up when a loop is entered, and again at page ends */
     int64_t stride; /* by which its addresses move each time round */
@@ -78,7 +72,6 @@ struct bt_translation {
     uint8_t
         bytes[BT_BLOCK_INSNS * ZYDIS_MAX_INSTRUCTION_LENGTH]; /* a copy: the guest's may change */
     struct bt_insn insns[BT_BLOCK_INSNS];
-    struct bt_values values[BT_BLOCK_INSNS + 1]; /* the last: behind the block */
     struct bt_group groups[BT_GROUPS];
     struct bt_stub stubs[BT_MAX_STUBS];
     ZydisDecoder decoders[2]; /* of 64-bit and of 32-bit code */
