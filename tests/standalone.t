@@ -31,6 +31,10 @@ for flavour, vcpus in [("generic", 1), ("generic", 2), ("cloud", 1), ("cloud", 4
         complaints = [line for line in console.text.splitlines()
                       if re.search(COMPLAINT, line, re.I) and not (ON_AMD and "Fast TSC calibration" in line)]
         tap.equal(complaints, [], f"{flavour}, {vcpus} vCPUs: no complaint in the kernel's log")
+        for rate in ("tlb_hit_percent", "return_hit_percent"):
+            figures = re.findall(rf"^{rate} ([\d.]+)\s*$", console.text, re.M)
+            tap.ok(len(figures) == vcpus and all(80 < float(f) < 100 for f in figures),
+                   f"{flavour}, {vcpus} vCPUs: --stats tells {rate}", figures)
         for line in console.text.splitlines():
             if re.search(r"mips|instructions", line, re.I):
                 tap.note(line)
