@@ -8,12 +8,14 @@
 set -eu
 
 build="gcc libc6-dev make autoconf automake pkg-config autoconf-archive
-  libzydis-dev libxen-dev libvirt-dev libglib2.0-dev libgnutls28-dev libxml2-dev
+  libzydis-dev libxen-dev libvirt-dev libglib2.0-dev libgnutls28-dev libsasl2-dev libxml2-dev
   libnl-3-dev libnl-route-3-dev libnbd-dev liburing-dev libseccomp-dev libedit-dev
   zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 run="libvirt-clients qemu-system-common qemu-utils busybox-static cpio xz-utils bsdutils ca-certificates"
 test="perl libvirt-daemon libxml2-utils xenstore-utils python3 python3-libvirt libsys-virt-perl virtinst acpica-tools procps git xen-utils-4.17
   iproute2 iputils-ping passt util-linux mmdebstrap e2fsprogs dnsmasq-base iptables gnutls-bin"
+test="$test sasl2-bin libsasl2-modules libsasl2-modules-gssapi-mit krb5-kdc krb5-admin-server krb5-user polkitd
+  dbus-daemon dbus-bin"
 bench="python3 qemu-system-x86"
 
 case ${1:-build} in

@@ -25,6 +25,8 @@ static void test_defaults(void)
     XldrvSettings settings;
 
     g_assert_true(xldrv_settings_load(&settings, "/nonexistent/domusd.conf", FALSE, NULL));
+    g_assert_cmpuint(settings.socket_mode, ==, 0666);
+    g_assert_true(load(&settings, "[authentication]\nauth_unix_rw=none\n", NULL));
     g_assert_cmpuint(settings.socket_mode, ==, 0600);
     g_assert_cmpuint(settings.limits.max_clients, ==, xldrv_default_limits.max_clients);
     g_assert_null(settings.engine);

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define MODE_BY_AUTH G_MAXUINT
+
 typedef enum { STRING, NUMBER, SIGNED_NUMBER, MODE, AUTH, LIST, N_KINDS } Kind;
 
 static const struct {
@@ -33,6 +35,8 @@ static const struct {
     {"authentication", "auth_unix_ro", AUTH, AT(auth_unix_ro), XLDRV_AUTH_NONE, XLDRV_AUTH_POLKIT},
     {"authentication", "auth_tls", AUTH, AT(auth_tls), XLDRV_AUTH_NONE, XLDRV_AUTH_SASL},
     {"authentication", "auth_tcp", AUTH, AT(auth_tcp), XLDRV_AUTH_NONE, XLDRV_AUTH_SASL},
+    {"authentication", "tcp_min_ssf", NUMBER, AT(tcp_min_ssf), 56, 100000},
+    {"authentication", "sasl_allowed_username_list", LIST, AT(sasl_allowed), 0, 0},
     {"tls", "key_file", STRING, AT(key_file), 0, 0},
     {"tls", "cert_file", STRING, AT(cert_file), 0, 0},
     {"tls", "ca_file", STRING, AT(ca_file), 0, 0},
@@ -173,25 +177,36 @@ static gboolean set_all(XldrvSettings *settings, GKeyFile *file, GError **error)
     return TRUE;
 }
 
+/* A socket that asks who comes may be open to all. */
+static void complete(XldrvSettings *settings)
+{
+    if (settings->socket_mode == MODE_BY_AUTH)
+        settings->socket_mode = settings->auth_unix_rw == XLDRV_AUTH_NONE ? 0600 : 0666;
+}
+
 gboolean xldrv_settings_load(XldrvSettings *settings, const char *path, gboolean must_exist, GError **error)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_autoptr(GError) why = NULL;
 
-    *settings = (XldrvSettings){.socket_mode = 0600,
+    *settings = (XldrvSettings){.socket_mode = MODE_BY_AUTH,
                                 .socket_ro_mode = 0666,
                                 .tls_port = 16514,
                                 .tcp_port = 16509,
                                 .auth_unix_rw = XLDRV_AUTH_POLKIT,
                                 .auth_tcp = XLDRV_AUTH_SASL,
+                                .tcp_min_ssf = 112,
                                 .limits = xldrv_default_limits};
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &why)) {
+        complete(settings);
         if (!must_exist && g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             return TRUE;
         return xldrv_set_error(error, VIR_ERR_CONF_SYNTAX, "cannot read '%s': %s", path, why->message);
     }
-    if (set_all(settings, file, &why))
+    if (set_all(settings, file, &why)) {
+        complete(settings);
         return TRUE;
+    }
     xldrv_settings_clear(settings);
     return xldrv_set_error(error, VIR_ERR_CONF_SYNTAX, "'%s': %s", path, why->message);
 }

@@ -17,6 +17,8 @@ typedef struct {
     guint tls_port, tcp_port;
     XldrvAuth auth_unix_rw, auth_unix_ro, auth_tls, auth_tcp;
 
+    guint tcp_min_ssf;
+    char **sasl_allowed; /* NULL: not set */
     char *key_file, *cert_file, *ca_file, *crl_file, *tls_priority;
     gboolean tls_no_verify, tls_no_sanity;
     char **tls_allowed_names; /* NULL: not set */

@@ -81,24 +81,42 @@ static XldrvTls *read_tls(const XldrvSettings *s, const XldrvPaths *paths, GErro
 static gboolean open_network(XldrvServer *server, const XldrvSettings *s, const XldrvPaths *paths, XldrvTls **tls,
                              GError **error)
 {
-    if (s->listen_tcp &&
-        !xldrv_server_listen_tcp(server, s->listen_address, s->tcp_port, &(XldrvListen){.auth = s->auth_tcp}, error))
+    XldrvListen how = {.auth = s->auth_tcp, .min_ssf = s->tcp_min_ssf, .sasl_allowed = s->sasl_allowed};
+
+    if (s->listen_tcp && !xldrv_server_listen_tcp(server, s->listen_address, s->tcp_port, &how, error))
         return FALSE;
     if (!s->listen_tls)
         return TRUE;
-    *tls = read_tls(s, paths, error);
-    return *tls && xldrv_server_listen_tcp(server, s->listen_address, s->tls_port,
-                                           &(XldrvListen){.auth = s->auth_tls, .tls = *tls}, error);
+    how.auth = s->auth_tls;
+    how.tls = *tls = read_tls(s, paths, error);
+    return *tls && xldrv_server_listen_tcp(server, s->listen_address, s->tls_port, &how, error);
+}
+
+/* A private root has a configuration of its own. */
+static gboolean prepare_sasl(const XldrvSettings *s, const XldrvPaths *paths, GError **error)
+{
+    g_autofree char *dir = *paths->root ? g_build_filename(paths->root, "etc/sasl2", NULL) : NULL;
+    gboolean wanted = s->auth_unix_rw == XLDRV_AUTH_SASL || s->auth_unix_ro == XLDRV_AUTH_SASL ||
+                      (s->listen_tls && s->auth_tls == XLDRV_AUTH_SASL) ||
+                      (s->listen_tcp && s->auth_tcp == XLDRV_AUTH_SASL);
+
+    return !wanted || xldrv_sasl_init(dir, error);
 }
 
 gboolean xldrv_sockets_open(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
                             const GArray *passed, XldrvTls **tls, GError **error)
 {
-    const UnixSocket writing = {"-sock", settings->socket_mode, {.auth = settings->auth_unix_rw}};
+    char **allowed = settings->sasl_allowed;
+    const UnixSocket writing = {
+        "-sock", settings->socket_mode, {.auth = settings->auth_unix_rw, .sasl_allowed = allowed}};
     const UnixSocket reading = {
-        "-sock-ro", settings->socket_ro_mode, {.auth = settings->auth_unix_ro, .readonly = TRUE}};
+        "-sock-ro",
+        settings->socket_ro_mode,
+        {.auth = settings->auth_unix_ro, .readonly = TRUE, .sasl_allowed = allowed}};
 
     *tls = NULL;
+    if (!prepare_sasl(settings, paths, error))
+        return FALSE;
     if (passed->len ? !take(server, &writing, &reading, passed, error)
                     : !(open_unix(server, settings, paths, &writing, error) &&
                         open_unix(server, settings, paths, &reading, error)))

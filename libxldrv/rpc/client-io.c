@@ -12,6 +12,7 @@
 
 #include "libxldrv/rpc/dispatch.h"
 #include "libxldrv/rpc/keepalive.h"
+#include "libxldrv/rpc/sasl.h"
 #include "libxldrv/rpc/server.h"
 #include "libxldrv/rpc/stream.h"
 
@@ -37,7 +38,7 @@ static Progress drop(XldrvClient *client, const char *reason)
 
 gboolean xldrv_client_io_may_read(XldrvClient *client)
 {
-    return !client->closing && client->n_requests < client->server->limits.max_client_requests &&
+    return !client->closing && !client->auth_busy && client->n_requests < client->server->limits.max_client_requests &&
            client->stream_bytes < STREAM_BYTES_MAX;
 }
 
@@ -197,6 +198,8 @@ static void message_sent(XldrvClient *client, XldrvMessage *message)
     switch (message->kind) {
     case XLDRV_OUT_REPLY:
         client->n_requests--;
+        if (message->begins_layer)
+            xldrv_transport_sasl_encode(client->transport);
         break;
     case XLDRV_OUT_EVENT:
         g_atomic_int_add(&client->queued_event_bytes, -(gint)message->event_size);

@@ -14,6 +14,7 @@
 #include "libxldrv/rpc/keepalive.h"
 #include "libxldrv/rpc/peer.h"
 #include "libxldrv/rpc/raw.h"
+#include "libxldrv/rpc/sasl.h"
 #include "libxldrv/rpc/server.h"
 #include "libxldrv/rpc/stream.h"
 
@@ -41,6 +42,9 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, const XldrvListen *ho
     client->readonly = how->readonly;
     xldrv_peer_find(&client->peer, fd);
     client->auth = xldrv_auth_required(&client->peer, how->auth);
+    client->needs_layer = !client->peer.known && !how->tls;
+    client->min_ssf = how->min_ssf;
+    client->sasl_allowed = how->sasl_allowed;
     client->streams = g_hash_table_new(NULL, NULL);
     g_queue_init(&client->out);
     client->since_us = client->heard_us = client->read_us = client->written_us =
@@ -55,6 +59,10 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, const XldrvListen *ho
 void xldrv_client_shaken(XldrvClient *client)
 {
     client->handshaking = FALSE;
+    client->tls_bits = xldrv_transport_tls_bits(client->transport);
+    g_mutex_lock(&client->lock);
+    client->x509_name = g_strdup(xldrv_transport_tls_peer(client->transport));
+    g_mutex_unlock(&client->lock);
     if (client->auth == XLDRV_AUTH_NONE)
         xldrv_client_set_authenticated(client);
 }
@@ -77,6 +85,9 @@ void xldrv_client_unref(XldrvClient *client)
     xldrv_fds_free(client->fds);
     xldrv_mailbox_unref(client->mailbox);
     g_free(client->peer.address);
+    g_free(client->sasl_user);
+    g_free(client->x509_name);
+    xldrv_sasl_free(client->sasl);
     g_mutex_clear(&client->lock);
     g_free(client);
 }
@@ -115,6 +126,8 @@ void xldrv_client_drop(XldrvClient *client, const char *reason)
     g_clear_pointer(&client->source, g_source_unref);
     client->transport->ops->free(client->transport);
     client->transport = NULL;
+    if (client->auth_cancellable)
+        g_cancellable_cancel(client->auth_cancellable);
     xldrv_stream_drop_all(client);
     while ((message = g_queue_pop_head(&client->out)))
         xldrv_message_free(message);

@@ -27,7 +27,10 @@ struct _XldrvClient {
     guint64 id;
     XldrvMailbox *mailbox;
     XldrvPeer peer;
-    XldrvAuth auth; /* what it has to do to be authenticated */
+    XldrvAuth auth;             /* what it has to do to be authenticated */
+    gboolean needs_layer;       /* of SASL, with keys of min_ssf bits: nothing else encrypts */
+    guint min_ssf;
+    char *const *sasl_allowed;  /* names of users as patterns; NULL: all */
 
     /* Atomic. */
     gatomicrefcount refs;
@@ -35,6 +38,7 @@ struct _XldrvClient {
     gint queued_event_bytes; /* of events posted or queued */
 
     GMutex lock;
+    char *sasl_user, *x509_name; /* under lock; NULL: has none */
     gpointer data; /* under lock, with its free_fn */
     GDestroyNotify data_free;
 
@@ -45,6 +49,13 @@ struct _XldrvClient {
     gpointer watch;
     gboolean handshaking, authenticated, closing;
     gint64 since_us; /* connected, then authenticated */
+    guint tls_bits;  /* of the key; 0 without TLS */
+
+    gboolean auth_busy; /* an AUTH procedure is being answered */
+    gboolean begins_layer; /* behind the reply that is being made */
+    guint auth_failures;
+    GCancellable *auth_cancellable; /* of what it waits for, or NULL */
+    struct _XldrvSasl *sasl;        /* the thread's that answers while auth_busy */
 
     XldrvReadState read_state;
     guint8 header_bytes[XLDRV_HEADER_SIZE];

@@ -281,18 +281,35 @@ static gboolean call_check(XldrvClient *client, const XldrvCall *call, GError **
 
 /* ---- on the main loop */
 
-/* Authentication is settled here: it needs no worker and may not wait for one. */
+static void auth_done(gpointer data, GVariant *reply, const GError *error)
+{
+    XldrvCall *call = data;
+    XldrvServer *server = call->client->server;
+    g_autoptr(GError) why = NULL;
+
+    if (server && reply) {
+        call->reply =
+            reply_message(&call->header, call->compiled->ret[call->procedure->number - 1], reply, NULL, &why);
+        error = why;
+    }
+    if (server && !call->reply)
+        call_fail(call, server, error);
+    if (server)
+        call->reply->begins_layer = call->client->begins_layer;
+    call->client->begins_layer = FALSE;
+    call_finish(call);
+}
+
 static void answer_auth(XldrvServer *server, XldrvCall *call)
 {
     g_autoptr(GError) error = NULL;
-    GVariant *value = xldrv_auth_handle(call->client, call->procedure, &error);
-    if (value) {
-        g_autoptr(GVariant) reply = g_variant_take_ref(value);
-        call->reply = reply_message(&call->header, call->compiled->ret[call->procedure->number - 1],
-                                    reply, NULL, &error);
+    g_autoptr(GVariant) args = call_decode(call, &error);
+
+    if (args) {
+        xldrv_auth_handle(call->client, call->procedure, args, auth_done, call);
+        return;
     }
-    if (!call->reply)
-        call_fail(call, server, error);
+    call_fail(call, server, error);
     call_finish(call);
 }
 

@@ -50,6 +50,7 @@ typedef struct {
     gsize event_size;    /* what an event was counted as */
     GDestroyNotify done; /* called when it has left or is dropped; NULL for nothing */
     gpointer done_data;
+    gboolean begins_layer; /* all behind it goes through the layer of SASL */
 } XldrvMessage;
 
 /* A message with @header (its length is filled in by xldrv_message_seal) and an empty payload. */

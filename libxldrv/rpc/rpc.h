@@ -118,7 +118,13 @@ typedef struct {
     gboolean readonly;
     XldrvAuth auth; /* of polkit root and our own user are spared */
     XldrvTls *tls;  /* NULL: no TLS. Must stay until the server is freed */
+    guint min_ssf;  /* bits of the key by which SASL has to encrypt where nothing else does */
+    char **sasl_allowed; /* names of users that may come, with * and ?; NULL: all. Must stay likewise */
 } XldrvListen;
+
+/* Before a server listens where SASL is asked for. @config_dir, if not NULL, is where libvirt.conf is looked for, in
+ * place of the library's own. */
+gboolean xldrv_sasl_init(const char *config_dir, GError **error);
 
 /* Listens on a UNIX socket; replaces a stale one, refuses a live one. @mode as of chmod. */
 gboolean xldrv_server_listen_unix(XldrvServer *server, const char *path, guint mode,

@@ -497,7 +497,7 @@ static void test_other_user(void)
                        "authentication required");
     test_call(fd, 70, 3);
     test_receive_error(fd, XLDRV_TYPE_REPLY, 3, VIR_ERR_AUTH_UNAVAILABLE, VIR_FROM_POLKIT,
-                       "polkit is not supported");
+                       "polkit cannot be asked");
 
     /* No more strangers than allowed are let in; nobody is until one of them is gone. */
     int second = connect_as_nobody(server->path), third = connect_as_nobody(server->path);

@@ -213,6 +213,8 @@ void xldrv_server_free(XldrvServer *server)
     xldrv_workers_free(server->workers, xldrv_call_drop);
     if (server->file_pool)
         g_thread_pool_free(server->file_pool, FALSE, TRUE);
+    if (server->auth_pool)
+        g_thread_pool_free(server->auth_pool, FALSE, TRUE);
     xldrv_mailbox_close(server->mailbox);
     xldrv_mailbox_unref(server->mailbox);
 

@@ -21,6 +21,7 @@ struct _XldrvServer {
     XldrvMailbox *mailbox;
     XldrvWorkers *workers;
     GThreadPool *file_pool;  /* blocking I/O of streams on regular files; made on demand */
+    GThreadPool *auth_pool;  /* likewise: steps of SASL */
     GPtrArray *programs;     /* XldrvCompiled; not changed once clients exist */
     XldrvCodec *error_codec; /* immutable */
     XldrvErrorCodeFn error_code;

@@ -67,14 +67,15 @@ class Pki:
 class RemoteHost(Host):
     """A host whose settings are given as text; {tls} and {tcp} in it stand for free ports."""
 
-    def __init__(self, settings, prepare=None, environ=None):
+    def __init__(self, settings, prepare=None, start=True):
         self.tls, self.tcp = free_port(), free_port()
-        self.environ = environ or {}
+        self.environ = {}
         super().__init__(start=False)
         self.configure(settings)
         if prepare:
             prepare(self)
-        self.start()
+        if start:
+            self.start()
 
     def configure(self, settings):
         os.makedirs(f"{self.root}/etc/domus", exist_ok=True)
