@@ -41,7 +41,7 @@ typedef struct {
 #define MAC  "<mac address='00:16:3e:00:00:01'/>"
 #define LIVE XMLCONF_PARSE_LIVE
 
-static const Row rows[] = {
+static const Row network_rows[] = {
     {"<interface type='network'>" MAC "<source network='n'/></interface>", 0, XMLCONF_INTERFACE_NETWORK,
      XMLCONF_INTERFACE_NETWORK, {"type='network'", "<source network='n'/>"}, {"<source network='n'/>"}},
     /* a network that is a bridge's name, as libvirt tells of it */
@@ -60,6 +60,17 @@ static const Row rows[] = {
      {"type='network'", "<source network='n'/>"}},
     {"<interface type='direct'>" MAC "<source dev='d'/></interface>", 0, XMLCONF_INTERFACE_DIRECT,
      XMLCONF_INTERFACE_DIRECT, {"<source dev='d' mode='vepa'/>"}, {"<source dev='d' mode='vepa'/>"}},
+    {NULL, 0, 0, 0, {NULL}, {NULL}},
+};
+
+#define FORWARD "<portForward proto='tcp' address='127.0.0.1' dev='lo'>\n        <range start='2222' to='22'/>\n" \
+                "        <range start='80' end='90'/>\n        <range start='85' exclude='yes'/>\n      </portForward>"
+
+static const Row user_rows[] = {
+    {"<interface type='user'>" MAC "<source dev='d'/><backend type='passt'/>" FORWARD
+     "<ip address='192.0.2.3' family='ipv4' prefix='24'/></interface>", 0, XMLCONF_INTERFACE_USER, XMLCONF_INTERFACE_USER,
+     {FORWARD, "<ip family='ipv4' address='192.0.2.3' prefix='24'/>", "<backend type='passt'/>"}, {FORWARD}},
+    {NULL, 0, 0, 0, {NULL}, {NULL}},
 };
 
 static void check(const char *text, const char *const words[3])
@@ -73,9 +84,11 @@ static void check(const char *text, const char *const words[3])
     }
 }
 
-static void test_documents(void)
+static void check_rows(gconstpointer data)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+    const Row *rows = data;
+
+    for (gsize i = 0; rows[i].given; i++) {
         g_autoptr(XmlconfDomain) domain = parse(rows[i].given, rows[i].flags);
         const XmlconfInterface *interface = xmlconf_domain_config(domain)->interfaces->pdata[0];
         g_autofree char *live = format(domain, 0), *inactive = format(domain, XMLCONF_FORMAT_INACTIVE);
@@ -127,7 +140,8 @@ static void test_refused_ports(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/interface/documents", test_documents);
+    g_test_add_data_func("/interface/networks", network_rows, check_rows);
+    g_test_add_data_func("/interface/users", user_rows, check_rows);
     g_test_add_func("/interface/port", test_port);
     g_test_add_func("/interface/refused-ports", test_refused_ports);
     return g_test_run();

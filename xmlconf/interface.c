@@ -9,15 +9,17 @@
 
 /* Names that the driver gives: a definition that was copied from a running domain loses them. */
 #define GENERATED_PREFIX "vif"
+#define MAX_RANGES       64
+#define MAX_FORWARDS     32
 #define MIN_MTU          68 /* of IPv4 */
 
-#define NIC_TYPES "interfaces are of type network, bridge, direct or ethernet"
+#define NIC_TYPES "interfaces are of type network, bridge, direct, user or ethernet"
 static const XmlconfChoice types[] = {
     {"bridge", XMLCONF_INTERFACE_BRIDGE, NULL},
     {"ethernet", XMLCONF_INTERFACE_ETHERNET, NULL},
     {"network", XMLCONF_INTERFACE_NETWORK, NULL},
     {"direct", XMLCONF_INTERFACE_DIRECT, NULL},
-    {"user", 0, NIC_TYPES},
+    {"user", XMLCONF_INTERFACE_USER, NULL},
     {"hostdev", 0, NIC_TYPES},
     {"vhostuser", 0, NIC_TYPES},
     {"internal", 0, NIC_TYPES},
@@ -109,18 +111,40 @@ static char *write_target(const XmlconfField *field, gconstpointer value, gboole
 
 static const XmlconfValueType value_target = {read_device, write_target, TRUE};
 
-static char *write_nonzero(const XmlconfField *field, gconstpointer value, gboolean live)
-{
-    return *(const guint *)value ? xmlconf_value_uint.write(field, value, live) : NULL;
-}
+static const XmlconfChoice backends[] = {{"passt", 0, NULL}, {NULL, 0, NULL}};
+static const XmlconfChoice families[] = {{"ipv4", 0, NULL}, {"ipv6", 0, NULL}, {NULL, 0, NULL}};
+static const XmlconfChoice protocols[] = {{"tcp", 0, NULL}, {"udp", 0, NULL}, {NULL, 0, NULL}};
 
-static gboolean read_number(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
-                         GError **error)
-{
-    return xmlconf_value_uint.read(field, element, text, value, error);
-}
+static const XmlconfField ip_fields[] = {
+    {"@family", &xmlconf_value_word, .offset = G_STRUCT_OFFSET(XmlconfNicIp, family), .choices = families},
+    {"@address", &xmlconf_value_ip, .offset = G_STRUCT_OFFSET(XmlconfNicIp, address), .flags = XMLCONF_FIELD_REQUIRED},
+    {"@prefix", &xmlconf_value_nonzero, .offset = G_STRUCT_OFFSET(XmlconfNicIp, prefix), .min = 1, .max = 128},
+};
 
-static const XmlconfValueType value_nonzero = {read_number, write_nonzero, FALSE};
+static const XmlconfRecord ip_record = {
+    .element = "ip", .size = sizeof(XmlconfNicIp), .fields = ip_fields, .n_fields = G_N_ELEMENTS(ip_fields)};
+
+#define RANGE(member) .offset = G_STRUCT_OFFSET(XmlconfPortRange, member)
+static const XmlconfField range_fields[] = {
+    {"@start", &xmlconf_value_nonzero, RANGE(start), .flags = XMLCONF_FIELD_REQUIRED, .min = 1, .max = G_MAXUINT16},
+    {"@end", &xmlconf_value_nonzero, RANGE(end), .min = 1, .max = G_MAXUINT16},
+    {"@to", &xmlconf_value_nonzero, RANGE(to), .min = 1, .max = G_MAXUINT16},
+    {"@exclude", &xmlconf_value_yes, RANGE(exclude)},
+};
+
+static const XmlconfRecord range_record = {
+    .element = "range", .size = sizeof(XmlconfPortRange), .fields = range_fields, .n_fields = G_N_ELEMENTS(range_fields)};
+
+#define FORWARD(member) .offset = G_STRUCT_OFFSET(XmlconfPortForward, member)
+static const XmlconfField forward_fields[] = {
+    {"@proto", &xmlconf_value_word, FORWARD(proto), .flags = XMLCONF_FIELD_REQUIRED, .choices = protocols},
+    {"@address", &xmlconf_value_ip, FORWARD(address)},
+    {"@dev", &xmlconf_value_netdev, FORWARD(dev)},
+    {"range", .flags = XMLCONF_FIELD_LIST, FORWARD(ranges), .record = &range_record, .max = MAX_RANGES},
+};
+
+static const XmlconfRecord forward_record = {.element = "portForward", .size = sizeof(XmlconfPortForward),
+                                             .fields = forward_fields, .n_fields = G_N_ELEMENTS(forward_fields)};
 
 static const XmlconfField fields[] = {
     {"@type", &value_type, NIC(type), .flags = XMLCONF_FIELD_REQUIRED, .choices = types},
@@ -132,15 +156,19 @@ static const XmlconfField fields[] = {
     {"source@dev", &value_behind, NIC(dev)},
     {"source@mode", &value_mode, NIC(mode), .choices = xmlconf_macvtap_modes},
     XMLCONF_REFUSED("script", "scripts of network interfaces are not supported"),
+    {"ip", .flags = XMLCONF_FIELD_LIST, NIC(ips), .record = &ip_record, .max = 2},
+    {"portForward", .flags = XMLCONF_FIELD_LIST, NIC(forwards), .record = &forward_record, .max = MAX_FORWARDS},
     XMLCONF_REFUSED("backenddomain", "the backend of a network interface is in domain 0"),
     XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported yet"),
     {"target@dev", &value_target, NIC(target)},
     {"model@type", &xmlconf_value_checked, .choices = models},
-    {"driver@queues", &value_nonzero, NIC(queues), .min = 1, .max = XMLCONF_MAX_QUEUES},
+    {"backend@type", &xmlconf_value_word, NIC(backend), .choices = backends},
+    {"backend@logFile", &xmlconf_value_path, NIC(log_file)},
+    {"driver@queues", &xmlconf_value_nonzero, NIC(queues), .min = 1, .max = XMLCONF_MAX_QUEUES},
     XMLCONF_REFUSED("filterref", "network filters are not supported yet"),
     {"link@state", &xmlconf_value_enum, NIC(link), .choices = links},
-    {"mtu@size", &value_nonzero, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
+    {"mtu@size", &xmlconf_value_nonzero, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
     XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
     {"alias@name", &xmlconf_value_string, NIC(alias), .flags = XMLCONF_FIELD_LIVE},
 };
@@ -165,18 +193,20 @@ static char *random_mac(void)
     return g_strdup_printf("00:16:3e:%02x:%02x:%02x", bits >> 16 & 0xff, bits >> 8 & 0xff, bits & 0xff);
 }
 
-/* What only one type can say in <source>, and whether it must. */
+/* What only one type can say, and whether it must. */
 static const struct {
-    XmlconfInterfaceType type;
+    XmlconfInterfaceType type, also;
     gboolean required;
     const char *attribute;
     gsize offset;
 } sources[] = {
-    {XMLCONF_INTERFACE_BRIDGE, TRUE, "bridge", G_STRUCT_OFFSET(XmlconfInterface, bridge)},
-    {XMLCONF_INTERFACE_NETWORK, TRUE, "network", G_STRUCT_OFFSET(XmlconfInterface, network)},
-    {XMLCONF_INTERFACE_DIRECT, TRUE, "dev", G_STRUCT_OFFSET(XmlconfInterface, dev)},
-    {XMLCONF_INTERFACE_NETWORK, FALSE, "portgroup", G_STRUCT_OFFSET(XmlconfInterface, portgroup)},
-    {XMLCONF_INTERFACE_DIRECT, FALSE, "mode", G_STRUCT_OFFSET(XmlconfInterface, mode)},
+    {XMLCONF_INTERFACE_BRIDGE, XMLCONF_INTERFACE_BRIDGE, TRUE, "bridge", G_STRUCT_OFFSET(XmlconfInterface, bridge)},
+    {XMLCONF_INTERFACE_NETWORK, XMLCONF_INTERFACE_NETWORK, TRUE, "network", G_STRUCT_OFFSET(XmlconfInterface, network)},
+    {XMLCONF_INTERFACE_DIRECT, XMLCONF_INTERFACE_USER, TRUE, "dev", G_STRUCT_OFFSET(XmlconfInterface, dev)},
+    {XMLCONF_INTERFACE_NETWORK, XMLCONF_INTERFACE_NETWORK, FALSE, "portgroup", G_STRUCT_OFFSET(XmlconfInterface, portgroup)},
+    {XMLCONF_INTERFACE_DIRECT, XMLCONF_INTERFACE_DIRECT, FALSE, "mode", G_STRUCT_OFFSET(XmlconfInterface, mode)},
+    {XMLCONF_INTERFACE_USER, XMLCONF_INTERFACE_USER, FALSE, "backend", G_STRUCT_OFFSET(XmlconfInterface, backend)},
+    {XMLCONF_INTERFACE_USER, XMLCONF_INTERFACE_USER, FALSE, "logFile", G_STRUCT_OFFSET(XmlconfInterface, log_file)},
 };
 
 static const char *type_name(XmlconfInterfaceType type)
@@ -192,7 +222,8 @@ static gboolean check_source(const XmlconfInterface *interface, gboolean live, G
 {
     for (gsize i = 0; i < G_N_ELEMENTS(sources); i++) {
         const char *name = type_name(sources[i].type), *value = G_STRUCT_MEMBER(char *, interface, sources[i].offset);
-        gboolean ours = interface->type == sources[i].type || (live && interface->type == XMLCONF_INTERFACE_NETWORK);
+        gboolean ours = interface->type == sources[i].type || interface->type == sources[i].also ||
+                        (live && interface->type == XMLCONF_INTERFACE_NETWORK);
 
         if (value && !ours) {
             g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface with %s '%s' must be of type '%s'",
@@ -203,6 +234,45 @@ static gboolean check_source(const XmlconfInterface *interface, gboolean live, G
             g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "an interface of type '%s' needs a <source %s='...'/>",
                         name, sources[i].attribute);
             return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean check_range(const XmlconfPortRange *range, GError **error)
+{
+    if (range->end && range->end < range->start) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "port range %u to %u ends before it starts", range->start,
+                    range->end);
+        return FALSE;
+    }
+    if (range->to && range->end && range->to + (range->end - range->start) > G_MAXUINT16) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "port range %u to %u does not fit at %u", range->start,
+                    range->end, range->to);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean check_user(const XmlconfInterface *interface, GError **error)
+{
+    gboolean user = interface->type == XMLCONF_INTERFACE_USER;
+
+    if (!user && ((interface->ips && interface->ips->len) || (interface->forwards && interface->forwards->len))) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED,
+                    "an interface with <ip> or <portForward> must be of type 'user'");
+        return FALSE;
+    }
+    if (user && interface->queues > 1) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED, "an interface of type 'user' has one queue, not %u",
+                    interface->queues);
+        return FALSE;
+    }
+    for (guint i = 0; interface->forwards && i < interface->forwards->len; i++) {
+        const GPtrArray *ranges = ((const XmlconfPortForward *)interface->forwards->pdata[i])->ranges;
+        for (guint j = 0; ranges && j < ranges->len; j++) {
+            if (!check_range(ranges->pdata[j], error))
+                return FALSE;
         }
     }
     return TRUE;
@@ -230,7 +300,7 @@ static void find_type(XmlconfInterface *interface, gboolean live)
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error)
 {
     find_type(interface, live);
-    if (!check_source(interface, live, error))
+    if (!check_source(interface, live, error) || !check_user(interface, error))
         return FALSE;
     if (interface->type == XMLCONF_INTERFACE_DIRECT && !interface->mode)
         interface->mode = g_strdup(xmlconf_macvtap_modes[0].word);

@@ -1,6 +1,7 @@
 /* net-value: values that describe network devices. */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <net/if.h>
 #include <string.h>
 
@@ -57,3 +58,27 @@ static gboolean read_device(const XmlconfField *field, xmlNode *element, const c
 }
 
 const XmlconfValueType xmlconf_value_netdev = {read_device, write_text, TRUE};
+
+static gboolean read_ip(const XmlconfField *field, xmlNode *element, const char *text, gpointer value, GError **error)
+{
+    guint8 bytes[sizeof(struct in6_addr)];
+
+    if (inet_pton(AF_INET, text, bytes) != 1 && inet_pton(AF_INET6, text, bytes) != 1)
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is not an IP address", error);
+    return xmlconf_value_string.read(field, element, text, value, error);
+}
+
+const XmlconfValueType xmlconf_value_ip = {read_ip, write_text, TRUE};
+
+static char *write_nonzero(const XmlconfField *field, gconstpointer value, gboolean live)
+{
+    return *(const guint *)value ? xmlconf_value_uint.write(field, value, live) : NULL;
+}
+
+static gboolean read_number(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
+                         GError **error)
+{
+    return xmlconf_value_uint.read(field, element, text, value, error);
+}
+
+const XmlconfValueType xmlconf_value_nonzero = {read_number, write_nonzero, FALSE};

@@ -335,7 +335,7 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
     GPtrArray *list = *(GPtrArray *const *)field_value(field, base);
     const char *slash = strrchr(field->path, '/');
     guint n = list ? list->len : 0;
-    xmlNode *parent = get_path(root, field->path, (gsize)(slash - field->path), n > 0);
+    xmlNode *parent = slash ? get_path(root, field->path, (gsize)(slash - field->path), n > 0) : root;
     xmlNode *surplus;
 
     if (!parent)

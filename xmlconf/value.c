@@ -357,6 +357,24 @@ static char *write_switch(const XmlconfField *field G_GNUC_UNUSED, gconstpointer
 
 const XmlconfValueType xmlconf_value_switch = {read_switch, write_switch, FALSE};
 
+static gboolean read_yes(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text, gpointer value,
+                         GError **error)
+{
+    gboolean yes = strcmp(text, "yes") == 0;
+
+    if (!yes && strcmp(text, "no") != 0)
+        return xmlconf_value_error(field, XMLCONF_ERROR_XML, text, "is neither 'yes' nor 'no'", error);
+    *(gboolean *)value = yes;
+    return TRUE;
+}
+
+static char *write_yes(const XmlconfField *field G_GNUC_UNUSED, gconstpointer value, gboolean live G_GNUC_UNUSED)
+{
+    return *(const gboolean *)value ? g_strdup("yes") : NULL;
+}
+
+const XmlconfValueType xmlconf_value_yes = {read_yes, write_yes, FALSE};
+
 static gboolean read_present(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED,
                              const char *text, gpointer value, GError **error)
 {

@@ -39,10 +39,13 @@ extern const XmlconfValueType xmlconf_value_enum;    /* an enum of int size, by 
 extern const XmlconfValueType xmlconf_value_word;    /* char *, one of choices */
 extern const XmlconfValueType xmlconf_value_checked; /* no value: one of choices, kept where it stands */
 extern const XmlconfValueType xmlconf_value_switch;  /* gboolean: on or off; FALSE is as absent */
+extern const XmlconfValueType xmlconf_value_yes;     /* gboolean: yes or no; FALSE is as absent */
 extern const XmlconfValueType xmlconf_value_present; /* gboolean: the element is there */
 extern const XmlconfValueType xmlconf_value_cpuset;  /* char *, libvirt's CPU list */
 extern const XmlconfValueType xmlconf_value_mac;     /* 17 characters, lower case: net-value.c */
 extern const XmlconfValueType xmlconf_value_netdev;  /* name of a network device: net-value.c */
+extern const XmlconfValueType xmlconf_value_ip;      /* char *, IPv4 or IPv6 address: net-value.c */
+extern const XmlconfValueType xmlconf_value_nonzero; /* guint from min to max, 0 is as absent: net-value.c */
 extern const XmlconfValueType xmlconf_value_fixed;   /* no value: the fallback and nothing else */
 extern const XmlconfValueType xmlconf_value_unit;    /* no value: read by memory, written as KiB */
 extern const XmlconfValueType xmlconf_value_refused; /* no value: the fallback says why */

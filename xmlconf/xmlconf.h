@@ -146,7 +146,25 @@ typedef enum {
     XMLCONF_INTERFACE_ETHERNET,
     XMLCONF_INTERFACE_NETWORK,
     XMLCONF_INTERFACE_DIRECT,
+    XMLCONF_INTERFACE_USER,
 } XmlconfInterfaceType;
+typedef struct {
+    char *address, *family; /* "ipv4" or "ipv6"; or NULL */
+    guint prefix;           /* 0: not said */
+} XmlconfNicIp;
+
+/* Ports of the host that are the guest's. */
+typedef struct {
+    char *proto;         /* "tcp" or "udp" */
+    char *address, *dev; /* of the host; NULL: any */
+    GPtrArray *ranges;   /* of XmlconfPortRange; NULL: all ports */
+} XmlconfPortForward;
+
+typedef struct {
+    guint start, end, to; /* the latter two: 0 for start */
+    gboolean exclude;
+} XmlconfPortRange;
+
 typedef enum { XMLCONF_LINK_DEFAULT, XMLCONF_LINK_UP, XMLCONF_LINK_DOWN } XmlconfLink;
 
 typedef struct {
@@ -156,9 +174,11 @@ typedef struct {
     char *network, *portgroup; /* type network; the latter may be NULL */
     char *port_id;             /* running domain, type network: UUID of its port there */
     char *bridge; /* type bridge, and of a running domain type network */
-    char *dev;    /* type direct, likewise: the host's interface */
+    char *dev;    /* type direct, likewise: the host's interface; type user: or NULL */
     char *mode;   /* type direct, likewise: "vepa", "bridge", "private" or "passthrough" */
     guint queues; /* 0: not said, one */
+    char *backend, *log_file;  /* type user: "passt", and where it logs; or NULL */
+    GPtrArray *ips, *forwards; /* type user: of XmlconfNicIp and XmlconfPortForward; NULL: none */
     char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
     XmlconfLink link;
     guint mtu;   /* 0: not said */

@@ -29,7 +29,7 @@ void xldrv_devices_clean_up(XldrvDriver *driver, const XmlconfDomainConfig *conf
 {
     xldrv_storage_close_all(driver, config->uuid);
     for (guint i = 0; config->interfaces && i < config->interfaces->len; i++)
-        xldrv_nic_close(driver, config->interfaces->pdata[i]);
+        xldrv_nic_close(driver, config->uuid, config->interfaces->pdata[i]);
 }
 
 typedef struct {

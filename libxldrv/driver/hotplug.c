@@ -227,6 +227,8 @@ static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface
     else if (now->type == XMLCONF_INTERFACE_DIRECT && (g_strcmp0(now->dev, wanted->dev) != 0 ||
                                                        g_strcmp0(now->mode, wanted->mode) != 0))
         problem = "device";
+    else if (now->type == XMLCONF_INTERFACE_USER && g_strcmp0(now->dev, wanted->dev) != 0)
+        problem = "device";
     else if (now->queues != wanted->queues)
         problem = "number of queues";
     else if (now->mtu != wanted->mtu)

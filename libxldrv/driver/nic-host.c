@@ -4,7 +4,11 @@
 #include "libxldrv/driver/nic.h"
 
 #include "libxldrv/driver/network.h"
+#include "libxldrv/driver/passt.h"
 #include "libxldrv/host/macvtap.h"
+
+typedef gboolean (*OpenFn)(const XldrvDeviceHost *host, const XmlconfInterface *interface, const guint8 mac[6],
+                           XldrvNicPort *port, GError **error);
 
 static guint queues_of(const XmlconfInterface *interface)
 {
@@ -14,7 +18,8 @@ static guint queues_of(const XmlconfInterface *interface)
 /* ---- taps */
 
 /* An interface of type ethernet may name a tap that somebody else made, and keeps. */
-static gboolean open_tap(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port, GError **error)
+static gboolean open_tap(const XldrvDeviceHost *host G_GNUC_UNUSED, const XmlconfInterface *interface,
+                         const guint8 mac[6], XldrvNicPort *port, GError **error)
 {
     g_autofree char *name = NULL;
     const XldrvTap tap = {
@@ -33,8 +38,8 @@ static gboolean open_tap(const XmlconfInterface *interface, const guint8 mac[6],
 
 /* ---- macvtaps */
 
-static gboolean open_macvtap(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port,
-                             GError **error)
+static gboolean open_macvtap(const XldrvDeviceHost *host G_GNUC_UNUSED, const XmlconfInterface *interface,
+                             const guint8 mac[6], XldrvNicPort *port, GError **error)
 {
     const XldrvMacvtap macvtap = {
         .name = interface->target,
@@ -49,22 +54,34 @@ static gboolean open_macvtap(const XmlconfInterface *interface, const guint8 mac
     return xldrv_macvtap_create(&macvtap, port->fds, error);
 }
 
-static void close_macvtap(const XmlconfInterface *interface)
+static void close_macvtap(XldrvDriver *driver G_GNUC_UNUSED, const char *uuid G_GNUC_UNUSED,
+                          const XmlconfInterface *interface)
 {
     if (interface->target && interface->dev)
         xldrv_macvtap_delete(interface->target, interface->dev);
 }
 
+/* ---- passt */
+
+static gboolean open_user(const XldrvDeviceHost *host, const XmlconfInterface *interface,
+                          const guint8 mac[6] G_GNUC_UNUSED, XldrvNicPort *port, GError **error)
+{
+    port->kind = DOMUS_VIF_STREAM;
+    port->n_fds = 1;
+    return xldrv_passt_start(host, interface, port->fds, error);
+}
+
 /* ---- by type: a tap goes with its descriptors */
 
 static const struct {
-    gboolean (*open)(const XmlconfInterface *interface, const guint8 mac[6], XldrvNicPort *port, GError **error);
-    void (*close)(const XmlconfInterface *interface);
+    OpenFn open;
+    void (*close)(XldrvDriver *driver, const char *uuid, const XmlconfInterface *interface);
 } kinds[] = {
     [XMLCONF_INTERFACE_BRIDGE] = {open_tap, NULL},
     [XMLCONF_INTERFACE_ETHERNET] = {open_tap, NULL},
     [XMLCONF_INTERFACE_NETWORK] = {open_tap, NULL},
     [XMLCONF_INTERFACE_DIRECT] = {open_macvtap, close_macvtap},
+    [XMLCONF_INTERFACE_USER] = {open_user, xldrv_passt_stop},
 };
 
 gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, const guint8 mac[6],
@@ -73,16 +90,16 @@ gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface
     *port = (XldrvNicPort){.kind = DOMUS_VIF_TAP};
     if (interface->type == XMLCONF_INTERFACE_NETWORK && !xldrv_network_plug(host, interface, error))
         return FALSE;
-    if (kinds[interface->actual].open(interface, mac, port, error))
+    if (kinds[interface->actual].open(host, interface, mac, port, error))
         return TRUE;
     xldrv_network_unplug(host->driver, interface);
     g_clear_pointer(&interface->target, g_free); /* what has that name may be another's */
     return FALSE;
 }
 
-void xldrv_nic_close(XldrvDriver *driver, const XmlconfInterface *interface)
+void xldrv_nic_close(XldrvDriver *driver, const char *uuid, const XmlconfInterface *interface)
 {
     if (kinds[interface->actual].close)
-        kinds[interface->actual].close(interface);
+        kinds[interface->actual].close(driver, uuid, interface);
     xldrv_network_unplug(driver, interface);
 }

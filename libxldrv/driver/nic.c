@@ -153,7 +153,7 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
     ok = connect_guest(host, interface, &attach, error);
     xldrv_tap_close(attach.port.fds, attach.port.n_fds); /* the hypervisor has its own */
     if (!ok)
-        xldrv_nic_close(host->driver, interface);
+        xldrv_nic_close(host->driver, host->uuid, interface);
     return ok;
 }
 
@@ -188,7 +188,7 @@ gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *i
     if (!xldrv_device_detach(&detach, error))
         return FALSE;
     remove_nodes(host, detach.devid);
-    xldrv_nic_close(host->driver, interface);
+    xldrv_nic_close(host->driver, host->uuid, interface);
     return TRUE;
 }
 

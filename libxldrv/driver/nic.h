@@ -14,5 +14,6 @@ typedef struct {
  * failure nothing is left. nic-host.c */
 gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, const guint8 mac[6],
                         XldrvNicPort *port, GError **error);
-/* Removes what stays when the descriptors are closed. Whatever of it is gone already is no error. nic-host.c */
-void xldrv_nic_close(XldrvDriver *driver, const XmlconfInterface *interface);
+/* Removes what stays when the descriptors are closed. Whatever of it is gone already is no error. @uuid is the domain's.
+ * nic-host.c */
+void xldrv_nic_close(XldrvDriver *driver, const char *uuid, const XmlconfInterface *interface);

@@ -32,7 +32,6 @@
 #define QMP_FD     4
 #define SECRET_FD  5
 #define CONNECT_MS 5000
-#define END_MS     3000
 
 #define RESIZE_TRIES    20
 #define RESIZE_RETRY_US 20000
@@ -298,30 +297,13 @@ int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk
 
 /* ---- ending */
 
-static void end_process(const char *path)
-{
-    g_autoptr(XldrvProcess) process = xldrv_process_find_written(path);
-
-    if (process) {
-        xldrv_process_kill(process, SIGTERM);
-        if (!xldrv_process_wait(process, END_MS)) {
-            g_warning("the storage daemon %d does not end by itself, killing it", (int)process->pid);
-            xldrv_process_kill(process, SIGKILL);
-            xldrv_process_wait(process, END_MS);
-        }
-    } else {
-        xldrv_process_reap_written(path);
-    }
-    unlink(path);
-}
-
 void xldrv_storage_close(const XldrvDeviceHost *host, const char *target, XldrvStorageSlot slot)
 {
     g_autofree char *process = path_of(host, target, slot, PROCESS);
     g_autofree char *nbd = path_of(host, target, slot, NBD);
     g_autofree char *qmp = path_of(host, target, slot, QMP);
 
-    end_process(process);
+    xldrv_process_end_written(process, PROGRAM);
     unlink(nbd);
     unlink(qmp);
 }
@@ -354,7 +336,7 @@ static void close_one(const char *path, const char *stem, gpointer uuid)
 
     if (!g_str_has_prefix(stem, uuid))
         return;
-    end_process(path);
+    xldrv_process_end_written(path, PROGRAM);
     for (gsize i = 0; i < G_N_ELEMENTS(suffixes); i++) {
         g_autofree char *other = g_strndup(path, strlen(path) - strlen(PROCESS));
         g_autofree char *socket = g_strconcat(other, suffixes[i], NULL);

@@ -30,6 +30,8 @@ XldrvProcess *xldrv_process_find_written(const char *pid_path);
 void xldrv_process_reap_written(const char *pid_path);
 /* When process @pid was started, as above; 0 if there is none. */
 guint64 xldrv_process_start_time(pid_t pid);
+/* Ends what has written @pid_path, which is removed: asks it, then kills it. @what is for the log. */
+void xldrv_process_end_written(const char *pid_path, const char *what);
 void xldrv_process_free(XldrvProcess *process);
 
 gboolean xldrv_process_is_alive(const XldrvProcess *process);
