@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """A whole Debian in an image of examples/debian-image.sh: two guests of it boot to a login, get addresses by DHCP,
-talk to their host and to each other, work under load, and come back after their power is cut.
+talk to their host and to each other, answer through their agents, work under load, and come back after their power is cut.
 
 As root, in a network namespace of its own. DOMUS_DEBIAN_IMAGE names an image made before with fio and iperf3.
 """
@@ -48,7 +48,8 @@ class Guest:
         xml = re.sub(r"\s*<(kernel|initrd|cmdline)>.*", "", host.xml(name=name, memory_mib=1024, vcpus=vcpus))
         xml = xml.replace("<os>", "<bootloader>pygrub</bootloader><os>")
         devices = (f"<disk type='file'><driver type='raw' cache='none'/><source file='{disk}'/><target dev='xvda'/>"
-                   f"</disk><interface type='bridge'><source bridge='{BRIDGE}'/></interface>")
+                   f"</disk><interface type='bridge'><source bridge='{BRIDGE}'/></interface>"
+                   "<channel type='unix'><target type='xen' name='org.qemu.guest_agent.0'/></channel>")
         tap.equal(host.virsh_args("define", host.write_xml(xml.replace("<console", devices + "<console"))).status, 0,
                   f"{name}: define")
 
@@ -97,6 +98,26 @@ def check_network(one, two):
             tap.note(f"guest to guest {options}: {rate.group(1)} Mbit/s")
 
 
+def check_agent(guest):
+    """What stock virsh asks the guest's agent."""
+    def says(command, words):
+        result = guest.host.virsh(command.replace(" ", f" {guest.name} ", 1) if " " in command else f"{command} {guest.name}")
+        tap.ok(result.status == 0 and re.search(words, result.out), f"{guest.name}: {command}", result)
+    tap.ok(wait_for(lambda: "state='connected'" in guest.host.virsh(f"dumpxml {guest.name}").out, 120, 1),
+           f"{guest.name}: its agent is there")
+    says("domhostname", "debian")
+    says("guestinfo", "os.id *: debian")
+    says("guestinfo --user", "user.0.name *: root")
+    says("domfsinfo", r"/ +xvda +ext4 +xvda")
+    says("domifaddr --source agent", re.escape(guest.address() or "no address"))
+    says("domtime", r"Time: \d+")
+    says("domfsfreeze", "Froze [1-9]")
+    says("domfsthaw", "Thawed [1-9]")
+    says("domfstrim", "")
+    says("set-user-password nobody secret", "")
+    tap.ok(guest.run("grep -c '^nobody:[$]' /etc/shadow").endswith("1"), "the password is the guest's")
+
+
 def check_disk(guest):
     guest.run("rm -f /root/fio.json; touch /root/before; sync")
     tap.equal(guest.run(f"{FIO} >/dev/null; echo $?", 400).splitlines()[-1:], ["0"], "fio --verify is content")
@@ -118,8 +139,8 @@ def check_power_cut(guest):
     check_system(guest)
 
 
-def check_shutdown(guest):
-    tap.equal(guest.host.virsh(f"shutdown {guest.name}").status, 0, f"{guest.name}: shutdown")
+def check_shutdown(guest, mode):
+    tap.equal(guest.host.virsh(f"shutdown {guest.name} --mode {mode}").status, 0, f"{guest.name}: shutdown by {mode}")
     tap.ok(wait_for(lambda: guest.host.state(guest.name) == "shut off", 120), f"{guest.name}: powers off")
     guest.console.close()
 
@@ -131,10 +152,12 @@ def check_all(folder, image):
             guest.boot()
             check_system(guest)
         check_network(one, two)
+        for guest in (one, two):
+            check_agent(guest)
         check_disk(one)
         check_power_cut(one)
-        for guest in (one, two):
-            check_shutdown(guest)
+        check_shutdown(one, "agent")
+        check_shutdown(two, "paravirt")
     tap.done()
 
 

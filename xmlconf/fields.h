@@ -84,5 +84,3 @@ gboolean xmlconf_console_complete(XmlconfConsole *console, gboolean live, GError
 gboolean xmlconf_consoles_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 /* Not too many, and no two channels of one name. */
 gboolean xmlconf_consoles_check(const XmlconfDomainConfig *config, GError **error);
-/* Numbers those of a definition, after one came or went. */
-void xmlconf_consoles_renumber(XmlconfDomainConfig *config);

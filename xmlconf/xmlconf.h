@@ -314,6 +314,8 @@ const char *xmlconf_console_tty(const XmlconfConsole *console);
 void xmlconf_console_set_tty(XmlconfConsole *console, const char *tty);
 /* "console1", "channel2": by its number. */
 char *xmlconf_console_alias(const XmlconfConsole *console);
+/* Numbers them in order: those of a definition after one came or went, of a domain before it starts. */
+void xmlconf_consoles_renumber(XmlconfDomainConfig *config);
 /* The lowest number that no console or channel has: XMLCONF_MAX_CONSOLES when all are taken. */
 guint xmlconf_console_free_port(const XmlconfDomainConfig *config);
 

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/wire.h"
@@ -83,6 +84,9 @@ static gboolean open_stream(XldrvCall *call, XldrvDomain *domain, const XmlconfC
     if (!is_open_to_clients(console))
         return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "character device %s is not using a %s", console->alias,
                                console->name ? "UNIX socket that it listens on, nor a PTY" : "PTY");
+    if (console->name && xldrv_channel_is_agents(console))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "channel '%s' is in use: the daemon asks the guest agent through it", console->name);
     if (!take_device(domain, console, force, error))
         return FALSE;
     fd = open_device(console, error);

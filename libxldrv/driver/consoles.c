@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/host/pty.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/host/tcp.h"
@@ -174,6 +175,8 @@ gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *conso
          open_terminal(console, &ends.tty_fd, error);
     if (ok) {
         console->alias = xmlconf_console_alias(console);
+        g_free(console->state);
+        console->state = xldrv_channel_is_agents(console) ? g_strdup("disconnected") : NULL;
         ok = connect_device(host, console, &ends, error);
         if (!ok)
             remove_socket(console);

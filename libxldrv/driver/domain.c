@@ -3,6 +3,8 @@
 
 #include "libxldrv/driver/domain.h"
 
+#include <libvirt/libvirt-qemu.h>
+
 /* As long as libvirt waits for a domain's job. */
 #define JOB_WAIT_SECONDS 30
 
@@ -16,6 +18,7 @@ XldrvDomain *xldrv_domain_new(const guint8 uuid[XLDRV_UUID_BYTES], const char *n
     domain->name = g_strdup(name);
     domain->id = -1;
     domain->state = VIR_DOMAIN_SHUTOFF;
+    domain->agent_timeout = VIR_DOMAIN_QEMU_AGENT_COMMAND_BLOCK;
     g_mutex_init(&domain->lock);
     g_cond_init(&domain->job_ended);
     return domain;

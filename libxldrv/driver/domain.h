@@ -31,7 +31,9 @@ typedef struct {
     gboolean autostart;
     gboolean updated;        /* the definition changed since it was started */
     guint64 owner;           /* client whose end destroys it (auto-destroy); 0: none */
-    XldrvStream *consoles[XMLCONF_MAX_CONSOLES]; /* whoever uses each */
+    XldrvStream *consoles[XMLCONF_MAX_CONSOLES]; /* whoever uses each console and channel */
+    struct _XldrvAgent *agent; /* NULL: it has no channel for one, or does not run */
+    int agent_timeout;         /* seconds, or VIR_DOMAIN_QEMU_AGENT_COMMAND_*; atomic */
 
     gint64 started_us;  /* with the job: when it was started */
     gint64 reconnected_us; /* with the job: when what serves its disks was last started again */

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/host/host.h"
 #include "libxldrv/host/process.h"
@@ -145,6 +146,7 @@ static void stop_watching(XldrvDriver *driver)
         g_autoptr(XldrvInstance) instance = xldrv_domain_get_instance(all->pdata[i], NULL);
         if (instance)
             xldrv_instance_unwatch(instance);
+        xldrv_agent_close(all->pdata[i]);
     }
 }
 

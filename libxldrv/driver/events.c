@@ -316,6 +316,12 @@ void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *par
     emit(events, VIR_DOMAIN_EVENT_ID_TUNABLE, domain, g_variant_new("(@*@a(sv))", xldrv_domain_to_wire(domain), params));
 }
 
+void xldrv_event_agent_lifecycle(XldrvEvents *events, XldrvDomain *domain, int state, int reason)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, domain,
+         g_variant_new("(@*ii)", xldrv_domain_to_wire(domain), state, reason));
+}
+
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias)
 {
     emit(events, id, domain, g_variant_new("(@*s)", xldrv_domain_to_wire(domain), alias));

@@ -41,5 +41,7 @@ void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *
 void xldrv_event_watchdog(XldrvEvents *events, XldrvDomain *domain, int action);
 /* The guest gave or took memory and has @kib now. */
 void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib);
+/* A guest's agent came or went: @state and @reason are of virConnectDomainEventAgentLifecycle{State,Reason}. */
+void xldrv_event_agent_lifecycle(XldrvEvents *events, XldrvDomain *domain, int state, int reason);
 /* A device came, went, or did not go: @id is VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, _REMOVED or _REMOVAL_FAILED. */
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias);

@@ -54,6 +54,32 @@ XLDRV_HANDLER(domain_get_disk_errors);
 XLDRV_HANDLER(domain_set_block_io_tune);
 XLDRV_HANDLER(domain_get_block_io_tune);
 
+/* guest-command.c */
+XLDRV_HANDLER(domain_agent_set_response_timeout);
+
+/* guest-cpus.c */
+XLDRV_HANDLER(domain_get_guest_vcpus);
+XLDRV_HANDLER(domain_set_guest_vcpus);
+
+/* guest-files.c */
+XLDRV_HANDLER(domain_get_fsinfo);
+XLDRV_HANDLER(domain_fsfreeze);
+XLDRV_HANDLER(domain_fsthaw);
+XLDRV_HANDLER(domain_fstrim);
+
+/* guest-info.c */
+XLDRV_HANDLER(domain_get_guest_info);
+
+/* guest-time.c */
+XLDRV_HANDLER(domain_get_time);
+XLDRV_HANDLER(domain_set_time);
+XLDRV_HANDLER(domain_get_hostname);
+
+/* guest-users.c */
+XLDRV_HANDLER(domain_set_user_password);
+XLDRV_HANDLER(domain_authorized_ssh_keys_get);
+XLDRV_HANDLER(domain_authorized_ssh_keys_set);
+
 /* hotplug.c */
 XLDRV_HANDLER(domain_attach_device);
 XLDRV_HANDLER(domain_attach_device_flags);

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
@@ -72,9 +73,8 @@ static gboolean add_device(XmlconfDomain *domain, gconstpointer device, GError *
     return check_xml(xmlconf_domain_add_device(domain, device, &why), &why, error);
 }
 
-static gboolean attach_disk(const Hotplug *h, const XldrvDeviceHost *host, gpointer disk, GError **error)
+static gboolean attach_disk(const Hotplug *h G_GNUC_UNUSED, const XldrvDeviceHost *host, gpointer disk, GError **error)
 {
-    (void)h;
     return xldrv_disk_attach(host, disk, error);
 }
 
@@ -137,6 +137,11 @@ static gboolean detach_live(const Hotplug *h, XmlconfDeviceType type, gconstpoin
     return kinds[type].detach(&host, item, force, error);
 }
 
+static gboolean is_agents_channel(XmlconfDeviceType type, gconstpointer item)
+{
+    return type == XMLCONF_DEVICE_CHANNEL && xldrv_channel_is_agents(item);
+}
+
 static gboolean attach(Hotplug *h, GError **error)
 {
     /* What a running domain has beside belongs in no definition. */
@@ -154,6 +159,8 @@ static gboolean attach(Hotplug *h, GError **error)
         return TRUE;
     if (!change_one(h, TRUE, live, add_device, error))
         return FALSE;
+    if (is_agents_channel(type, xmlconf_device_item(live)))
+        xldrv_agent_open(h->driver, h->job);
     xldrv_event_device(h->driver->events, h->job, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, xmlconf_device_alias(type, xmlconf_device_item(live)));
     return TRUE;
 }
@@ -183,7 +190,11 @@ static gboolean remove_live(const Hotplug *h, GError **error)
 
     if (!item)
         return FALSE;
+    if (is_agents_channel(type, item))
+        xldrv_agent_close(h->job);
     gone = detach_live(h, type, item, h->force, error);
+    if (!gone && is_agents_channel(type, item))
+        xldrv_agent_open(h->driver, h->job);
     if (gone && !change_one(h, TRUE, h->device, remove_device, error))
         return FALSE;
     xldrv_event_device(h->driver->events, h->job,

@@ -1,6 +1,7 @@
 /* Procedures that start, stop, pause and wake domains. */
 #include "config.h"
 
+#include "libxldrv/driver/agent-command.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
@@ -153,42 +154,78 @@ static GVariant *request(GVariant *args, const char *what, GError **error)
     return xldrv_reply_void();
 }
 
-/* The guest hears of it through xenstore alone: what the other ways are for, it does not have. */
-static gboolean check_way(guint flags, guint all, guint paravirt, const char *function, GError **error)
+/* The ways that a guest of this kind can hear of it: xenstore, which is what it does by itself, and its agent. */
+typedef struct {
+    guint all, paravirt, agent; /* virDomainShutdownFlagValues or virDomainRebootFlagValues */
+    const char *store_word;     /* for control/shutdown */
+    const char *agent_mode;     /* of guest-shutdown */
+} Ending;
+
+static const Ending poweroff = {
+    .all = VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN | VIR_DOMAIN_SHUTDOWN_GUEST_AGENT | VIR_DOMAIN_SHUTDOWN_INITCTL |
+           VIR_DOMAIN_SHUTDOWN_SIGNAL | VIR_DOMAIN_SHUTDOWN_PARAVIRT,
+    .paravirt = VIR_DOMAIN_SHUTDOWN_PARAVIRT,
+    .agent = VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
+    .store_word = "poweroff",
+    .agent_mode = "powerdown",
+};
+
+static const Ending reboot = {
+    .all = VIR_DOMAIN_REBOOT_ACPI_POWER_BTN | VIR_DOMAIN_REBOOT_GUEST_AGENT | VIR_DOMAIN_REBOOT_INITCTL |
+           VIR_DOMAIN_REBOOT_SIGNAL | VIR_DOMAIN_REBOOT_PARAVIRT,
+    .paravirt = VIR_DOMAIN_REBOOT_PARAVIRT,
+    .agent = VIR_DOMAIN_REBOOT_GUEST_AGENT,
+    .store_word = "reboot",
+    .agent_mode = "reboot",
+};
+
+static gboolean ask_agent(XldrvCall *call, GVariant *args, const Ending *ending, GError **error)
 {
-    if (!xldrv_check_flags(flags, all, function, error))
+    g_autoptr(XldrvAgentSession) session = xldrv_agent_begin_args(call, args, error);
+    JsonObject *arguments;
+
+    if (!session)
         return FALSE;
-    if (!flags || flags & paravirt)
-        return TRUE;
-    return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                           "the guest can be asked by mode 'paravirt' only: it has no ACPI power button "
-                           "and no guest agent");
+    arguments = json_object_new();
+    json_object_set_string_member(arguments, "mode", ending->agent_mode);
+    return xldrv_agent_do_silent(session, "guest-shutdown", arguments, error);
 }
 
-GVariant *xldrv_handle_domain_shutdown(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+/* Of several ways, the agent's is tried first. */
+static GVariant *end(XldrvCall *call, GVariant *args, guint flags, const Ending *ending, const char *function,
+                     GError **error)
 {
-    return request(args, "poweroff", error);
-}
+    g_autoptr(GError) why = NULL;
 
-GVariant *xldrv_handle_domain_shutdown_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    const guint all = VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN | VIR_DOMAIN_SHUTDOWN_GUEST_AGENT |
-                      VIR_DOMAIN_SHUTDOWN_INITCTL | VIR_DOMAIN_SHUTDOWN_SIGNAL |
-                      VIR_DOMAIN_SHUTDOWN_PARAVIRT;
-
-    if (!check_way(xldrv_args_u32(args, 1), all, VIR_DOMAIN_SHUTDOWN_PARAVIRT, G_STRFUNC, error))
+    if (!xldrv_check_flags(flags, ending->all, function, error))
         return NULL;
-    return request(args, "poweroff", error);
+    if (flags && !(flags & (ending->paravirt | ending->agent))) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                        "the guest can be asked by modes 'paravirt' and 'agent' only: it has no ACPI power button");
+        return NULL;
+    }
+    if (flags & ending->agent && ask_agent(call, args, ending, &why))
+        return xldrv_reply_void();
+    if (why && !(flags & ending->paravirt)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    return request(args, ending->store_word, error);
 }
 
-GVariant *xldrv_handle_domain_reboot(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_shutdown(XldrvCall *call, GVariant *args, GError **error)
 {
-    const guint all = VIR_DOMAIN_REBOOT_ACPI_POWER_BTN | VIR_DOMAIN_REBOOT_GUEST_AGENT |
-                      VIR_DOMAIN_REBOOT_INITCTL | VIR_DOMAIN_REBOOT_SIGNAL | VIR_DOMAIN_REBOOT_PARAVIRT;
+    return end(call, args, 0, &poweroff, G_STRFUNC, error);
+}
 
-    if (!check_way(xldrv_args_u32(args, 1), all, VIR_DOMAIN_REBOOT_PARAVIRT, G_STRFUNC, error))
-        return NULL;
-    return request(args, "reboot", error);
+GVariant *xldrv_handle_domain_shutdown_flags(XldrvCall *call, GVariant *args, GError **error)
+{
+    return end(call, args, xldrv_args_u32(args, 1), &poweroff, G_STRFUNC, error);
+}
+
+GVariant *xldrv_handle_domain_reboot(XldrvCall *call, GVariant *args, GError **error)
+{
+    return end(call, args, xldrv_args_u32(args, 1), &reboot, G_STRFUNC, error);
 }
 
 /* ---- suspend and resume */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/guest.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/network.h"
 #include "libxldrv/driver/wire.h"
@@ -92,7 +93,22 @@ static gboolean add_interface(GVariantBuilder *answer, const XmlconfInterface *i
     return TRUE;
 }
 
-GVariant *xldrv_handle_domain_interface_addresses(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+/* All that the guest has, also what it made itself. */
+static GVariant *ask_agent(XldrvCall *call, XldrvDomain *domain, GError **error)
+{
+    g_autoptr(XldrvAgentSession) session = NULL;
+    g_autoptr(GVariant) interfaces = NULL;
+
+    if (xldrv_client_is_readonly(xldrv_call_client(call))) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "virDomainInterfaceAddresses of the agent");
+        return NULL;
+    }
+    session = xldrv_agent_begin(call, domain, error);
+    interfaces = session ? xldrv_guest_interfaces(session, error) : NULL;
+    return interfaces ? g_variant_new("(@a(smsa(isu)))", interfaces) : NULL;
+}
+
+GVariant *xldrv_handle_domain_interface_addresses(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(XldrvInstance) instance = domain ? xldrv_domain_get_instance(domain, error) : NULL;
@@ -103,9 +119,11 @@ GVariant *xldrv_handle_domain_interface_addresses(XldrvCall *call G_GNUC_UNUSED,
 
     if (!instance || !xldrv_check_flags(xldrv_args_u32(args, 2), 0, "virDomainInterfaceAddresses", error))
         return NULL;
+    if (source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        return ask_agent(call, domain, error);
     if (source >= G_N_ELEMENTS(sources) || !sources[source]) {
-        xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "addresses are known from leases of networks and the "
-                        "host's 'arp' table, not from source %u", source);
+        xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "addresses are known from leases of networks, the "
+                        "host's 'arp' table and the guest's agent, not from source %u", source);
         return NULL;
     }
     config = xldrv_domain_get_config(domain, FALSE);

@@ -8,3 +8,9 @@
 #define XLDRV_REMOTE_VERSION 1
 
 extern const XldrvProgram xldrv_remote_program;
+
+/* libvirt's program for what only QEMU has, from its qemu_protocol. guest-command.c */
+#define XLDRV_QEMU_PROGRAM 0x20008087
+#define XLDRV_QEMU_VERSION 1
+
+extern const XldrvProgram xldrv_qemu_program;

@@ -1,6 +1,7 @@
 /* What a new daemon finds: definitions, running domains, and the remains of starts that were cut short. */
 #include "config.h"
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
@@ -35,6 +36,7 @@ static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status,
     job->instance = xldrv_instance_ref(instance);
     job->state = status->state;
     job->reason = status->reason;
+    job->agent_timeout = status->agent_timeout;
     g_mutex_unlock(&job->lock);
     xldrv_domains_publish(driver->domains, job);
     xldrv_domains_set_id(driver->domains, job, status->id);
@@ -86,6 +88,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
 
     if (job && job->instance == reaction->instance) {
         catch_up(driver, job, reaction->instance);
+        xldrv_agent_open(driver, job);
         look_at_disks(job, reaction->instance);
     }
     g_mutex_lock(&driver->recover_lock);

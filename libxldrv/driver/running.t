@@ -127,8 +127,8 @@ def no_such_power(host):
     define(host, "awake", "sleep")
     host.virsh("start awake")
     for command, words in [("dompmsuspend awake mem", "no ACPI sleep states"), ("dompmwakeup awake", "not in pmsuspended state"),
-                           ("send-key awake KEY_A", "no keyboard"), ("shutdown awake --mode acpi", "mode 'paravirt' only"),
-                           ("shutdown awake --mode agent", "no guest agent"), ("reboot awake --mode initctl", "'paravirt'")]:
+                           ("send-key awake KEY_A", "no keyboard"), ("shutdown awake --mode acpi", "modes 'paravirt' and 'agent' only"),
+                           ("shutdown awake --mode agent", "agent is not configured"), ("reboot awake --mode initctl", "'paravirt'")]:
         result = host.virsh(command)
         tap.ok(result.status == 1 and words in result.err, command, result)
     tap.equal(host.virsh("shutdown awake --mode paravirt").status, 0, "shutdown --mode paravirt asks")

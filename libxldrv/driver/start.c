@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hv/xen-abi.h"
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/boot.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
@@ -382,6 +383,7 @@ static void publish(Start *s)
     g_mutex_unlock(&job->lock);
     if (s->options->owner)
         note_owner(s->driver, job);
+    xldrv_agent_open(s->driver, job);
     xldrv_domains_publish(s->driver->domains, job);
     xldrv_domains_set_id(s->driver->domains, job, s->status.id);
     xldrv_event_lifecycle(s->driver->events, job, VIR_DOMAIN_EVENT_STARTED,
@@ -430,6 +432,7 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
         .options = options,
         .status = {.domain = xmlconf_domain_copy(config),
                    .autodestroy = options->owner != 0,
+                   .agent_timeout = g_atomic_int_get(&job->agent_timeout),
                    .control = xldrv_control_name(job),
                    .process = xldrv_process_name(job)},
         .boot = XLDRV_BOOT_NONE,
@@ -439,6 +442,7 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
     gboolean ok = FALSE;
 
     s.config = xmlconf_domain_config(s.status.domain);
+    xmlconf_consoles_renumber(s.config); /* of a transient domain, some may have gone while it ran before */
     s.control_path = xldrv_run_path(driver, s.status.control);
     s.process_path = xldrv_run_path(driver, s.status.process);
     s.log_path = xldrv_file_path(driver->paths->log_dir, s.config->name, ".log", error);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/run.h"
@@ -67,6 +68,7 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
         .domain = xmlconf_domain_ref(job->live),
     };
 
+    xldrv_agent_close(job);
     xldrv_instance_destroy(job->instance);
     xldrv_clean_up(driver, &status);
     set_inactive(driver, job, reason);
@@ -86,6 +88,7 @@ void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int 
     g_auto(XldrvStatus) status = {
         .complete = TRUE,
         .autodestroy = job->owner != 0,
+        .agent_timeout = g_atomic_int_get(&job->agent_timeout),
         .id = xldrv_instance_id(job->instance),
         .state = state,
         .reason = reason,

@@ -6,6 +6,7 @@
 
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/guest.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/vcpus.h"
 #include "libxldrv/driver/wire.h"
@@ -147,23 +148,43 @@ static GVariant *set_vcpus(GVariant *args, guint flags, GError **error)
     return xldrv_reply_void();
 }
 
+/* The guest uses as many of those that it has, and may change that again: no configuration tells of it. */
+static GVariant *set_guest_vcpus(XldrvCall *call, GVariant *args, guint flags, GError **error)
+{
+    guint n = xldrv_args_u32(args, 1), have;
+    g_autoptr(XldrvAgentSession) session = NULL;
+    g_autoptr(XmlconfDomain) live = NULL;
+
+    if (flags & (VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the guest's agent can change neither a definition nor a maximum");
+        return NULL;
+    }
+    session = xldrv_agent_begin_args(call, args, error);
+    if (!session)
+        return NULL;
+    live = xldrv_domain_get_config(xldrv_agent_domain(session), FALSE);
+    have = xmlconf_domain_config(live)->current_vcpus;
+    if (n == 0 || n > have) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%u vCPUs are not 1 to %u, which the guest has", n, have);
+        return NULL;
+    }
+    return xldrv_guest_set_vcpus(session, n, error) ? xldrv_reply_void() : NULL;
+}
+
 GVariant *xldrv_handle_domain_set_vcpus(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     return set_vcpus(args, VIR_DOMAIN_AFFECT_LIVE, error);
 }
 
 /* Hotpluggable vCPUs are all but the first, as ever. */
-GVariant *xldrv_handle_domain_set_vcpus_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_set_vcpus_flags(XldrvCall *call, GVariant *args, GError **error)
 {
     const guint known = IMPACT_FLAGS | VIR_DOMAIN_VCPU_MAXIMUM | VIR_DOMAIN_VCPU_GUEST | VIR_DOMAIN_VCPU_HOTPLUGGABLE;
     guint flags = xldrv_args_u32(args, 2);
 
     if (!xldrv_check_flags(flags, known, G_STRFUNC, error))
         return NULL;
-    if (flags & VIR_DOMAIN_VCPU_GUEST) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                        "vCPUs cannot be set through a guest agent: the domain has none");
-        return NULL;
-    }
+    if (flags & VIR_DOMAIN_VCPU_GUEST)
+        return set_guest_vcpus(call, args, flags, error);
     return set_vcpus(args, flags, error);
 }

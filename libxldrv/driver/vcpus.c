@@ -2,13 +2,15 @@
 #include "config.h"
 
 #include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/guest.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/vcpus.h"
 #include "libxldrv/driver/wire.h"
 
 #define VCPU_FLAGS                                                                                 \
-    (VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)
+    (VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM |   \
+     VIR_DOMAIN_VCPU_GUEST)
 
 typedef struct {
     guint vcpu;
@@ -56,6 +58,20 @@ static GVariant *vcpus_flags(GVariant *args, guint flags, GError **error)
     return xldrv_reply_int(flags & VIR_DOMAIN_VCPU_MAXIMUM ? typed->max_vcpus : typed->current_vcpus);
 }
 
+static GVariant *guest_vcpus(XldrvCall *call, GVariant *args, guint flags, GError **error)
+{
+    g_autoptr(XldrvAgentSession) session = NULL;
+    int n;
+
+    if (flags & (VIR_DOMAIN_VCPU_MAXIMUM | VIR_DOMAIN_AFFECT_CONFIG)) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the guest's agent knows neither a definition nor a maximum");
+        return NULL;
+    }
+    session = xldrv_agent_begin_args(call, args, error);
+    n = session ? xldrv_guest_vcpus_online(session, error) : -1;
+    return n < 0 ? NULL : xldrv_reply_int(n);
+}
+
 GVariant *xldrv_handle_domain_get_vcpus_flags(XldrvCall *call, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
@@ -64,7 +80,9 @@ GVariant *xldrv_handle_domain_get_vcpus_flags(XldrvCall *call, GVariant *args, G
         xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "virDomainGetVcpusFlags with guest flag");
         return NULL;
     }
-    return xldrv_check_flags(flags, VCPU_FLAGS, G_STRFUNC, error) ? vcpus_flags(args, flags, error) : NULL;
+    if (!xldrv_check_flags(flags, VCPU_FLAGS, G_STRFUNC, error))
+        return NULL;
+    return flags & VIR_DOMAIN_VCPU_GUEST ? guest_vcpus(call, args, flags, error) : vcpus_flags(args, flags, error);
 }
 
 GVariant *xldrv_handle_domain_get_max_vcpus(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

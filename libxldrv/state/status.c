@@ -1,6 +1,6 @@
 /* Status files: run/domus/NAME.status.xml.
  *
- * <domstatus phase='complete' autodestroy='0' id='3' state='1' reason='1' control='...' process='...'>
+ * <domstatus phase='complete' autodestroy='0' id='3' state='1' reason='1' control='...' process='...' agent-timeout='-2'>
  *   <domain ...>...</domain>
  * </domstatus>
  */
@@ -8,6 +8,7 @@
 
 #include "libxldrv/state/status.h"
 
+#include <libvirt/libvirt-qemu.h>
 #include <libxml/parser.h>
 #include <libxml/tree.h>
 #include <string.h>
@@ -33,9 +34,9 @@ gboolean xldrv_status_save(const XldrvPaths *paths, const XldrvStatus *status, G
         return xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "cannot write domain '%s' as XML: %s",
                                name, why->message);
     xml = g_markup_printf_escaped("<domstatus phase='%s' autodestroy='%d' id='%d' state='%d' reason='%d' control='%s' "
-                                  "process='%s'>\n",
+                                  "process='%s' agent-timeout='%d'>\n",
                                   status->complete ? "complete" : "starting", status->autodestroy != 0, status->id, status->state,
-                                  status->reason, status->control, status->process);
+                                  status->reason, status->control, status->process, status->agent_timeout);
     g_autofree char *whole = g_strconcat(xml, domain, "</domstatus>\n", NULL);
     return xldrv_file_replace(path, whole, error);
 }
@@ -117,6 +118,8 @@ static gboolean read_status(xmlDoc *doc, XldrvStatus *status, GError **error)
         !attribute_int(root, "id", &status->id) || !attribute_int(root, "state", &status->state) ||
         !attribute_int(root, "reason", &status->reason))
         return xldrv_set_error(error, VIR_ERR_XML_ERROR, "an attribute is missing or wrong");
+    if (!attribute_int(root, "agent-timeout", &status->agent_timeout)) /* an older daemon wrote it */
+        status->agent_timeout = VIR_DOMAIN_QEMU_AGENT_COMMAND_BLOCK;
     status->domain = read_domain(doc, root, error);
     return status->domain != NULL;
 }

@@ -8,6 +8,7 @@ typedef struct {
     gboolean complete;     /* FALSE: the start had not come to its end; what there is of it must go */
     gboolean autodestroy;  /* it ends with the client that made it, so with the daemon too */
     int id;
+    int agent_timeout;     /* seconds, or VIR_DOMAIN_QEMU_AGENT_COMMAND_* */
     int state, reason;     /* virDomainState; what was last asked for */
     char *control;         /* name of its control socket in the run directory */
     char *process;         /* name of the file in which its process told who it is */
