@@ -12,10 +12,19 @@ const char *xmlconf_disk_source(const XmlconfDisk *disk)
         return disk->dev;
     case XMLCONF_DISK_NETWORK:
         return disk->export_name ? disk->export_name : disk->protocol ? "" : NULL;
+    case XMLCONF_DISK_VOLUME:
+        return disk->volume_file ? disk->volume_file : disk->volume_dev ? disk->volume_dev : disk->volume;
     case XMLCONF_DISK_FILE:
         break;
     }
     return disk->file;
+}
+
+XmlconfDiskType xmlconf_disk_actual_type(const XmlconfDisk *disk)
+{
+    if (disk->type != XMLCONF_DISK_VOLUME)
+        return disk->type;
+    return disk->volume_dev ? XMLCONF_DISK_BLOCK : XMLCONF_DISK_FILE;
 }
 
 char *xmlconf_disk_describe(const XmlconfDisk *disk)
@@ -24,6 +33,8 @@ char *xmlconf_disk_describe(const XmlconfDisk *disk)
 
     if (!name)
         return g_strdup("nothing");
+    if (name == disk->volume)
+        return g_strdup_printf("%s/%s", disk->pool, disk->volume);
     if (disk->type != XMLCONF_DISK_NETWORK)
         return g_strdup(name);
     if (disk->socket)
@@ -85,15 +96,28 @@ static gboolean check_source(const XmlconfDisk *disk, GError **error)
         {XMLCONF_DISK_NETWORK, disk->export_name, "has a <source name='...'/> and is not of type 'network'"},
         {XMLCONF_DISK_NETWORK, disk->host, "has a <host> and is not of type 'network'"},
         {XMLCONF_DISK_NETWORK, disk->socket, "has a <host> and is not of type 'network'"},
+        {XMLCONF_DISK_VOLUME, disk->pool, "has a <source pool='...'/> and is not of type 'volume'"},
+        {XMLCONF_DISK_VOLUME, disk->volume, "has a <source volume='...'/> and is not of type 'volume'"},
+        {XMLCONF_DISK_VOLUME, disk->volume_mode, "has a <source mode='...'/> and is not of type 'volume'"},
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(others); i++) {
         if (others[i].value && others[i].type != disk->type)
             return fail(disk, others[i].problem, error);
     }
+    if (!disk->pool != !disk->volume)
+        return fail(disk, "needs a pool and a volume in its <source>", error);
     if (!xmlconf_disk_source(disk) && disk->device != XMLCONF_DISK_CDROM)
         return fail(disk, "has no source: only a cdrom can be without a medium", error);
     return disk->type != XMLCONF_DISK_NETWORK || !disk->protocol ? TRUE : check_network(disk, error);
+}
+
+static gboolean check_bus(const XmlconfDisk *disk, GError **error)
+{
+    const char *prefix = g_strcmp0(disk->bus, "ide") == 0 ? "hd" : g_strcmp0(disk->bus, "scsi") == 0 ? "sd" : "";
+    g_autofree char *problem = g_strdup_printf("has bus '%s', where targets are %sa and so on", disk->bus, prefix);
+
+    return g_str_has_prefix(disk->target, prefix) || fail(disk, problem, error);
 }
 
 static gboolean check_encryption(const XmlconfDisk *disk, GError **error)
@@ -154,7 +178,7 @@ gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error)
 {
     if (disk->device == XMLCONF_DISK_CDROM)
         disk->readonly = TRUE;
-    return check_source(disk, error) && check_encryption(disk, error) && check_driver(disk, error) &&
+    return check_source(disk, error) && check_bus(disk, error) && check_encryption(disk, error) && check_driver(disk, error) &&
            xmlconf_disk_check_iotune(disk, error);
 }
 

@@ -7,10 +7,10 @@
 
 #define DISK(member) .offset = G_STRUCT_OFFSET(XmlconfDisk, member)
 
-#define DISK_TYPES "disks are of type file, block or network"
+#define DISK_TYPES "disks are of type file, block, network or volume"
 static const XmlconfChoice types[] = {
     {"file", XMLCONF_DISK_FILE, NULL},       {"block", XMLCONF_DISK_BLOCK, NULL},
-    {"network", XMLCONF_DISK_NETWORK, NULL}, {"volume", 0, DISK_TYPES},
+    {"network", XMLCONF_DISK_NETWORK, NULL}, {"volume", XMLCONF_DISK_VOLUME, NULL},
     {"dir", 0, DISK_TYPES},                {"nvme", 0, DISK_TYPES},
     {"vhostuser", 0, DISK_TYPES},          {"vhostvdpa", 0, DISK_TYPES},
     {NULL, 0, NULL},
@@ -53,12 +53,27 @@ static const XmlconfChoice transports[] = {
     {NULL, 0, NULL},
 };
 
+static const XmlconfChoice volume_modes[] = {
+    {"host", 0, NULL},
+    {"direct", 0, "volumes are used through the host"},
+    {NULL, 0, NULL},
+};
+
 static const XmlconfChoice encryptions[] = {
     {"luks", 0, NULL},
     {"luks2", 0, "images are encrypted with luks"},
     {"luks-any", 0, "images are encrypted with luks"},
     {"qcow", 0, "images are encrypted with luks"},
     {"default", 0, "images are encrypted with luks"},
+    {NULL, 0, NULL},
+};
+
+/* IDE and SCSI are what Xen's numbers of hda and sda say, and what virt-install takes hda for; the front end is the same. */
+#define BUSES "a PVH guest has Xen's block front end"
+static const XmlconfChoice buses[] = {
+    {"xen", 0, NULL},     {"ide", 0, NULL},     {"scsi", 0, NULL},  {"virtio", 0, BUSES},
+    {"sata", 0, BUSES},   {"usb", 0, BUSES},    {"fdc", 0, BUSES},  {"sd", 0, BUSES},
+    {"uml", 0, BUSES},
     {NULL, 0, NULL},
 };
 
@@ -223,6 +238,11 @@ static const XmlconfField fields[] = {
     {"source/host@port", &xmlconf_value_string, DISK(port)},
     {"source/host@transport", &xmlconf_value_word, DISK(transport), .choices = transports},
     {"source/host@socket", &xmlconf_value_path, DISK(socket)},
+    {"source@pool", &xmlconf_value_string, DISK(pool)},
+    {"source@volume", &xmlconf_value_string, DISK(volume)},
+    {"source@mode", &xmlconf_value_word, DISK(volume_mode), .choices = volume_modes},
+    {XMLCONF_PRIVATE "@file", &xmlconf_value_path, DISK(volume_file), .flags = XMLCONF_FIELD_LIVE},
+    {XMLCONF_PRIVATE "@dev", &xmlconf_value_path, DISK(volume_dev), .flags = XMLCONF_FIELD_LIVE},
     {"source/encryption@format", &xmlconf_value_word, DISK(encryption), .choices = encryptions},
     {"source/encryption@engine", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "qemu"},
     {"source/encryption/secret@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "passphrase"},
@@ -230,7 +250,7 @@ static const XmlconfField fields[] = {
     {"source/encryption/secret@usage", &xmlconf_value_string, DISK(secret_usage)},
     {.path = "backingStore"}, /* empty: what an image is based on, it says itself */
     {"target@dev", &value_target, DISK(target), .flags = XMLCONF_FIELD_REQUIRED},
-    {"target@bus", &xmlconf_value_fixed, .fallback = "xen"},
+    {"target@bus", &xmlconf_value_word, DISK(bus), .fallback = "xen", .choices = buses},
     {"target@tray", &value_tray, DISK(tray_open), .flags = XMLCONF_FIELD_LIVE, .choices = trays},
 #define IOTUNE(name) {"iotune/" #name, &value_limit, DISK(iotune.name)}
     IOTUNE(total_bytes_sec),

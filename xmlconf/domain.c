@@ -85,6 +85,24 @@ XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain)
     return &domain->config;
 }
 
+/* Takes XMLCONF_PRIVATE out of the devices. */
+static void drop_private(xmlNode *element, unsigned depth)
+{
+    xmlNode *next;
+
+    for (xmlNode *child = element->children; child; child = next) {
+        next = child->next;
+        if (child->type != XML_ELEMENT_NODE || child->ns)
+            continue;
+        if (depth == 2 && strcmp((const char *)child->name, XMLCONF_PRIVATE) == 0) {
+            xmlUnlinkNode(child);
+            xmlFreeNode(child);
+        } else if (depth == 1 || (depth == 0 && strcmp((const char *)child->name, "devices") == 0)) {
+            drop_private(child, depth + 1);
+        }
+    }
+}
+
 char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error)
 {
     gboolean live = (flags & XMLCONF_FORMAT_STATUS) || !(flags & XMLCONF_FORMAT_INACTIVE);
@@ -98,5 +116,7 @@ char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GEr
 
     xmlNode *root = xmlDocGetRootElement(doc);
     xmlconf_record_write(&xmlconf_domain_record, root, &domain->config, live);
+    if (!(flags & XMLCONF_FORMAT_STATUS))
+        drop_private(root, 0);
     return xmlconf_document_format(root, 0, FALSE);
 }

@@ -28,6 +28,9 @@ struct _XmlconfField {
 };
 
 /* A row of what is known and cannot be done. */
+/* The element of a device that has what only the driver's own files tell. */
+#define XMLCONF_PRIVATE "privateData"
+
 #define XMLCONF_REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
 
 /* A structure and the rows that fill it. */

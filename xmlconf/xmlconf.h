@@ -87,7 +87,7 @@ typedef struct {
 /* Most queues of a network interface. */
 #define XMLCONF_MAX_QUEUES 8
 
-typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK, XMLCONF_DISK_NETWORK } XmlconfDiskType;
+typedef enum { XMLCONF_DISK_FILE, XMLCONF_DISK_BLOCK, XMLCONF_DISK_NETWORK, XMLCONF_DISK_VOLUME } XmlconfDiskType;
 typedef enum { XMLCONF_DISK_DISK, XMLCONF_DISK_CDROM } XmlconfDiskDevice;
 typedef enum {
     XMLCONF_CACHE_DEFAULT, /* not said */
@@ -131,9 +131,12 @@ typedef struct {
     char *file, *dev; /* one of them, or what follows, by type: xmlconf_disk_source; all NULL: no medium */
     char *protocol, *export_name;          /* network: "nbd"; the latter may be NULL */
     char *host, *port, *transport, *socket; /* network: by transport "tcp" (or NULL) or "unix" */
+    char *pool, *volume, *volume_mode;     /* volume: the latter "host", or NULL */
+    char *volume_file, *volume_dev;        /* running domain, volume: what it is, one of them; set by the driver */
     char *encryption;                      /* "luks"; or NULL */
     char *secret_uuid, *secret_usage;      /* encryption: one of them */
     char *target;                          /* "xvda" */
+    char *bus;                             /* "xen", or "ide" for "hda", "scsi" for "sda" */
     gboolean tray_open;                    /* running domain */
     XmlconfIotune iotune;
     gboolean readonly, shareable;
@@ -319,9 +322,11 @@ void xmlconf_consoles_renumber(XmlconfDomainConfig *config);
 /* The lowest number that no console or channel has: XMLCONF_MAX_CONSOLES when all are taken. */
 guint xmlconf_console_free_port(const XmlconfDomainConfig *config);
 
-/* The image or block device of a disk; NULL: none. */
+/* The image or block device of a disk; NULL: none. Of a volume its name, until the driver has found what it is. */
 const char *xmlconf_disk_source(const XmlconfDisk *disk);
-/* The same for messages: a network disk's address. */
+/* What it is on; a volume is a file or a block device. */
+XmlconfDiskType xmlconf_disk_actual_type(const XmlconfDisk *disk);
+/* The source for messages: a network disk's address. */
 char *xmlconf_disk_describe(const XmlconfDisk *disk);
 /* Whether a program has to stand between the image and the hypervisor, which by itself knows raw images and NBD servers. */
 gboolean xmlconf_disk_is_served(const XmlconfDisk *disk);

@@ -24,7 +24,7 @@ gboolean xldrv_disk_resize(XldrvInstance *instance, const XmlconfDisk *disk, GEr
 gboolean xldrv_disk_set_limits(XldrvInstance *instance, const XmlconfDisk *disk, GError **error);
 
 /* Another medium in the place of @now, as the source of @wanted says; none for no source. On failure @now stays. medium.c */
-gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk *now, const XmlconfDisk *wanted,
+gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk *now, XmlconfDisk *wanted,
                                   GError **error);
 /* Gives disks whose server is gone another connection, and starts what is to serve them again. FALSE with an error: one
  * of them cannot be had. medium.c */
@@ -50,7 +50,7 @@ typedef struct {
 gboolean xldrv_disk_stats(XldrvInstance *instance, const XmlconfDisk *disk, XldrvDiskStats *stats, GError **error);
 
 /* By a disk's name in libvirt's interface: its target or its source. NULL with an error. disk-info.c */
-const XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error);
+XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error);
 /* Its sizes, of a running domain (@instance) or a definition (NULL). medium.c */
 gboolean xldrv_disk_measure(XldrvInstance *instance, const XmlconfDisk *disk, XldrvImageInfo *info, GError **error);
 /* Makes it @bytes large, the image first. medium.c */

@@ -6,14 +6,15 @@
 
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/volume.h"
 #include "libxldrv/driver/wire.h"
 
-const XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error)
+XmlconfDisk *xldrv_find_disk(XmlconfDomain *config, const char *name, GError **error)
 {
     const XmlconfDomainConfig *typed = xmlconf_domain_config(config);
 
     for (guint i = 0; typed->disks && i < typed->disks->len; i++) {
-        const XmlconfDisk *disk = typed->disks->pdata[i];
+        XmlconfDisk *disk = typed->disks->pdata[i];
         if (strcmp(disk->target, name) == 0 || g_strcmp0(xmlconf_disk_source(disk), name) == 0)
             return disk;
     }
@@ -108,21 +109,30 @@ GVariant *xldrv_handle_domain_block_stats_flags(XldrvCall *call G_GNUC_UNUSED, G
     return g_variant_new("(a(sv)i)", &params, room > 0 ? MIN(room, n) : n);
 }
 
+/* One's own, in which a volume can be looked up that no running domain has found. */
+static XmlconfDomain *copy_config(XldrvDomain *domain)
+{
+    g_autoptr(XmlconfDomain) config = xldrv_domain_get_config(domain, FALSE);
+
+    return xmlconf_domain_copy(config);
+}
+
 GVariant *xldrv_handle_domain_get_block_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfDomain) config = NULL;
     g_autoptr(XldrvInstance) instance = NULL;
-    const XmlconfDisk *disk;
+    XmlconfDisk *disk;
     XldrvImageInfo info;
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
         return NULL;
     domain = xldrv_args_domain(args, error);
-    config = domain ? xldrv_domain_get_config(domain, FALSE) : NULL;
+    config = domain ? copy_config(domain) : NULL;
     disk = config ? xldrv_find_disk(config, xldrv_args_string(args, 1), error) : NULL;
     instance = disk ? xldrv_domain_get_instance(domain, NULL) : NULL;
-    if (!disk || !xldrv_disk_measure(instance, disk, &info, error))
+    if (!disk || !(instance || xldrv_volume_find(xldrv_driver_get(), disk, error)) ||
+        !xldrv_disk_measure(instance, disk, &info, error))
         return NULL;
     return g_variant_new("(ttt)", info.allocation, info.capacity, info.physical);
 }

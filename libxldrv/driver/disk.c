@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/volume.h"
+
 #define KIND "vbd"
 
 /* By the target, which was checked when the configuration was read. */
@@ -21,7 +23,7 @@ static const char *backend_type(const XmlconfDisk *disk)
 {
     if (disk->type == XMLCONF_DISK_NETWORK || xmlconf_disk_is_served(disk))
         return "qdisk";
-    return disk->type == XMLCONF_DISK_BLOCK ? "phy" : "file";
+    return xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK ? "phy" : "file";
 }
 
 static const char *device_type(const XmlconfDisk *disk)
@@ -169,7 +171,8 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
     gboolean ok;
     int fd;
 
-    if (!xldrv_disk_open_source(host, disk, XLDRV_STORAGE_CURRENT, &image, &fd, error))
+    if (!xldrv_volume_find(host->driver, disk, error) ||
+        !xldrv_disk_open_source(host, disk, XLDRV_STORAGE_CURRENT, &image, &fd, error))
         return FALSE;
     g_free(disk->alias);
     disk->alias = g_strdup(disk->target);

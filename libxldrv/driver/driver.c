@@ -91,6 +91,8 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->engine = g_strdup(options->engine);
     driver->secret_uri = peer_uri(options->secret_uri, "secret");
     driver->network_uri = peer_uri(options->network_uri, "network");
+    driver->storage_uri = g_strdup(options->storage_uri);
+    driver->relay_sockets = g_strdup(options->relay_sockets);
     driver->domains = xldrv_domains_new();
     driver->events = xldrv_events_new();
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
@@ -178,6 +180,8 @@ void xldrv_driver_free(XldrvDriver *driver)
     g_free(driver->engine);
     g_free(driver->secret_uri);
     g_free(driver->network_uri);
+    g_free(driver->storage_uri);
+    g_free(driver->relay_sockets);
     g_free(driver->store_daemon);
     g_free(driver->hypervisor_user);
     g_free(driver);

@@ -32,6 +32,8 @@ typedef struct {
     char *store_daemon;      /* immutable: path of domus-xenstored */
     char *secret_uri;        /* immutable: libvirt's, of the secret daemon */
     char *network_uri;       /* immutable: libvirt's, of the network daemon */
+    char *storage_uri;       /* immutable: libvirt's, of the storage daemon; NULL: what listens in relay_sockets */
+    char *relay_sockets;     /* immutable: directory of the sockets of libvirt's other daemons */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
     XmlconfHost host;        /* immutable */
     XldrvCpus *cpus;         /* self-locking */
@@ -55,6 +57,8 @@ typedef struct {
     const char *store_daemon; /* likewise */
     const char *secret_uri;   /* NULL: the system's as root, else the session's */
     const char *network_uri;  /* likewise */
+    const char *storage_uri;  /* NULL: what listens in relay_sockets */
+    const char *relay_sockets;
     const char *engine;       /* NULL: the hypervisor's choice */
     const char *user;         /* whom domus-hv runs as; NULL: "domus" if we are root and it exists */
 } XldrvDriverOptions;

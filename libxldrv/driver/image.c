@@ -16,7 +16,7 @@
 
 static const char *kind_of(const XmlconfDisk *disk)
 {
-    return disk->type == XMLCONF_DISK_BLOCK ? "block device" : "image";
+    return xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK ? "block device" : "image";
 }
 
 static gboolean fail(const XmlconfDisk *disk, virErrorNumber code, const char *problem, GError **error)
@@ -50,7 +50,7 @@ static gboolean check_kind(const XmlconfDisk *disk, int fd, GError **error)
 
     if (fstat(fd, &st) < 0)
         return fail_errno(disk, "look at", error);
-    if (disk->type == XMLCONF_DISK_BLOCK)
+    if (xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK)
         return S_ISBLK(st.st_mode) || fail(disk, VIR_ERR_OPERATION_FAILED, "is not a block device", error);
     return S_ISREG(st.st_mode) || fail(disk, VIR_ERR_OPERATION_FAILED, "is not a regular file", error);
 }
@@ -258,9 +258,9 @@ gboolean xldrv_image_grow(const XmlconfDisk *disk, guint64 bytes, GError **error
                                info.capacity);
     if (bytes == info.capacity)
         return TRUE;
-    if (disk->type == XMLCONF_DISK_BLOCK)
+    if (xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK)
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
-                               "block device '%s' of disk '%s' has only %" G_GUINT64_FORMAT " bytes", disk->dev,
+                               "block device '%s' of disk '%s' has only %" G_GUINT64_FORMAT " bytes", xmlconf_disk_source(disk),
                                disk->target, info.capacity);
     if (bytes > G_MAXINT64)
         return fail(disk, VIR_ERR_OVERFLOW, "cannot have that size", error);

@@ -103,16 +103,11 @@ static gboolean merge(XmlconfDisk *disk, GVariant *list, GError **error)
            xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%s", why->message);
 }
 
-static XmlconfDisk *find_mutable(XmlconfDomain *domain, const char *name, GError **error)
-{
-    return (XmlconfDisk *)xldrv_find_disk(domain, name, error);
-}
-
 /* On a copy of the document that is the caller's. */
 static gboolean change_document(XmlconfDomain *domain, gconstpointer data, GError **error)
 {
     const Set *set = data;
-    XmlconfDisk *disk = find_mutable(domain, set->disk, error);
+    XmlconfDisk *disk = xldrv_find_disk(domain, set->disk, error);
 
     return disk && merge(disk, set->list, error);
 }
@@ -124,7 +119,7 @@ static gboolean set_live(XldrvJob *job, const Set *set, GError **error)
 
     if (!change_document(copy, set, error))
         return FALSE;
-    disk = find_mutable(copy, set->disk, error);
+    disk = xldrv_find_disk(copy, set->disk, error);
     return xldrv_disk_set_limits(job->instance, disk, error);
 }
 

@@ -7,6 +7,7 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/image.h"
 #include "libxldrv/driver/storage.h"
+#include "libxldrv/driver/volume.h"
 #include "libxldrv/host/export.h"
 #include "libxldrv/host/socket.h"
 
@@ -95,13 +96,14 @@ static gboolean put_in_place(XldrvInstance *instance, const XmlconfDisk *disk, c
 }
 
 /* The other image is opened before anything is given up, so a failure leaves what there was. */
-gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk *now, const XmlconfDisk *wanted,
+gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk *now, XmlconfDisk *wanted,
                                   GError **error)
 {
     struct domus_vbd_source source;
     int fd;
 
-    if (!xldrv_disk_open_source(host, wanted, XLDRV_STORAGE_NEXT, &source, &fd, error))
+    if (!xldrv_volume_find(host->driver, wanted, error) ||
+        !xldrv_disk_open_source(host, wanted, XLDRV_STORAGE_NEXT, &source, &fd, error))
         return FALSE;
     if (!put_in_place(host->instance, wanted, &source, fd, error)) {
         xldrv_disk_close_source(host, wanted, XLDRV_STORAGE_NEXT);

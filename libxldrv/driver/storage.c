@@ -77,7 +77,7 @@ static char *blockdev_of(const XmlconfDisk *disk)
         g_string_append(json, is_qcow2 ? ", \"encrypt\": {\"format\": \"luks\", \"key-secret\": \"secret\"}"
                                        : ", \"key-secret\": \"secret\"");
     g_string_append_printf(json, ", \"file\": {\"driver\": \"%s\", \"filename\": ",
-                           disk->type == XMLCONF_DISK_BLOCK ? "host_device" : "file");
+                           xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK ? "host_device" : "file");
     xldrv_json_append_string(json, xmlconf_disk_source(disk));
     append_cache(json, disk);
     if (disk->io)

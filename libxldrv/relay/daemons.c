@@ -106,5 +106,6 @@ char *xldrv_daemon_uri(XldrvDaemon daemon, const char *socket_dir)
     g_autofree char *common = socket_path(daemon, COMMON, socket_dir, FALSE);
     const char *path = access(own, F_OK) == 0 ? own : common;
 
-    return g_strconcat(names[daemon], "+unix://", uri_path(path), "?socket=", path, NULL);
+    g_autofree char *escaped = g_uri_escape_string(path, "/", FALSE);
+    return g_strconcat(names[daemon], "+unix://", uri_path(path), "?socket=", escaped, NULL);
 }
