@@ -37,7 +37,7 @@ static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GEr
         if (!xmlconf_interface_complete(config->interfaces->pdata[i], live, error))
             return FALSE;
     }
-    return xmlconf_disks_check(config->disks, error);
+    return xmlconf_disks_check(config->disks, error) && xmlconf_video_complete(config, live, error);
 }
 
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error)

@@ -71,10 +71,26 @@ static char *name_channel(gconstpointer channel)
     return g_strdup_printf("channel '%s'", ((const XmlconfConsole *)channel)->name);
 }
 
+static gboolean complete_graphics(gpointer item, GError **error)
+{
+    return xmlconf_graphics_complete(item, FALSE, error);
+}
+
+/* There is one. */
+static gboolean same_graphics(gconstpointer a G_GNUC_UNUSED, gconstpointer b G_GNUC_UNUSED)
+{
+    return TRUE;
+}
+
+static char *name_graphics(gconstpointer item G_GNUC_UNUSED)
+{
+    return g_strdup("graphics of type 'vnc'");
+}
+
 static const struct {
     const XmlconfRecord *record;
     gsize list;  /* offset in XmlconfDomainConfig */
-    gsize alias; /* offset in the record's structure */
+    gsize alias; /* offset in the record's structure; 0: it has none */
     guint max;
     gboolean (*complete)(gpointer item, GError **error);
     gboolean (*same)(gconstpointer a, gconstpointer b); /* they name one device */
@@ -91,6 +107,8 @@ static const struct {
     [XMLCONF_DEVICE_CHANNEL] = {&xmlconf_channel_record, G_STRUCT_OFFSET(XmlconfDomainConfig, channels),
                                 G_STRUCT_OFFSET(XmlconfConsole, alias), XMLCONF_MAX_CONSOLES - 1, complete_console,
                                 same_channel, name_channel},
+    [XMLCONF_DEVICE_GRAPHICS] = {&xmlconf_graphics_record, G_STRUCT_OFFSET(XmlconfDomainConfig, graphics), 0,
+                                 XMLCONF_MAX_GRAPHICS, complete_graphics, same_graphics, name_graphics},
 };
 
 static GPtrArray **list_of(XmlconfDomain *domain, XmlconfDeviceType type)
@@ -194,7 +212,12 @@ GPtrArray *xmlconf_domain_devices(XmlconfDomain *domain, XmlconfDeviceType type)
 
 const char *xmlconf_device_alias(XmlconfDeviceType type, gconstpointer item)
 {
-    return G_STRUCT_MEMBER(char *, item, kinds[type].alias);
+    return kinds[type].alias ? G_STRUCT_MEMBER(char *, item, kinds[type].alias) : NULL;
+}
+
+XmlconfGraphics *xmlconf_device_graphics(const XmlconfDevice *device)
+{
+    return device->type == XMLCONF_DEVICE_GRAPHICS ? device->list->pdata[0] : NULL;
 }
 
 /* ---- in a domain */
@@ -246,9 +269,16 @@ static void settle(XmlconfDomain *domain)
 /* Whether a device that was added last fits what is there. */
 static gboolean check_added(XmlconfDomain *domain, XmlconfDeviceType type, GError **error)
 {
-    return type == XMLCONF_DEVICE_DISK        ? xmlconf_disks_check(domain->config.disks, error)
-           : type == XMLCONF_DEVICE_INTERFACE ? TRUE
-                                              : xmlconf_consoles_check(&domain->config, error);
+    switch (type) {
+    case XMLCONF_DEVICE_DISK:
+        return xmlconf_disks_check(domain->config.disks, error);
+    case XMLCONF_DEVICE_INTERFACE:
+        return TRUE;
+    case XMLCONF_DEVICE_GRAPHICS: /* something to be shown, and a keyboard, come with it */
+        return xmlconf_video_complete(&domain->config, is_running(domain), error);
+    default:
+        return xmlconf_consoles_check(&domain->config, error);
+    }
 }
 
 gboolean xmlconf_domain_add_device(XmlconfDomain *domain, const XmlconfDevice *device, GError **error)

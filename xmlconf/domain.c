@@ -118,5 +118,7 @@ char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GEr
     xmlconf_record_write(&xmlconf_domain_record, root, &domain->config, live);
     if (!(flags & XMLCONF_FORMAT_STATUS))
         drop_private(root, 0);
+    if (!(flags & XMLCONF_FORMAT_SECURE))
+        xmlconf_record_strip_secrets(&xmlconf_domain_record, root);
     return xmlconf_document_format(root, 0, FALSE);
 }

@@ -10,6 +10,7 @@ typedef enum {
     XMLCONF_FIELD_OPAQUE = 1 << 3, /* what is below is the user's own */
     XMLCONF_FIELD_ELIDE = 1 << 4,  /* not written where it equals same_as */
     XMLCONF_FIELD_LIST = 1 << 5, /* may be repeated, max times: a GPtrArray of records */
+    XMLCONF_FIELD_SECRET = 1 << 6, /* for those who may see passwords */
 } XmlconfFieldFlags;
 
 /* One row: an element ("os/kernel"), an attribute ("vcpu@current"), or the attribute of the element that
@@ -48,6 +49,9 @@ extern const XmlconfRecord xmlconf_cpu_feature_record; /* XmlconfCpuFeature at <
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
+extern const XmlconfRecord xmlconf_graphics_record;  /* XmlconfGraphics at <graphics> */
+extern const XmlconfRecord xmlconf_video_record;     /* XmlconfVideo at <video> */
+extern const XmlconfRecord xmlconf_input_record;     /* XmlconfInput at <input> */
 
 extern const XmlconfChoice xmlconf_macvtap_modes[]; /* interface.c */
 
@@ -59,6 +63,8 @@ gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpoi
                              GError **error);
 /* Brings @element and all below it in line with @base. */
 void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstpointer base, gboolean live);
+/* Takes what is secret out of @element and what is below it. */
+void xmlconf_record_strip_secrets(const XmlconfRecord *record, xmlNode *element);
 /* Frees what @base owns and zeroes it. */
 void xmlconf_record_clear(const XmlconfRecord *record, gpointer base);
 /* Makes @to a deep copy of @from; @to owns nothing before. */
@@ -80,6 +86,9 @@ gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GErr
 /* disk-check.c, interface.c, console.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error);
+/* graphics.c; video.c, which calls it for each. */
+gboolean xmlconf_graphics_complete(XmlconfGraphics *graphics, gboolean live, GError **error);
+gboolean xmlconf_video_complete(XmlconfDomainConfig *config, gboolean live, GError **error);
 /* No two disks at one target. */
 gboolean xmlconf_disks_check(const GPtrArray *disks, GError **error);
 gboolean xmlconf_console_complete(XmlconfConsole *console, gboolean live, GError **error);

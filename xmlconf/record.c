@@ -374,6 +374,23 @@ static void write_field(const XmlconfRecord *record, xmlNode *root, const Xmlcon
         write_element(root, field, text);
 }
 
+void xmlconf_record_strip_secrets(const XmlconfRecord *record, xmlNode *element)
+{
+    for (guint i = 0; i < record->n_fields; i++) {
+        const XmlconfField *field = &record->fields[i];
+        const char *slash = strrchr(field->path, '/');
+        xmlNode *parent, *item;
+
+        if (field->flags & XMLCONF_FIELD_SECRET)
+            write_attribute(record, element, field, NULL);
+        if (!(field->flags & XMLCONF_FIELD_LIST))
+            continue;
+        parent = get_path(element, field->path, (gsize)(slash - field->path), FALSE);
+        for (guint n = 0; parent && (item = get_child(parent, field->record->element, n, FALSE)); n++)
+            xmlconf_record_strip_secrets(field->record, item);
+    }
+}
+
 static guint child_rank(const XmlconfRecord *record, const char *path, const xmlNode *child)
 {
     g_autofree char *own = NULL;

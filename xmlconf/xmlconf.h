@@ -188,6 +188,56 @@ typedef struct {
     char *alias; /* running domain */
 } XmlconfInterface;
 
+/* Most of each. */
+#define XMLCONF_MAX_GRAPHICS 1
+#define XMLCONF_MAX_VIDEOS   1
+#define XMLCONF_MAX_INPUTS   3
+#define XMLCONF_MAX_VRAM_KIB (256 * 1024)
+
+typedef enum { XMLCONF_YES_NO_DEFAULT, XMLCONF_YES, XMLCONF_NO } XmlconfYesNo;
+typedef enum {
+    XMLCONF_LISTEN_DEFAULT, /* until it was read: one of the others is chosen then */
+    XMLCONF_LISTEN_ADDRESS,
+    XMLCONF_LISTEN_SOCKET,
+    XMLCONF_LISTEN_NONE,
+} XmlconfListen;
+typedef enum {
+    XMLCONF_SHARE_DEFAULT, /* as allow-exclusive */
+    XMLCONF_SHARE_ALLOW_EXCLUSIVE,
+    XMLCONF_SHARE_FORCE_SHARED,
+    XMLCONF_SHARE_IGNORE,
+} XmlconfSharePolicy;
+
+typedef struct {
+    int type; /* VNC; there is no other */
+    XmlconfListen listen;
+    XmlconfYesNo autoport;
+    int port;            /* listen address: 0: to be found; the driver writes what was found */
+    int websocket;       /* another port, for browsers: 0: none; -1: to be found */
+    int websocket_port;  /* running domain: what it is */
+    char *address;       /* listen address: NULL: the loopback, which a running domain has here */
+    char *socket;        /* listen socket: NULL: of the driver's choice, likewise */
+    char *keymap;        /* or NULL */
+    XmlconfSharePolicy share_policy;
+    char *passwd;          /* NULL: none is asked for; "": nobody gets in */
+    char *passwd_valid_to; /* or NULL */
+} XmlconfGraphics;
+
+typedef struct {
+    char *model; /* "xen" */
+    guint vram_kib;
+    guint width, height; /* 0: the guest chooses */
+    char *alias;         /* running domain */
+} XmlconfVideo;
+
+typedef enum { XMLCONF_INPUT_MOUSE, XMLCONF_INPUT_TABLET, XMLCONF_INPUT_KEYBOARD } XmlconfInputType;
+
+typedef struct {
+    XmlconfInputType type;
+    char *bus;   /* "xen" */
+    char *alias; /* running domain */
+} XmlconfInput;
+
 /* When the host gives a domain its memory: as it touches it, or all at the start. */
 typedef enum { XMLCONF_ALLOCATION_DEFAULT, XMLCONF_ALLOCATION_ONDEMAND, XMLCONF_ALLOCATION_IMMEDIATE } XmlconfAllocation;
 
@@ -267,6 +317,9 @@ typedef struct {
     GPtrArray *channels; /* of XmlconfConsole; NULL: none */
     GPtrArray *disks;      /* of XmlconfDisk; NULL: none */
     GPtrArray *interfaces; /* of XmlconfInterface; NULL: none */
+    GPtrArray *inputs;     /* of XmlconfInput; NULL: none */
+    GPtrArray *graphics;   /* of XmlconfGraphics; NULL: none */
+    GPtrArray *videos;     /* of XmlconfVideo; NULL: none */
     char *clock_offset;  /* "utc" */
     char *emulator;      /* path of the hypervisor program asked for; or NULL */
 } XmlconfDomainConfig;
@@ -355,13 +408,22 @@ gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, G
 void xmlconf_network_port_clear(XmlconfNetworkPort *port);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfNetworkPort, xmlconf_network_port_clear)
 
-/* One device on its own, as it is attached and detached: a <disk>, <interface>, <console> or <channel>. */
+/* When the password ends, in seconds since 1970. FALSE: never. */
+gboolean xmlconf_graphics_valid_to(const XmlconfGraphics *graphics, gint64 *seconds);
+/* XKB's layout, "ch(fr)", of a keymap; NULL: no such keymap. */
+const char *xmlconf_keymap_layout(const char *keymap);
+/* Whether a domain has a keyboard, or a pointer. */
+gboolean xmlconf_has_input(const XmlconfDomainConfig *config, gboolean keyboard);
+
+/* One device on its own, as it is attached and detached: a <disk>, <interface>, <console>, <channel> or
+ * <graphics>. */
 typedef struct _XmlconfDevice XmlconfDevice;
 typedef enum {
     XMLCONF_DEVICE_DISK,
     XMLCONF_DEVICE_INTERFACE,
     XMLCONF_DEVICE_CONSOLE,
     XMLCONF_DEVICE_CHANNEL,
+    XMLCONF_DEVICE_GRAPHICS,
 } XmlconfDeviceType;
 
 XmlconfDevice *xmlconf_device_parse(const char *xml, GError **error);
@@ -373,6 +435,7 @@ gpointer xmlconf_device_item(const XmlconfDevice *device);
 XmlconfDisk *xmlconf_device_disk(const XmlconfDevice *device);
 XmlconfInterface *xmlconf_device_interface(const XmlconfDevice *device);
 XmlconfConsole *xmlconf_device_console(const XmlconfDevice *device); /* or channel */
+XmlconfGraphics *xmlconf_device_graphics(const XmlconfDevice *device);
 
 /* The devices of a type; NULL: none. Belongs to @domain. */
 GPtrArray *xmlconf_domain_devices(XmlconfDomain *domain, XmlconfDeviceType type);
