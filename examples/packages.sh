@@ -8,7 +8,7 @@
 set -eu
 
 build="gcc libc6-dev make autoconf automake pkg-config autoconf-archive
-  libzydis-dev libxen-dev libvirt-dev libglib2.0-dev libgnutls28-dev libsasl2-dev libxml2-dev
+  libzydis-dev libxen-dev libvirt-dev libglib2.0-dev libgnutls28-dev libsasl2-dev libxml2-dev libvncserver-dev libxkbcommon-dev
   libnl-3-dev libnl-route-3-dev libnbd-dev liburing-dev libseccomp-dev libedit-dev libjson-glib-dev
   zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 run="libvirt-clients qemu-system-common qemu-utils busybox-static cpio xz-utils bsdutils ca-certificates"

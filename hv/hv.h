@@ -289,7 +289,7 @@ struct domus_vkbd_keys {
 };
 
 /* What is to be seen at this moment: -ENODATA when there is nothing. The file has @height rows of @width pixels, each of
- * 4 bytes: 0x00RRGGBB in this machine's order. */
+ * 4 bytes: red, green, blue, 0. */
 struct domus_picture {
     uint32_t width, height; /* OUT */
 };

@@ -127,14 +127,16 @@ static gboolean check_argument(const char *what, const char *asked, const char *
 #define CHANNEL_ENUMS                                                                                                  \
     "      <enum name='type'>\n        <value>null</value>\n        <value>pty</value>\n        <value>file</value>\n"     \
     "        <value>tcp</value>\n        <value>unix</value>\n      </enum>\n"
+#define GRAPHICS_ENUMS "      <enum name='type'>\n        <value>vnc</value>\n      </enum>\n"
+#define VIDEO_ENUMS    "      <enum name='modelType'>\n        <value>xen</value>\n      </enum>\n"
 static const struct {
     const char *group, *name;
     gboolean supported;
     const char *enums; /* what there is to choose from; NULL: nothing */
 } domain_abilities[] = {
     {"devices", "disk", TRUE, DISK_ENUMS},
-    {"devices", "graphics", FALSE, NULL},
-    {"devices", "video", FALSE, NULL},
+    {"devices", "graphics", TRUE, GRAPHICS_ENUMS},
+    {"devices", "video", TRUE, VIDEO_ENUMS},
     {"devices", "hostdev", FALSE, NULL},
     {"devices", "rng", FALSE, NULL},
     {"devices", "filesystem", FALSE, NULL},

@@ -48,43 +48,13 @@ static gboolean open_log(const XmlconfConsole *console, int *fd, GError **error)
                                        g_strerror(errno));
 }
 
-/* Whether a process listens there. To connect would be to take its place as the console's peer. */
-static gboolean is_served(const char *path)
-{
-    g_autofree char *all = NULL;
-    g_autofree char *end = g_strconcat(" ", path, NULL);
-    g_auto(GStrv) lines = NULL;
-    gboolean found = FALSE;
-
-    if (!g_file_get_contents("/proc/net/unix", &all, NULL, NULL))
-        return TRUE;
-    lines = g_strsplit(all, "\n", -1);
-    for (char **line = lines; *line && !found; line++)
-        found = g_str_has_suffix(*line, end);
-    return found;
-}
-
-/* What is there already must be a socket that nobody serves any more. */
-static int listen_locally(const char *path, GError **error)
-{
-    struct stat about;
-    const char *problem = NULL;
-
-    if (lstat(path, &about) == 0)
-        problem = !S_ISSOCK(about.st_mode) ? "it is there, and no socket" : is_served(path) ? "somebody else does" : NULL;
-    if (!problem)
-        return xldrv_socket_listen(path, SOCK_STREAM, error);
-    xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot listen on '%s': %s", path, problem);
-    return -1;
-}
-
 static int open_socket(const XmlconfConsole *console, GError **error)
 {
     gboolean listens = xmlconf_console_listens(console);
 
     if (console->type == XMLCONF_CHAR_TCP)
         return xldrv_tcp_open(console->host, console->service, listens, CONNECT_TIMEOUT_MS, error);
-    return listens ? listen_locally(console->path, error)
+    return listens ? xldrv_socket_listen_stream(console->path, error)
                    : xldrv_socket_connect(console->path, SOCK_STREAM, CONNECT_TIMEOUT_MS, error);
 }
 

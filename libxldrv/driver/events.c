@@ -9,6 +9,7 @@
 
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/driver/wire.h"
+#include "libxldrv/vnc/protocol.h"
 
 #define NO_CALLBACK (-1) /* of the older interface */
 #define MAX_PER_CLIENT 4096
@@ -304,6 +305,15 @@ void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int t
 void xldrv_event_watchdog(XldrvEvents *events, XldrvDomain *domain, int action)
 {
     emit(events, VIR_DOMAIN_EVENT_ID_WATCHDOG, domain, g_variant_new("(@*i)", xldrv_domain_to_wire(domain), action));
+}
+
+void xldrv_event_graphics(XldrvEvents *events, XldrvDomain *domain, const struct xldrv_vnc_message *what)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_GRAPHICS, domain,
+         g_variant_new("(@*i(iss)(iss)s@a(ss))", xldrv_domain_to_wire(domain), (gint32)what->value,
+                       (gint32)what->local.family, what->local.node, what->local.service, (gint32)what->remote.family,
+                       what->remote.node, what->remote.service, what->auth,
+                       g_variant_new_array(G_VARIANT_TYPE("(ss)"), NULL, 0)));
 }
 
 void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib)

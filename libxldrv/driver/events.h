@@ -39,6 +39,9 @@ void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *
                           const char *reason);
 /* A guest's watchdog has fired: @action is of virDomainEventWatchdogAction. */
 void xldrv_event_watchdog(XldrvEvents *events, XldrvDomain *domain, int action);
+/* A VNC client came, was let in, or went. */
+struct xldrv_vnc_message;
+void xldrv_event_graphics(XldrvEvents *events, XldrvDomain *domain, const struct xldrv_vnc_message *what);
 /* The guest gave or took memory and has @kib now. */
 void xldrv_event_balloon_change(XldrvEvents *events, XldrvDomain *domain, guint64 kib);
 /* A guest's agent came or went: @state and @reason are of virConnectDomainEventAgentLifecycle{State,Reason}. */

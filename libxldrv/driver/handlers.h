@@ -9,6 +9,12 @@
 /* actions.c */
 XLDRV_HANDLER(domain_set_lifecycle_action);
 
+/* graphics.c */
+XLDRV_HANDLER(domain_screenshot);
+XLDRV_HANDLER(domain_send_key);
+XLDRV_HANDLER(domain_open_graphics);
+XLDRV_HANDLER(domain_open_graphics_fd);
+
 /* connection.c */
 XLDRV_HANDLER(connect_open);
 XLDRV_HANDLER(connect_close);
@@ -194,5 +200,4 @@ XLDRV_HANDLER(connect_get_cpu_model_names);
 /* power.c */
 XLDRV_HANDLER(domain_pm_suspend_for_duration);
 XLDRV_HANDLER(domain_pm_wakeup);
-XLDRV_HANDLER(domain_send_key);
 XLDRV_HANDLER(domain_inject_nmi);

@@ -10,6 +10,7 @@
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/display.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/wire.h"
@@ -112,6 +113,18 @@ static gboolean detach_console(const XldrvDeviceHost *host, gconstpointer consol
     return xldrv_console_detach(host, console, force, error);
 }
 
+static gboolean attach_graphics(const Hotplug *h, const XldrvDeviceHost *host, gpointer item, GError **error)
+{
+    (void)h, (void)host, (void)item;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "graphics cannot be attached to a running domain");
+}
+
+static gboolean detach_graphics(const XldrvDeviceHost *host, gconstpointer item, gboolean force, GError **error)
+{
+    (void)host, (void)item, (void)force;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "graphics cannot be detached from a running domain");
+}
+
 static const struct {
     gboolean (*attach)(const Hotplug *h, const XldrvDeviceHost *host, gpointer item, GError **error);
     gboolean (*detach)(const XldrvDeviceHost *host, gconstpointer item, gboolean force, GError **error);
@@ -120,6 +133,7 @@ static const struct {
     [XMLCONF_DEVICE_INTERFACE] = {attach_interface, detach_interface},
     [XMLCONF_DEVICE_CONSOLE] = {attach_console, detach_console},
     [XMLCONF_DEVICE_CHANNEL] = {attach_console, detach_console},
+    [XMLCONF_DEVICE_GRAPHICS] = {attach_graphics, detach_graphics},
 };
 
 static gboolean attach_live(const Hotplug *h, XmlconfDevice *device, GError **error)
@@ -324,16 +338,38 @@ static gboolean update_disk(const Hotplug *h, XmlconfDevice *device, GError **er
     return TRUE;
 }
 
+/* Of graphics, the password. */
+static gboolean update_graphics(const Hotplug *h, XmlconfDevice *device, GError **error)
+{
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(h->job->live);
+    XmlconfGraphics *wanted = xmlconf_device_graphics(device);
+    int index = find(live, device, error);
+    const XmlconfGraphics *now = index < 0 ? NULL : xmlconf_domain_devices(live, XMLCONF_DEVICE_GRAPHICS)->pdata[index];
+
+    if (!now || !xldrv_display_check_update(now, wanted, error) ||
+        !xldrv_display_set_password(h->driver, h->job->uuid_text, wanted, error))
+        return FALSE;
+    replace_text(&wanted->address, now->address);
+    replace_text(&wanted->socket, now->socket);
+    wanted->port = now->port;
+    wanted->autoport = now->autoport;
+    wanted->websocket = now->websocket;
+    wanted->websocket_port = now->websocket_port;
+    return change_one(h, TRUE, device, replace_device, error);
+}
+
 static gboolean update(Hotplug *h, GError **error)
 {
     g_autoptr(XmlconfDevice) live = xmlconf_device_copy(h->device);
-    gboolean is_disk = xmlconf_device_disk(live) != NULL;
+    gboolean (*apply)(const Hotplug *, XmlconfDevice *, GError **) = xmlconf_device_disk(live)       ? update_disk
+                                                                     : xmlconf_device_graphics(live) ? update_graphics
+                                                                                                     : update_live;
 
     if (xmlconf_device_console(live))
         return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "consoles and channels cannot be updated");
 
     if (!try_change(h, replace_device, error) ||
-        (h->impact.live && !(is_disk ? update_disk(h, live, error) : update_live(h, live, error))))
+        (h->impact.live && !apply(h, live, error)))
         return FALSE;
     return !h->impact.config || change_one(h, FALSE, h->device, replace_device, error);
 }

@@ -1,4 +1,4 @@
-/* Procedures about a guest's sleep, keys and interrupts from outside. */
+/* Procedures about a guest's sleep and interrupts from outside. */
 #include "config.h"
 
 #include "libxldrv/driver/driver.h"
@@ -39,19 +39,6 @@ GVariant *xldrv_handle_domain_pm_wakeup(XldrvCall *call G_GNUC_UNUSED, GVariant 
     instance = running(args, error);
     if (instance)
         xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "Unable to wake up domain as it is not in pmsuspended state");
-    return NULL;
-}
-
-GVariant *xldrv_handle_domain_send_key(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    g_autoptr(XldrvInstance) instance = NULL;
-
-    if (!xldrv_check_flags(xldrv_args_u32(args, 4), 0, G_STRFUNC, error))
-        return NULL;
-    instance = running(args, error);
-    if (instance)
-        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                        "the domain has no keyboard to send keys from: it has a console");
     return NULL;
 }
 

@@ -6,6 +6,7 @@
 
 #include "hv/xen-abi.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/display.h"
 #include "libxldrv/driver/run.h"
 
 /* A process that is ending closes its connections first. */
@@ -285,6 +286,33 @@ static void handle_image_lost(XldrvDriver *driver, XldrvJob *job, const XldrvRea
     react_later(reaction, RETRY_SECONDS);
 }
 
+/* ---- what shows it */
+
+/* Started again at once, but one that ends over and over not more often than this. The document may get other ports. */
+static void handle_display_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
+{
+    const XldrvDeviceHost host = device_host(driver, job);
+    gint64 now = g_get_monotonic_time();
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_copy(job->live);
+    g_autoptr(GError) why = NULL;
+
+    if (now - job->shown_us < RETRY_SECONDS * G_TIME_SPAN_SECOND && reaction->arg != RETRIED) {
+        XldrvReaction later = *reaction;
+
+        later.arg = RETRIED;
+        react_later(&later, RETRY_SECONDS);
+        return;
+    }
+    job->shown_us = now;
+    if (xldrv_display_restart(&host, xmlconf_domain_config(live), &why) &&
+        xldrv_display_watch(driver, job, job->instance, &why)) {
+        g_message("domain '%s': its VNC server ended and was started again", job->name);
+        return;
+    }
+    g_warning("domain '%s' cannot be shown: %s", job->name, why->message);
+    react_later(reaction, RETRY_SECONDS);
+}
+
 static void react(XldrvDriver *driver, const XldrvReaction *reaction)
 {
     g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "react");
@@ -314,6 +342,9 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case XLDRV_INSTANCE_LOST:
         handle_lost(driver, job, reaction);
+        break;
+    case XLDRV_DISPLAY_LOST:
+        handle_display_lost(driver, job, reaction);
         break;
     case RESTART_DUE:
         handle_restart_due(driver, job, reaction->arg);

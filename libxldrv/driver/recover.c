@@ -3,6 +3,7 @@
 
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/display.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
 
@@ -82,6 +83,15 @@ static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
     }
 }
 
+/* So may what shows the domain. */
+static void look_at_display(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
+{
+    const GPtrArray *graphics = xmlconf_domain_config(job->live)->graphics;
+
+    if (graphics && graphics->len && !xldrv_display_watch(driver, job, instance, NULL))
+        xldrv_react_to_instance(instance, XLDRV_DISPLAY_LOST, 0, job);
+}
+
 static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction)
 {
     g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "recover");
@@ -90,6 +100,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         catch_up(driver, job, reaction->instance);
         xldrv_agent_open(driver, job);
         look_at_disks(job, reaction->instance);
+        look_at_display(driver, job, reaction->instance);
     }
     g_mutex_lock(&driver->recover_lock);
     driver->recovering--;

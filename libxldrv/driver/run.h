@@ -41,6 +41,8 @@ char *xldrv_run_path(const XldrvDriver *driver, const char *name);
 
 /* For xldrv_instance_watch, with a domain as its data: queues what has to be done. */
 void xldrv_react_to_instance(XldrvInstance *instance, guint event, guint64 arg, gpointer domain);
+/* Beside its events: what shows the domain (display.h) is gone. */
+#define XLDRV_DISPLAY_LOST (XLDRV_INSTANCE_LOST - 2)
 /* Watches the instance for the domain. */
 gboolean xldrv_watch(XldrvDomain *domain, XldrvInstance *instance, GError **error);
 

@@ -17,6 +17,7 @@
 #include "libxldrv/driver/boot.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/display.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
@@ -321,9 +322,18 @@ static gboolean attach_devices(Start *s, GError **error)
     return xldrv_devices_attach_all(&host, s->config, error);
 }
 
+static gboolean attach_display(Start *s, GError **error)
+{
+    const XldrvDeviceHost host = {s->driver, s->instance, s->job->uuid_text, s->config->name};
+
+    return xldrv_display_attach(&host, s->config, error);
+}
+
 static gboolean watch(Start *s, GError **error)
 {
-    return xldrv_watch(s->job, s->instance, error);
+    return xldrv_watch(s->job, s->instance, error) &&
+           (!s->config->graphics || !s->config->graphics->len ||
+            xldrv_display_watch(s->driver, s->job, s->instance, error));
 }
 
 /* From here on a new daemon takes it for a running domain; what it says of the state, it makes true. */
@@ -347,7 +357,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create, bind_vcpus, set_cpu, build,
-                             attach_console, attach_store, limit_memory, name_interfaces, attach_devices, attach_more_consoles, tune, watch, complete_status, let_run};
+                             attach_console, attach_store, limit_memory, name_interfaces, attach_devices, attach_more_consoles, attach_display, tune, watch, complete_status, let_run};
 
 /* ---- all or nothing */
 

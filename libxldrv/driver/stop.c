@@ -7,6 +7,7 @@
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/display.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
 
@@ -17,6 +18,7 @@ void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
     g_autofree char *process = xldrv_run_path(driver, status->process);
     g_autoptr(GError) why = NULL;
 
+    xldrv_display_close(driver, config);
     xldrv_devices_clean_up(driver, config);
     xldrv_store_remove_domain(driver->store, status->id, config->uuid);
     xldrv_consoles_clean_up(config);

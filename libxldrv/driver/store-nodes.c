@@ -188,7 +188,7 @@ gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomai
 
 /* ---- devices */
 
-static const char *const device_kinds[] = {"vbd", "vif", "console"};
+static const char *const device_kinds[] = {"vbd", "vif", "console", "vfb", "vkbd"};
 
 static char *frontend_path(int id, const char *kind, guint devid)
 {

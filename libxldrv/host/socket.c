@@ -65,6 +65,35 @@ int xldrv_socket_listen(const char *path, int type, GError **error)
     return failed ? fail(fd, "listen on", path, error) : fd;
 }
 
+/* Whether a process listens there. To connect would be to take the place of its peer. */
+static gboolean is_served(const char *path)
+{
+    g_autofree char *all = NULL;
+    g_autofree char *end = g_strconcat(" ", path, NULL);
+    g_auto(GStrv) lines = NULL;
+    gboolean found = FALSE;
+
+    if (!g_file_get_contents("/proc/net/unix", &all, NULL, NULL))
+        return TRUE;
+    lines = g_strsplit(all, "\n", -1);
+    for (char **line = lines; *line && !found; line++)
+        found = g_str_has_suffix(*line, end);
+    return found;
+}
+
+int xldrv_socket_listen_stream(const char *path, GError **error)
+{
+    struct stat about;
+    const char *problem = NULL;
+
+    if (lstat(path, &about) == 0)
+        problem = !S_ISSOCK(about.st_mode) ? "it is there, and no socket" : is_served(path) ? "somebody else does" : NULL;
+    if (!problem)
+        return xldrv_socket_listen(path, SOCK_STREAM, error);
+    xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot listen on '%s': %s", path, problem);
+    return -1;
+}
+
 int xldrv_socket_connect(const char *path, int type, int timeout_ms, GError **error)
 {
     struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};

@@ -13,7 +13,7 @@
 
 #define HV_DISPLAY_SIDE_MAX 8192u /* pixels: more than any guest has, and fits what VNC can say */
 
-/* What is to be seen. @read_row gives pixels [@x, @x + @width) of row @y as 0x00RRGGBB. */
+/* What is to be seen. @read_row gives pixels [@x, @x + @width) of row @y, each of bytes red, green, blue, 0. */
 struct hv_display_source {
     uint32_t width, height; /* 0: nothing */
     void (*read_row)(void *opaque, uint32_t x, uint32_t y, uint32_t width, uint32_t *out);

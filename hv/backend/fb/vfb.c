@@ -51,7 +51,7 @@ static struct vfb *vfb_of(struct hv_xenbus_device *dev)
 
 static uint32_t rgb(unsigned r, unsigned g, unsigned b)
 {
-    return r << 16 | g << 8 | b;
+    return r | g << 8 | b << 16; /* bytes red, green, blue, 0 */
 }
 
 /* @bits of @value from @shift on, spread over eight. */
@@ -82,7 +82,7 @@ static void convert_32(const uint8_t *from, uint32_t *to, uint32_t count)
 {
     memcpy(to, from, (size_t)count * 4);
     for (uint32_t i = 0; i < count; i++)
-        to[i] &= 0xffffff;
+        to[i] = (to[i] >> 16 & 0xff) | (to[i] & 0xff00) | (to[i] & 0xff) << 16;
 }
 
 static const struct depth {
