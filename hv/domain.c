@@ -25,6 +25,7 @@
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
 #include "hv/store/ring.h"
+#include "hv/stream/job.h"
 
 static int shared_info_init(struct hv_domain *d)
 {
@@ -99,6 +100,7 @@ void hv_domain_free(struct hv_domain *d)
     if (!d)
         return;
     hv_vcpus_join(d);
+    hv_stream_free(d);
     if (d->store)
         hv_store_ring_free(d);
     if (d->console)

@@ -34,6 +34,7 @@ struct hv_params;
 struct hv_physmap;
 struct hv_sched;
 struct hv_store_ring;
+struct hv_stream;
 struct hv_time;
 struct hv_uring;
 struct hv_vcpu_xen;
@@ -100,6 +101,9 @@ struct hv_domain {
     struct hv_cpuid_policy *cpuid; /* immutable once a vCPU runs */
     struct hv_cpuid_mask *cpuid_mask; /* the same: what is kept from the guest */
     struct hv_log_rate log_rate;   /* self-locking */
+
+    struct hv_stream *stream; /* being written or read: hv/stream/; loop thread, as the next */
+    bool frozen; /* backends leave the guest's memory alone: it is being written to a stream */
 
     struct shared_info *shared_info; /* lasting host address of the page */
     uint64_t shared_info_index;

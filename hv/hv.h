@@ -88,6 +88,13 @@ enum domus_op {
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
+    DOMUS_OP_save = 32,          /* fds: a file, written from where it is on */
+    DOMUS_OP_restore = 33,       /* args[1] -> struct domus_restore, fds: the same */
+    DOMUS_OP_send = 34,          /* args[1] -> struct domus_stream_limits, fds: a stream socket to one that receives */
+    DOMUS_OP_receive = 35,       /* fds: a stream socket */
+    DOMUS_OP_stream_status = 36, /* args[1] -> struct domus_stream_status */
+    DOMUS_OP_stream_limits = 37, /* args[1] -> struct domus_stream_limits */
+    DOMUS_OP_stream_end = 38,    /* what is saved or sent goes on running here */
     DOMUS_OP_vfb_attach = 40,    /* args[1] -> struct domus_vfb */
     DOMUS_OP_vkbd_attach = 41,   /* no argument: a keyboard and a pointer */
     DOMUS_OP_vkbd_send = 42,     /* args[1] -> struct domus_vkbd_keys */
@@ -311,6 +318,58 @@ struct hv_display_message {
     int32_t value[4];
 };
 
+/* Streams: a domain into a file and back, or to another process. save, send and receive are begun, and go on by themselves:
+ * ask for the status. What has been saved or sent stays frozen (no vCPU runs, no backend touches the guest's memory), until
+ * destroydomain or stream_end, which also ends one that is under way, or failed; a domain whose stream failed goes on by
+ * itself. restore and receive are for a domain that has its vCPUs and a limit of memory, in place of build; its devices and
+ * consoles are then attached as at a start, with the store's nodes as they were, and it goes on with unpausedomain, which
+ * fails with -ENODEV while a device is missing. */
+enum domus_stream_phase {
+    DOMUS_STREAM_NONE = 0,
+    DOMUS_STREAM_ACTIVE = 1, /* memory is being copied; the guest runs meanwhile when it is sent */
+    DOMUS_STREAM_FROZEN = 2, /* what is left is being copied */
+    DOMUS_STREAM_DONE = 3,   /* all of it is in the file, or the other side has all of it and can go on */
+    DOMUS_STREAM_FAILED = 4, /* error and text say why */
+};
+
+enum domus_restore_flags {
+    DOMUS_RESTORE_COPY = 1u << 0, /* memory is read at once; else it is mapped, and the file must not become shorter */
+};
+
+struct domus_restore {
+    uint32_t flags;    /* IN: set of enum domus_restore_flags */
+    uint32_t reserved; /* IN: 0 */
+    char error[256];   /* OUT: on failure, what is wrong */
+};
+
+enum domus_stream_flags {
+    DOMUS_STREAM_CONVERGE = 1u << 0, /* slows the guest down where it changes memory faster than that is sent */
+};
+
+struct domus_stream_limits {
+    uint32_t flags;            /* IN: set of enum domus_stream_flags */
+    uint32_t reserved;         /* IN: 0 */
+    uint64_t max_downtime_ns;  /* IN: sending: the guest is stopped when no more than this is expected; 0: 300 ms */
+    uint64_t bytes_per_second; /* IN: sending: at most; 0: no limit */
+};
+
+struct domus_stream_status {
+    uint32_t phase;             /* OUT: enum domus_stream_phase */
+    uint32_t error;             /* OUT: an errno, when FAILED */
+    uint64_t elapsed_ns;        /* OUT, as all below: since it began, until it ended */
+    uint64_t frozen_ns;         /* since the guest was stopped, until it ended */
+    uint64_t memory_bytes;      /* of the guest */
+    uint64_t remaining_bytes;   /* of it, to be copied */
+    uint64_t transferred_bytes; /* of everything */
+    uint64_t pages, zero_pages; /* that were copied, counting again those that were copied again; of zeroes */
+    uint64_t passes;            /* through memory, the first one included */
+    uint64_t bytes_per_second;  /* lately */
+    uint64_t dirty_pages_per_second; /* changed by the guest during the last pass */
+    uint32_t throttle_percent;  /* of time that vCPUs are kept from running */
+    uint32_t reserved;
+    char text[256];
+};
+
 /* ------------------------------------------------------------------ libdomctl */
 
 struct domctl; /* one connection; not for two threads at once */
@@ -414,6 +473,15 @@ int domctl_vkbd_attach(struct domctl *ctl);
 int domctl_vkbd_send(struct domctl *ctl, const struct domus_vkbd_keys *keys);
 int domctl_display_attach(struct domctl *ctl, int fd);
 int domctl_display_write(struct domctl *ctl, int fd, struct domus_picture *picture);
+
+/* Streams: see enum domus_stream_phase. Descriptors are duplicated. */
+int domctl_save(struct domctl *ctl, int fd);
+int domctl_restore(struct domctl *ctl, int fd, struct domus_restore *restore);
+int domctl_send(struct domctl *ctl, int fd, const struct domus_stream_limits *limits);
+int domctl_receive(struct domctl *ctl, int fd);
+int domctl_stream_status(struct domctl *ctl, struct domus_stream_status *status);
+int domctl_stream_limits(struct domctl *ctl, const struct domus_stream_limits *limits);
+int domctl_stream_end(struct domctl *ctl);
 
 /* Events: subscribe, then poll domctl_fd and call domctl_next_event, which does not block: 1 and *event,
  * *arg; 0 when there is none; -EPIPE at the end. A connection with events is best used for nothing else. */

@@ -73,7 +73,8 @@ struct rule {
 
 static const struct rule allowed[] = {
     CALL(read, "terminals, sockets, event and timer descriptors, images"),
-    CALL(pread64, "images, memory statistics"),
+    CALL(pread64, "images, memory statistics, saved domains"),
+    CALL(pwrite64, "domains that are saved"),
     CALL(write, "terminals, logs, waking the event loop"),
     CALL(readv, "frames from a tap"),
     CALL(writev, "frames to a tap, messages of the C library"),
@@ -107,7 +108,7 @@ static const struct rule allowed[] = {
     CALL(madvise, "guest memory given back, stacks of threads that ended"),
     CALL(brk, "the heap"),
     CALL(memfd_create, "pages shared with the guest"),
-    CALL(ftruncate, "the same"),
+    CALL(ftruncate, "the same, domains that are saved"),
     CALL(futex, "locks"),
     CALL(membarrier, "code of the engine that changed, on other processors"),
     CALL(set_robust_list, "start of a thread"),

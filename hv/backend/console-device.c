@@ -11,6 +11,7 @@
 
 #include "hv/backend/console.h"
 #include "hv/backend/xenbus.h"
+#include "hv/stream/codec.h"
 
 struct device {
     struct hv_xenbus_device dev;
@@ -30,6 +31,19 @@ static void publish(struct hv_xenbus_device *dev)
     (void)dev;
 }
 
+static int connect_ring(struct device *device, uint32_t ref, uint32_t port)
+{
+    struct hv_domain *d = device->dev.domain;
+    int error = hv_grant_map(d, ref, true, &device->ring);
+
+    if (error)
+        return error;
+    error = hv_console_connect(device->console, device->ring.page, &device->ring, port);
+    if (error)
+        hv_grant_unmap(d, &device->ring);
+    return error;
+}
+
 static int connect_console(struct hv_xenbus_device *dev)
 {
     struct device *device = device_of(dev);
@@ -40,16 +54,10 @@ static int connect_console(struct hv_xenbus_device *dev)
         hv_xenbus_fail(dev, "ring-ref or port is missing or no number");
         return -EINVAL;
     }
-    error = hv_grant_map(dev->domain, (uint32_t)ref, true, &device->ring);
-    if (error) {
-        hv_xenbus_fail(dev, "ring-ref %llu: %s", (unsigned long long)ref, strerror(-error));
-        return error;
-    }
-    error = hv_console_connect(device->console, device->ring.page, &device->ring, (uint32_t)port);
-    if (error) {
-        hv_xenbus_fail(dev, "port %llu: %s", (unsigned long long)port, strerror(-error));
-        hv_grant_unmap(dev->domain, &device->ring);
-    }
+    error = connect_ring(device, (uint32_t)ref, (uint32_t)port);
+    if (error)
+        hv_xenbus_fail(dev, "ring-ref %llu, port %llu: %s", (unsigned long long)ref, (unsigned long long)port,
+                       strerror(-error));
     device->connected = !error;
     return error;
 }
@@ -72,6 +80,34 @@ static void free_console(struct hv_xenbus_device *dev)
     free(device);
 }
 
+static void thaw_console(struct hv_xenbus_device *dev)
+{
+    hv_console_thaw(device_of(dev)->console);
+}
+
+static void encode_console(struct hv_xenbus_device *dev, struct hv_encoder *e)
+{
+    const struct device *device = device_of(dev);
+
+    hv_encode_u32(e, device->ring.grant.ref);
+    hv_encode_u32(e, hv_console_port(device->console));
+    hv_console_encode(device->console, e);
+}
+
+static int decode_console(struct hv_xenbus_device *dev, struct hv_decoder *d)
+{
+    struct device *device = device_of(dev);
+    uint32_t ref, port;
+    int error = hv_decode_u32(d, &ref);
+
+    if (!error)
+        error = hv_decode_u32(d, &port);
+    if (!error && hv_xenbus_resumes_connected(dev))
+        error = connect_ring(device, ref, port) ? hv_decode_fail(d, "its ring or port cannot be had") : 0;
+    device->connected = !error && hv_xenbus_resumes_connected(dev);
+    return error ? error : hv_console_decode(device->console, d);
+}
+
 static const struct hv_xenbus_class console_class = {
     .name = "console",
     .number = DOMUS_DEVICE_CONSOLE,
@@ -80,6 +116,9 @@ static const struct hv_xenbus_class console_class = {
     .disconnect = disconnect_console,
     .free = free_console,
     .stop = disconnect_console,
+    .thaw = thaw_console,
+    .encode = encode_console,
+    .decode = decode_console,
 };
 
 static int add(struct hv_domain *d, uint32_t devid, struct device **out)

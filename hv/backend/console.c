@@ -27,6 +27,7 @@
 #include "hv/hypercall/grant-map.h"
 #include "hv/log.h"
 #include "hv/loop.h"
+#include "hv/stream/codec.h"
 #include "hv/xen-abi.h"
 
 #define HANGUP_RETRY_NS 200000000ull
@@ -135,7 +136,7 @@ static uint32_t input_room(const struct hv_console *con)
 {
     uint32_t used;
 
-    if (!con->ring)
+    if (!con->ring || con->domain->frozen)
         return 0;
     used = __atomic_load_n(&con->ring->in_prod, __ATOMIC_RELAXED) -
            __atomic_load_n(&con->ring->in_cons, __ATOMIC_ACQUIRE);
@@ -345,10 +346,15 @@ static void serve(void *opaque)
     struct hv_console *con = opaque;
 
     flush_pending_log(con);
-    if (con->ring && take_output(con))
+    if (con->ring && !con->domain->frozen && take_output(con))
         hv_evtchn_backend_notify(con->domain, con->port);
     write_out(con);
     choose_events(con);
+}
+
+void hv_console_thaw(struct hv_console *con)
+{
+    hv_loop_wake(con->wakeup);
 }
 
 static void guest_notified(void *opaque)
@@ -401,6 +407,11 @@ void hv_console_disconnect(struct hv_console *con)
     con->ring = NULL;
     con->map = NULL;
     choose_events(con);
+}
+
+uint32_t hv_console_port(const struct hv_console *con)
+{
+    return con->port;
 }
 
 void hv_console_destroy(struct hv_console *con)
@@ -504,4 +515,31 @@ void hv_console_write(struct hv_domain *d, const void *bytes, size_t count)
     con->log_used += room;
     pthread_mutex_unlock(&con->lock);
     hv_loop_wake(con->wakeup);
+}
+
+/* ------------------------------------------------------------------ streams */
+
+void hv_console_encode(struct hv_console *con, struct hv_encoder *e)
+{
+    pthread_mutex_lock(&con->lock);
+    hv_encode_u32(e, (uint32_t)con->used);
+    hv_encode(e, con->backlog + con->first, oldest_run_locked(con));
+    hv_encode(e, con->backlog, con->used - oldest_run_locked(con));
+    pthread_mutex_unlock(&con->lock);
+}
+
+int hv_console_decode(struct hv_console *con, struct hv_decoder *d)
+{
+    uint32_t used;
+    int error = hv_decode_count(d, "the length of a console's output", HV_CONSOLE_BACKLOG_BYTES, &used);
+
+    if (error)
+        return error;
+    pthread_mutex_lock(&con->lock);
+    error = hv_decode(d, con->backlog, used);
+    con->first = 0;
+    con->used = error ? 0 : used;
+    pthread_mutex_unlock(&con->lock);
+    hv_loop_wake(con->wakeup);
+    return error;
 }

@@ -17,9 +17,18 @@ void hv_console_destroy(struct hv_console *con);
 struct hv_grant_map;
 int hv_console_connect(struct hv_console *con, void *ring, const struct hv_grant_map *map, uint32_t port) HV_MUST_CHECK;
 void hv_console_disconnect(struct hv_console *con);
+uint32_t hv_console_port(const struct hv_console *con);
 /* A terminal (taken, or -1; replaces the one before) and a log (taken, or -1). A listening socket is a terminal for one
  * peer at a time. On failure nothing is taken or changed. */
 int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd) HV_MUST_CHECK;
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream: what the terminal has not taken yet. */
+void hv_console_encode(struct hv_console *con, struct hv_encoder *e);
+int hv_console_decode(struct hv_console *con, struct hv_decoder *d) HV_MUST_CHECK;
+/* The domain is not frozen any more. */
+void hv_console_thaw(struct hv_console *con);
 
 /* The domain's first console, whose ring is the builder's. */
 

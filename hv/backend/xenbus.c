@@ -18,12 +18,6 @@
 #include "hv/store/client.h"
 #include "hv/xen-abi.h"
 
-struct hv_xenbus {
-    struct hv_store_client *store;
-    struct hv_xenbus_device *devices;
-    bool stopping; /* the domain goes away: there is nobody to tell */
-};
-
 struct hv_store_client *hv_xenbus_store(const struct hv_xenbus_device *dev)
 {
     return dev->bus->store;
@@ -242,6 +236,8 @@ static void state_read(void *opaque, int error, const char *value, size_t bytes)
         dev->frontend = value[0] - '0';
     else
         return; /* not a state: as if it had not been written */
+    if (dev->domain->frozen)
+        return; /* hv_xenbus_thaw looks again */
     /* A device whose nodes come after it waits for them. */
     if (dev->frontend == XenbusStateUnknown && dev->phase == HV_XENBUS_IDLE && !dev->detaching &&
         dev->state == XenbusStateInitialising)
@@ -251,7 +247,11 @@ static void state_read(void *opaque, int error, const char *value, size_t bytes)
 
 static void state_changed(void *opaque)
 {
-    struct hv_xenbus_device *dev = opaque;
+    hv_xenbus_look(opaque);
+}
+
+void hv_xenbus_look(struct hv_xenbus_device *dev)
+{
     char path[HV_XENBUS_PATH_MAX];
 
     hv_xenbus_frontend_path(dev, "state", path);
@@ -333,6 +333,7 @@ int hv_xenbus_add(struct hv_domain *d, const struct hv_xenbus_class *class, uint
                   struct hv_xenbus_device *dev)
 {
     char path[HV_XENBUS_PATH_MAX];
+    int error;
 
     if (hv_xenbus_find(d, class, devid))
         return -EEXIST;
@@ -352,7 +353,13 @@ int hv_xenbus_add(struct hv_domain *d, const struct hv_xenbus_class *class, uint
     }
     dev->next = dev->bus->devices;
     dev->bus->devices = dev;
-    return 0;
+    error = hv_xenbus_resume(dev);
+    if (!error)
+        return 0;
+    unlink_device(dev);
+    hv_store_client_unwatch(dev->watch);
+    hv_loop_remove(dev->detach_timer);
+    return error;
 }
 
 int hv_xenbus_init(struct hv_domain *d)
@@ -395,6 +402,7 @@ void hv_xenbus_fini(struct hv_domain *d)
     while (bus->devices)
         stop_device(bus->devices);
     hv_store_client_free(bus->store);
+    hv_xenbus_forget_pending(bus);
     free(bus);
     d->xenbus = NULL;
 }

@@ -24,6 +24,8 @@
 #include "hv/hv.h"
 #include "hv/hypercall/grant-map.h"
 
+struct hv_decoder;
+struct hv_encoder;
 struct hv_store_client;
 struct hv_xenbus;        /* all devices of a domain */
 struct hv_xenbus_device; /* embedded in the backend's own structure */
@@ -44,6 +46,16 @@ struct hv_xenbus_class {
     void (*free)(struct hv_xenbus_device *dev);
     /* Ends what is in flight without returning to the loop: the domain goes away. Then disconnected, as above. */
     void (*stop)(struct hv_xenbus_device *dev);
+
+    /* For streams. A domain that is frozen (domain->frozen) has backends that take nothing from the guest, and touch none of
+     * its memory once they are idle. May be NULL: always idle, nothing to do. */
+    void (*freeze)(struct hv_xenbus_device *dev);
+    bool (*idle)(struct hv_xenbus_device *dev);
+    void (*thaw)(struct hv_xenbus_device *dev);
+    /* What is to be known of it beside xenbus's own state. Decoding, in hv_xenbus_add, makes it what it was: 0, or a negative
+     * errno with all undone. Connected devices have hv_xenbus_resumes_connected. */
+    void (*encode)(struct hv_xenbus_device *dev, struct hv_encoder *e);
+    int (*decode)(struct hv_xenbus_device *dev, struct hv_decoder *d);
 };
 
 enum hv_xenbus_phase {
@@ -120,3 +132,32 @@ void hv_xenbus_drop_keys(struct hv_xenbus_device *dev);
 struct hv_store_client *hv_xenbus_store(const struct hv_xenbus_device *dev);
 #define HV_XENBUS_PATH_MAX 256
 void hv_xenbus_frontend_path(const struct hv_xenbus_device *dev, const char *key, char path[HV_XENBUS_PATH_MAX]);
+
+/* ---- streams: xenbus-state.c */
+/* The domain was frozen, or is not any more. */
+void hv_xenbus_freeze(struct hv_domain *d);
+void hv_xenbus_thaw(struct hv_domain *d);
+/* A device that cannot be written, by name, or NULL. */
+const char *hv_xenbus_unwritable(const struct hv_domain *d, char name[64]);
+/* All devices are idle, and what was written to the store is there. */
+bool hv_xenbus_is_idle(struct hv_domain *d);
+/* Appends number, class, length and state of all devices. */
+void hv_xenbus_encode(struct hv_domain *d, struct hv_encoder *e);
+/* Keeps a copy of that for the devices that are going to be added. */
+int hv_xenbus_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+/* A device that was not added, by name ("vbd 51712"); NULL: there is none. */
+const char *hv_xenbus_missing(struct hv_domain *d, char name[64]);
+/* In class->decode: the frontend was connected. */
+bool hv_xenbus_resumes_connected(const struct hv_xenbus_device *dev);
+/* Inside: what a stream has of a device that is being added. 0 also when it has nothing. */
+int hv_xenbus_resume(struct hv_xenbus_device *dev) HV_MUST_CHECK;
+void hv_xenbus_forget_pending(struct hv_xenbus *bus);
+/* Looks at the frontend's state again. */
+void hv_xenbus_look(struct hv_xenbus_device *dev);
+
+struct hv_xenbus {
+    struct hv_store_client *store;
+    struct hv_xenbus_device *devices;
+    struct hv_xenbus_pending *pending; /* out of a stream, not added yet */
+    bool stopping; /* the domain goes away: there is nobody to tell */
+};

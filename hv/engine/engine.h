@@ -53,6 +53,9 @@ struct hv_engine_ops {
      */
     void (*flush)(struct hv_vcpu *v);
 
+    /* Forgets what it knows of address spaces, as flush, but keeps code. NULL: flush does. */
+    void (*flush_tlb)(struct hv_vcpu *v);
+
     /* The engine's TLB, for what reaches guest memory by linear address outside of it
      * (hv/x86/linear.h). lookup: the guest physical address of @va for an access of kind @flags
      * (enum hv_access_flags), false if it does not know. enter: remembers a walk that allowed such

@@ -21,6 +21,7 @@
 #include "hv/log.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
+#include "hv/stream/job.h"
 
 #define KIB_PER_PAGE (HV_PAGE_SIZE / 1024)
 
@@ -155,7 +156,9 @@ static long start(struct hv_control *control)
         return 0;
     if (!control->built)
         return -XEN_EINVAL; /* there is nothing to run */
-    error = hv_vcpus_start(control->domain);
+    error = hv_stream_start(control->domain);
+    if (!error)
+        error = hv_vcpus_start(control->domain);
     control->started = !error;
     return error;
 }

@@ -16,6 +16,7 @@
 #include "hv/engine/engine.h"
 #include "hv/hypercall/domus-console.h"
 #include "hv/hypercall/domus-fb.h"
+#include "hv/hypercall/domus-stream.h"
 #include "hv/hypercall/domus-vbd.h"
 #include "hv/hypercall/domus-vif.h"
 #include "hv/hypercall/evtchn.h"
@@ -297,6 +298,15 @@ static const struct hv_subop ops[] = {
                                 HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
     [DOMUS_OP_vbd_set_limits] = {"vbd_set_limits", hv_domus_vbd_set_limits, sizeof(struct domus_vbd_limits), HV_ARG_IN,
                                  CONTROL},
+    [DOMUS_OP_save] = {"save", hv_domus_save, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_restore] = {"restore", hv_domus_restore, sizeof(struct domus_restore), HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
+    [DOMUS_OP_send] = {"send", hv_domus_send, sizeof(struct domus_stream_limits), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_receive] = {"receive", hv_domus_receive, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_stream_status] = {"stream_status", hv_domus_stream_status, sizeof(struct domus_stream_status), HV_ARG_OUT,
+                                CONTROL},
+    [DOMUS_OP_stream_limits] = {"stream_limits", hv_domus_stream_limits, sizeof(struct domus_stream_limits), HV_ARG_IN,
+                                CONTROL},
+    [DOMUS_OP_stream_end] = {"stream_end", hv_domus_stream_end, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_vbd_stats] = {"vbd_stats", hv_domus_vbd_stats, sizeof(struct domus_vbd_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
     [DOMUS_OP_vfb_attach] = {"vfb_attach", hv_domus_vfb_attach, sizeof(struct domus_vfb), HV_ARG_IN, CONTROL},

@@ -71,3 +71,12 @@ int hv_fifo_init_control(struct hv_domain *d, unsigned vcpu, hv_gfn gfn, uint32_
 int hv_fifo_expand_array(struct hv_domain *d, hv_gfn gfn) HV_MUST_CHECK;
 bool hv_fifo_uses_gfn(const struct hv_fifo *fifo, hv_gfn gfn);
 void hv_fifo_free(struct hv_evtchn *e);
+
+struct hv_decoder;
+struct hv_encoder;
+/* FIFO's part of a stream, after the channels' one; to do with the log of writes. Lock held. */
+void hv_fifo_encode(const struct hv_fifo *fifo, struct hv_encoder *e);
+int hv_fifo_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+void hv_fifo_mark_own(struct hv_domain *d);
+/* The slot of @port, in use or not, made where there was none; NULL for a port that cannot be, or out of memory. */
+struct hv_channel *hv_evtchn_make_slot_locked(struct hv_evtchn *e, uint32_t port);

@@ -9,8 +9,11 @@
 #include "hv/hypercall/evtchn-core.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "hv/hypercall/vcpu-xen.h"
+#include "hv/machine/dirty.h"
+#include "hv/stream/codec.h"
 
 #define WORDS_PER_PAGE (HV_PAGE_SIZE / sizeof(event_word_t))
 #define MAX_PAGES      (EVTCHN_FIFO_NR_CHANNELS / WORDS_PER_PAGE)
@@ -233,4 +236,102 @@ void hv_fifo_free(struct hv_evtchn *e)
     free(e->fifo);
     e->fifo = NULL;
     e->abi = &hv_evtchn_2l;
+}
+
+/* ------------------------------------------------------------------ streams */
+
+struct queue_state {
+    bool has_block;
+    uint64_t gfn;
+    uint32_t offset;
+    uint32_t tail[EVTCHN_FIFO_MAX_QUEUES];
+};
+
+static const struct hv_field queue_fields[] = {
+    HV_FIELD_BOOL(1, struct queue_state, has_block),
+    HV_FIELD(2, struct queue_state, gfn),
+    HV_FIELD_MAX(3, struct queue_state, offset, HV_PAGE_SIZE - sizeof(struct evtchn_fifo_control_block)),
+    HV_FIELD(4, struct queue_state, tail),
+};
+
+void hv_fifo_encode(const struct hv_fifo *fifo, struct hv_encoder *e)
+{
+    hv_encode_u32(e, HV_MAX_VCPUS);
+    for (unsigned i = 0; i < HV_MAX_VCPUS; i++) {
+        struct queue_state state = {.has_block = fifo->vcpu[i].block != NULL};
+
+        if (state.has_block) {
+            state.gfn = fifo->vcpu[i].gfn.v;
+            state.offset = (uint32_t)((uintptr_t)fifo->vcpu[i].block & HV_PAGE_MASK);
+        }
+        memcpy(state.tail, fifo->vcpu[i].tail, sizeof(state.tail));
+        hv_encode_fields(e, queue_fields, HV_ARRAY_LEN(queue_fields), &state);
+    }
+    hv_encode_u32(e, fifo->nr_pages);
+    for (uint32_t i = 0; i < fifo->nr_pages; i++)
+        hv_encode_u64(e, fifo->page_gfn[i].v);
+}
+
+static int decode_queue(struct hv_domain *d, struct hv_fifo *fifo, unsigned vcpu, struct hv_decoder *dec)
+{
+    struct queue_state state;
+    uint8_t *page;
+    int error = hv_decode_fields(dec, queue_fields, HV_ARRAY_LEN(queue_fields), &state);
+
+    if (error)
+        return error;
+    memcpy(fifo->vcpu[vcpu].tail, state.tail, sizeof(state.tail)); /* any number: word_of looks whether there is such */
+    if (!state.has_block)
+        return 0;
+    page = ram_page(d, hv_gfn_of(state.gfn));
+    if (!page || state.offset % 8)
+        return hv_decode_fail(dec, "the control block of vCPU %u is not in memory", vcpu);
+    fifo->vcpu[vcpu].block = (void *)(page + state.offset);
+    fifo->vcpu[vcpu].gfn = hv_gfn_of(state.gfn);
+    return 0;
+}
+
+static int decode_pages(struct hv_domain *d, struct hv_fifo *fifo, struct hv_decoder *dec)
+{
+    uint32_t count;
+    int error = hv_decode_count(dec, "the number of event pages", MAX_PAGES, &count);
+
+    while (!error && fifo->nr_pages < count) {
+        uint64_t gfn;
+        void *page;
+
+        error = hv_decode_u64(dec, &gfn);
+        page = error ? NULL : ram_page(d, hv_gfn_of(gfn));
+        if (!page)
+            return error ? error : hv_decode_fail(dec, "event page %u is not in memory", fifo->nr_pages);
+        fifo->page[fifo->nr_pages] = page;
+        fifo->page_gfn[fifo->nr_pages++] = hv_gfn_of(gfn);
+    }
+    return error;
+}
+
+int hv_fifo_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    struct hv_fifo *fifo = calloc(1, sizeof(*fifo));
+    uint32_t queues;
+    int error;
+
+    if (!fifo)
+        return hv_decode_fail(dec, "out of memory");
+    d->evtchn->fifo = fifo;
+    error = hv_decode_count(dec, "the number of event queues", HV_MAX_VCPUS, &queues);
+    for (unsigned i = 0; !error && i < queues; i++)
+        error = decode_queue(d, fifo, i, dec);
+    return error ? error : decode_pages(d, fifo, dec);
+}
+
+void hv_fifo_mark_own(struct hv_domain *d)
+{
+    const struct hv_fifo *fifo = d->evtchn->fifo;
+
+    for (unsigned i = 0; fifo && i < HV_MAX_VCPUS; i++)
+        if (fifo->vcpu[i].block)
+            hv_memory_mark_dirty(&d->mem, fifo->vcpu[i].gfn);
+    for (uint32_t i = 0; fifo && i < fifo->nr_pages; i++)
+        hv_memory_mark_dirty(&d->mem, fifo->page_gfn[i]);
 }

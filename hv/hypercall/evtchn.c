@@ -81,6 +81,13 @@ static int make_chunk(struct hv_evtchn *e, uint32_t port)
     return *chunk ? 0 : -XEN_ENOMEM;
 }
 
+struct hv_channel *hv_evtchn_make_slot_locked(struct hv_evtchn *e, uint32_t port)
+{
+    if (port == 0 || port >= nr_ports(e) || make_chunk(e, port))
+        return NULL;
+    return slot(e, port);
+}
+
 int hv_evtchn_alloc_locked(struct hv_evtchn *e, enum hv_channel_state state, unsigned vcpu, uint32_t *port)
 {
     for (uint32_t i = 1; i < nr_ports(e); i++) {

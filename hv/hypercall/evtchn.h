@@ -33,3 +33,11 @@ void hv_evtchn_virq(struct hv_vcpu *v, unsigned virq);
 /* True when the guest has given page @gfn to event channels (FIFO control block, event array), so that it
  * cannot be taken away. Caller holds domain->lock. */
 bool hv_evtchn_uses_gfn(struct hv_domain *d, hv_gfn gfn);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream (evtchn-state.c). Ports that backends had are free for them to bind again. */
+void hv_evtchn_encode(struct hv_domain *d, struct hv_encoder *e);
+int hv_evtchn_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+/* Notes the pages with event words and control blocks in the log of writes. */
+void hv_evtchn_mark_own(struct hv_domain *d);

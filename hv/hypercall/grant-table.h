@@ -48,3 +48,9 @@ int hv_gnttab_swap_locked(struct hv_gnttab *g, uint32_t a, uint32_t b) HV_MUST_C
 
 /* One GNTTABOP_copy within the domain: GNTST_*. */
 int hv_gnttab_copy(struct hv_domain *d, const struct gnttab_copy *op) HV_MUST_CHECK;
+/* The page that a grant names. Lock held. */
+void hv_gnttab_describe_locked(const struct hv_gnttab *g, uint32_t ref, struct hv_grant *out);
+/* How many entries there are. Lock held. */
+uint32_t hv_gnttab_entries_locked(const struct hv_gnttab *g);
+/* Nobody uses any of them: takes off all marks. Lock held. */
+void hv_gnttab_unmark_all_locked(struct hv_gnttab *g);

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "hv/hypercall/grant-table.h"
+#include "hv/machine/dirty.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -261,6 +262,16 @@ static void describe(const struct hv_gnttab *g, uint32_t ref, uint32_t header, s
     out->length = __atomic_load_n(&entry_v2(g, ref)->sub_page.length, __ATOMIC_RELAXED);
 }
 
+void hv_gnttab_describe_locked(const struct hv_gnttab *g, uint32_t ref, struct hv_grant *out)
+{
+    describe(g, ref, __atomic_load_n(header_of(g, ref), __ATOMIC_SEQ_CST), out);
+}
+
+uint32_t hv_gnttab_entries_locked(const struct hv_gnttab *g)
+{
+    return nr_entries(g);
+}
+
 static void count_use(struct hv_gnttab *g, const struct hv_grant *grant, int32_t by)
 {
     g->active += (uint32_t)by;
@@ -284,6 +295,13 @@ static void unmark(const struct hv_gnttab *g, uint32_t ref)
         __atomic_fetch_and(&entry_v1(g, ref)->flags, (uint16_t)~flags, __ATOMIC_SEQ_CST);
     else
         __atomic_fetch_and(status_of(g, ref), (grant_status_t)~flags, __ATOMIC_SEQ_CST);
+}
+
+void hv_gnttab_unmark_all_locked(struct hv_gnttab *g)
+{
+    for (uint32_t ref = 0; ref < nr_entries(g); ref++)
+        if ((*header_of(g, ref) & GTF_type_mask) == GTF_permit_access)
+            unmark(g, ref);
 }
 
 static bool names_memory(struct hv_domain *d, const struct hv_grant *grant)
@@ -315,8 +333,13 @@ static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool wr
     return GNTST_okay;
 }
 
-static void put_locked(struct hv_gnttab *g, const struct hv_grant *grant)
+/* Whatever was written through it has been by now. */
+static void put_locked(struct hv_domain *d, const struct hv_grant *grant)
 {
+    struct hv_gnttab *g = d->gnttab;
+
+    if (grant->write)
+        hv_memory_mark_dirty(&d->mem, grant->gfn);
     count_use(g, grant, -1);
     unmark(g, grant->ref);
 }
@@ -345,7 +368,7 @@ int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
 void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant)
 {
     pthread_mutex_lock(&d->gnttab->lock);
-    put_locked(d->gnttab, grant);
+    put_locked(d, grant);
     pthread_mutex_unlock(&d->gnttab->lock);
 }
 

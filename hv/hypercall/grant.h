@@ -38,3 +38,11 @@ struct hv_grant {
 int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
                   struct hv_grant *out) HV_MUST_CHECK;
 void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream (grant-state.c). No grant is in use after decoding: backends take theirs again. */
+void hv_gnttab_encode(struct hv_domain *d, struct hv_encoder *e);
+int hv_gnttab_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+/* Notes the pages that are granted for writing and in use in the log of writes. */
+void hv_gnttab_mark_used(struct hv_domain *d);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "hv/hypercall/families.h"
+#include "hv/stream/codec.h"
 
 struct hv_params {
     _Atomic uint64_t value[HVM_NR_PARAMS];
@@ -65,4 +66,25 @@ long hv_vm_assist(struct hv_caller *c, const uint64_t args[5])
     default:
         return -XEN_ENOSYS;
     }
+}
+
+/* ------------------------------------------------------------------ streams */
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct hv_params, value),
+    HV_FIELD_MAX(2, struct hv_params, vm_assist, VM_ASSIST_VALID),
+};
+
+void hv_params_encode(const struct hv_domain *d, struct hv_encoder *e)
+{
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), d->params);
+}
+
+int hv_params_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    int error = hv_decode_fields(dec, state_fields, HV_ARRAY_LEN(state_fields), d->params);
+
+    if (!error && hv_param_get(d, HVM_PARAM_TRIPLE_FAULT_REASON) > SHUTDOWN_MAX)
+        error = hv_decode_fail(dec, "a triple fault has a reason that there is not");
+    return error;
 }

@@ -17,6 +17,8 @@
 #include "hv/hypercall/params.h"
 #include "hv/hypercall/vcpu-xen.h"
 #include "hv/loop.h"
+#include "hv/machine/dirty.h"
+#include "hv/stream/codec.h"
 
 #define NOWHERE (~0ull)
 #define TELL_NS 500000000ull /* a balloon moves in many small steps */
@@ -267,4 +269,152 @@ long hv_physmap_remove(struct hv_domain *d, hv_gfn gfn)
     }
     pthread_mutex_unlock(&d->lock);
     return error;
+}
+
+/* ------------------------------------------------------------------ streams */
+
+#define RUNS_MAX (1u << 22) /* a balloon may leave RAM in small pieces */
+
+struct map_state {
+    uint64_t max_pages, extra_pages, max_gfn;
+    uint32_t nr_e820;
+    struct hv_bios_e820 e820[HV_MEMORY_MAP_MAX];
+};
+
+static const struct hv_field map_fields[] = {
+    HV_FIELD(1, struct map_state, max_pages), HV_FIELD(2, struct map_state, extra_pages),
+    HV_FIELD(3, struct map_state, max_gfn),   HV_FIELD_MAX(4, struct map_state, nr_e820, HV_MEMORY_MAP_MAX),
+    HV_FIELD(5, struct map_state, e820),
+};
+
+/* The next run of RAM from *@gfn on, which becomes its start; its length, 0 when there is none. */
+static uint64_t next_run(const struct hv_memory *mem, uint64_t *gfn, uint64_t end)
+{
+    uint64_t start = *gfn, at;
+
+    while (start < end && hv_memory_type(mem, hv_gfn_of(start)) != HV_PAGE_RAM)
+        start++;
+    for (at = start; at < end && hv_memory_type(mem, hv_gfn_of(at)) == HV_PAGE_RAM; at++)
+        ;
+    *gfn = start;
+    return at - start;
+}
+
+uint64_t hv_physmap_next_run(const struct hv_domain *d, uint64_t *gfn)
+{
+    uint64_t end = d->physmap->max_gfn + 1;
+
+    return next_run(&d->mem, gfn, end < d->mem.nr_gfns ? end : d->mem.nr_gfns);
+}
+
+void hv_physmap_encode(struct hv_domain *d, struct hv_encoder *e)
+{
+    struct hv_physmap *p = d->physmap;
+    struct map_state state = {d->mem.max_pages, d->mem.extra_pages, p->max_gfn, (uint32_t)p->nr_e820, {{0}}};
+    uint64_t gfn = 0, count;
+
+    memcpy(state.e820, p->e820, p->nr_e820 * sizeof(p->e820[0]));
+    hv_encode_fields(e, map_fields, HV_ARRAY_LEN(map_fields), &state);
+    for (; (count = hv_physmap_next_run(d, &gfn)); gfn += count) {
+        hv_encode_u64(e, gfn);
+        hv_encode_u64(e, count);
+    }
+}
+
+/* Everything from *@at up to @gfn goes. */
+static int release_up_to(struct hv_domain *d, uint64_t *at, uint64_t gfn)
+{
+    uint64_t count;
+
+    for (; (count = next_run(&d->mem, at, gfn)); *at += count)
+        if (hv_memory_release(&d->mem, hv_gfn_of(*at), count))
+            return -EINVAL;
+    return 0;
+}
+
+static int decode_runs(struct hv_domain *d, struct hv_decoder *dec, uint64_t limit)
+{
+    uint64_t at = 0, gfn, count;
+    int error = 0;
+
+    for (uint32_t runs = 0; !error && dec->left; runs++) {
+        if (hv_decode_u64(dec, &gfn) || hv_decode_u64(dec, &count))
+            return -EBADMSG;
+        if (runs >= RUNS_MAX || gfn < at || !count || gfn > d->physmap->max_gfn || count > d->physmap->max_gfn + 1 - gfn)
+            return hv_decode_fail(dec, "a run of %llu pages at page 0x%llx makes no sense", (unsigned long long)count,
+                                  (unsigned long long)gfn);
+        error = release_up_to(d, &at, gfn);
+        if (!error)
+            error = hv_memory_populate(&d->mem, hv_gfn_of(gfn), count);
+        at = gfn + count;
+    }
+    if (!error)
+        error = release_up_to(d, &at, d->mem.top_gfn);
+    if (error == -ENOMEM && d->mem.ram_pages < limit)
+        return hv_decode_fail(dec, "the guest has more memory than it may have here, which is %llu KiB",
+                              (unsigned long long)limit * (HV_PAGE_SIZE / 1024));
+    return error ? hv_decode_fail(dec, "the guest's memory cannot be made: %s", strerror(-error)) : 0;
+}
+
+static int decode_map(struct hv_domain *d, struct hv_decoder *dec)
+{
+    struct hv_physmap *p = d->physmap;
+    uint64_t limit = d->mem.max_pages;
+    struct map_state state;
+    int error = hv_decode_fields(dec, map_fields, HV_ARRAY_LEN(map_fields), &state);
+
+    if (error)
+        return error;
+    if (state.max_pages > limit || state.max_gfn >= d->mem.nr_gfns)
+        return hv_decode_fail(dec, "the guest may have %llu pages up to 0x%llx, and here not more than %llu",
+                              (unsigned long long)state.max_pages, (unsigned long long)state.max_gfn,
+                              (unsigned long long)limit);
+    p->max_gfn = state.max_gfn;
+    p->nr_e820 = state.nr_e820;
+    memcpy(p->e820, state.e820, sizeof(p->e820));
+    error = decode_runs(d, dec, limit);
+    d->mem.max_pages = state.max_pages;
+    d->mem.extra_pages = state.extra_pages;
+    return error;
+}
+
+int hv_physmap_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    int error;
+
+    pthread_mutex_lock(&d->lock);
+    error = decode_map(d, dec);
+    pthread_mutex_unlock(&d->lock);
+    return error;
+}
+
+void hv_shared_info_encode(struct hv_domain *d, struct hv_encoder *e)
+{
+    hv_encode_u64(e, d->physmap->shared_info.v);
+    hv_encode(e, d->shared_info, HV_PAGE_SIZE);
+}
+
+int hv_shared_info_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    uint64_t gfn;
+    int error = hv_decode_u64(dec, &gfn);
+
+    if (!error)
+        error = hv_decode(dec, d->shared_info, HV_PAGE_SIZE);
+    if (error || gfn == NOWHERE)
+        return error;
+    if (hv_physmap_add(d, XENMAPSPACE_shared_info, 0, hv_gfn_of(gfn)))
+        error = hv_decode_fail(dec, "it cannot be at page 0x%llx", (unsigned long long)gfn);
+    return error;
+}
+
+void hv_physmap_mark_own(struct hv_domain *d)
+{
+    const unsigned rings[] = {HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_PFN};
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rings); i++)
+        hv_memory_mark_dirty(&d->mem, hv_gfn_of(hv_param_get(d, rings[i])));
+    hv_vcpu_xen_mark_own(d);
+    hv_evtchn_mark_own(d);
+    hv_gnttab_mark_used(d);
 }

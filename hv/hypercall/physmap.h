@@ -45,3 +45,18 @@ uint64_t hv_physmap_given_pages(const struct hv_domain *d);
 
 /* The highest gfn that was RAM. */
 uint64_t hv_physmap_max_gfn(struct hv_domain *d);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream: which pages are RAM, and the map that the guest was told. Decoding changes which pages are RAM,
+ * keeping the contents of those that stay. */
+void hv_physmap_encode(struct hv_domain *d, struct hv_encoder *e);
+int hv_physmap_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+/* The shared_info page: contents and place. */
+void hv_shared_info_encode(struct hv_domain *d, struct hv_encoder *e);
+int hv_shared_info_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+/* The next run of RAM from *@gfn on, which becomes its start; its length, 0 when there is none. Paused, or for a look that
+ * may be out of date at once. */
+uint64_t hv_physmap_next_run(const struct hv_domain *d, uint64_t *gfn);
+/* Notes in the log of writes all pages that the hypervisor writes to by itself: rings, vcpu_info, event words. Paused. */
+void hv_physmap_mark_own(struct hv_domain *d);

@@ -14,14 +14,17 @@
 #include "hv/log.h"
 #include "hv/loop.h"
 #include "hv/machine/vcpu.h"
+#include "hv/stream/codec.h"
 
 #define NR_WATCHDOGS   2
 #define POLL_PORTS_MAX 128u
 #define NO_CODE        -1
 
 struct hv_sched {
-    pthread_mutex_t lock; /* of running[] */
+    pthread_mutex_t lock; /* of what follows */
     bool running[NR_WATCHDOGS];
+    uint64_t due_ns[NR_WATCHDOGS];  /* of those that run; */
+    uint64_t left_ns[NR_WATCHDOGS]; /* of those that stand still */
     struct hv_loop_source *timer[NR_WATCHDOGS]; /* immutable */
     _Atomic int announced_code; /* SCHEDOP_shutdown_code, or NO_CODE */
 };
@@ -159,9 +162,11 @@ static long poll_ports(struct hv_caller *c, const uint64_t args[5], void *arg)
     return 0;
 }
 
-static uint64_t seconds_from_now(uint32_t seconds)
+static void arm_locked(struct hv_sched *s, unsigned i, uint32_t seconds)
 {
-    return hv_loop_now() + seconds * 1000000000ull;
+    s->running[i] = seconds != 0;
+    s->due_ns[i] = seconds ? hv_loop_now() + seconds * 1000000000ull : 0;
+    hv_loop_arm(s->timer[i], s->due_ns[i]);
 }
 
 /* A new watchdog in a free place: its id counts from 1. */
@@ -170,8 +175,8 @@ static long watchdog_start_locked(struct hv_sched *s, uint32_t seconds)
     for (unsigned i = 0; i < NR_WATCHDOGS; i++) {
         if (s->running[i])
             continue;
+        arm_locked(s, i, seconds);
         s->running[i] = true;
-        hv_loop_arm(s->timer[i], seconds_from_now(seconds));
         return (long)i + 1;
     }
     return -XEN_EEXIST;
@@ -183,8 +188,7 @@ static long watchdog_locked(struct hv_sched *s, uint32_t id, uint32_t seconds)
         return watchdog_start_locked(s, seconds);
     if (id > NR_WATCHDOGS || !s->running[id - 1])
         return -XEN_EINVAL;
-    s->running[id - 1] = seconds != 0;
-    hv_loop_arm(s->timer[id - 1], seconds ? seconds_from_now(seconds) : 0);
+    arm_locked(s, id - 1, seconds);
     return 0;
 }
 
@@ -227,4 +231,56 @@ static const struct hv_subop_family family = HV_SUBOP_FAMILY("sched_op", ops);
 long hv_sched_op(struct hv_caller *c, const uint64_t args[5])
 {
     return hv_subop_run(&family, c, (uint32_t)args[0], args, args[1]);
+}
+
+/* ------------------------------------------------------------------ streams */
+
+void hv_sched_freeze(struct hv_domain *d)
+{
+    struct hv_sched *s = d->sched;
+    uint64_t now = hv_loop_now();
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < NR_WATCHDOGS; i++) {
+        s->left_ns[i] = s->running[i] && s->due_ns[i] > now ? s->due_ns[i] - now : 1;
+        hv_loop_arm(s->timer[i], 0);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+void hv_sched_thaw(struct hv_domain *d)
+{
+    struct hv_sched *s = d->sched;
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < NR_WATCHDOGS; i++) {
+        s->due_ns[i] = s->running[i] ? hv_loop_now() + s->left_ns[i] : 0;
+        hv_loop_arm(s->timer[i], s->due_ns[i]);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+#define LEFT_MAX_NS (UINT32_MAX * 1000000000ull) /* what a guest can ask for */
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct hv_sched, announced_code),
+    HV_FIELD_BOOL(2, struct hv_sched, running[0]),
+    HV_FIELD_MAX(3, struct hv_sched, left_ns[0], LEFT_MAX_NS),
+    HV_FIELD_BOOL(4, struct hv_sched, running[1]),
+    HV_FIELD_MAX(5, struct hv_sched, left_ns[1], LEFT_MAX_NS),
+};
+
+void hv_sched_encode(const struct hv_domain *d, struct hv_encoder *e)
+{
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), d->sched);
+}
+
+int hv_sched_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    int error = hv_decode_fields(dec, state_fields, HV_ARRAY_LEN(state_fields), d->sched);
+    int code = atomic_load(&d->sched->announced_code);
+
+    if (!error && (code < NO_CODE || code > SHUTDOWN_MAX))
+        error = hv_decode_fail(dec, "the announced shutdown code is %d", code);
+    return error;
 }

@@ -44,3 +44,11 @@ bool hv_vcpu_xen_uses_gfn(struct hv_domain *d, hv_gfn gfn);
 
 /* @port became pending: ends the poll of a vCPU that waits for it. Event channel lock held. */
 void hv_vcpu_xen_poll_event(struct hv_vcpu *v, uint32_t port);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream (vcpu-xen-state.c): the vCPU is paused. Memory is there before it is decoded. */
+void hv_vcpu_xen_encode(const struct hv_vcpu *v, struct hv_encoder *e);
+int hv_vcpu_xen_decode(struct hv_vcpu *v, struct hv_decoder *d) HV_MUST_CHECK;
+/* Notes the pages of all registered vcpu_info in the log of writes. */
+void hv_vcpu_xen_mark_own(struct hv_domain *d);

@@ -18,6 +18,7 @@
 #include "hv/machine/machine.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
+#include "hv/stream/codec.h"
 
 #define NS_PER_BUS_CYCLE 10u /* as Xen's: a bus of 100 MHz */
 
@@ -713,4 +714,33 @@ void hv_lapic_free(struct hv_vcpu *v)
 {
     free(v->lapic);
     v->lapic = NULL;
+}
+
+/* ---------------------------------------------------------------- streams */
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct hv_lapic, irr),         HV_FIELD(2, struct hv_lapic, isr),
+    HV_FIELD(3, struct hv_lapic, regs),        HV_FIELD(4, struct hv_lapic, base),
+    HV_FIELD(5, struct hv_lapic, pending_errors), HV_FIELD(6, struct hv_lapic, deadline_ns),
+    HV_FIELD(7, struct hv_lapic, tsc_deadline), HV_FIELD(8, struct hv_lapic, period_ns),
+};
+
+void hv_lapic_encode(const struct hv_vcpu *v, struct hv_encoder *e)
+{
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), v->lapic);
+}
+
+/* Registers may hold anything: each use takes the bits that it knows. */
+int hv_lapic_decode(struct hv_vcpu *v, struct hv_decoder *d)
+{
+    struct hv_lapic *apic = v->lapic;
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), apic);
+
+    if (error)
+        return error;
+    if ((apic->base & ~(uint64_t)(BASE_ENABLE | BASE_X2APIC | BASE_BSP)) != BASE_ADDRESS ||
+        (apic->base & (BASE_ENABLE | BASE_X2APIC)) == BASE_X2APIC)
+        return hv_decode_fail(d, "the local APIC is at 0x%llx", (unsigned long long)apic->base);
+    publish(apic);
+    return 0;
 }

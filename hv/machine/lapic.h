@@ -5,6 +5,9 @@
 
 #include "hv/domain.h"
 
+struct hv_decoder;
+struct hv_encoder;
+
 int hv_lapic_new(struct hv_vcpu *v) HV_MUST_CHECK;
 void hv_lapic_free(struct hv_vcpu *v);
 void hv_lapic_reset(struct hv_vcpu *v);
@@ -32,3 +35,7 @@ uint32_t hv_lapic_mmio_read(struct hv_vcpu *v, unsigned offset);
 void hv_lapic_mmio_write(struct hv_vcpu *v, unsigned offset, uint32_t value);
 int hv_lapic_msr_read(struct hv_vcpu *v, uint32_t msr, uint64_t *value) HV_MUST_CHECK;
 int hv_lapic_msr_write(struct hv_vcpu *v, uint32_t msr, uint64_t value) HV_MUST_CHECK;
+
+/* State for a stream: the vCPU is paused. Decoding gives 0 or -EBADMSG. */
+void hv_lapic_encode(const struct hv_vcpu *v, struct hv_encoder *e);
+int hv_lapic_decode(struct hv_vcpu *v, struct hv_decoder *d) HV_MUST_CHECK;

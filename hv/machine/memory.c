@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "hv/machine/dirty.h"
 #include "hv/x86/codemap.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -27,6 +28,10 @@
 /* What a limit on address space has to leave to the rest of the process: an engine's map of code,
  * its caches, stacks. */
 #define REST_BYTES (8ull << 30)
+
+/* Pieces that a balloon may leave of memory that is mapped from a file: the host limits mappings (65530), and the process
+ * has others. */
+#define PIECES_MAX 16384u
 
 static size_t bytes_of(uint64_t pages)
 {
@@ -103,6 +108,7 @@ void hv_memory_fini(struct hv_memory *mem)
         close(mem->shared_fd);
     if (mem->base)
         munmap(mem->base, bytes_of(mem->nr_gfns));
+    hv_memory_log_free(mem);
     if (mem->types)
         munmap(mem->types, mem->nr_gfns);
     memset(mem, 0, sizeof(*mem));
@@ -166,8 +172,27 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     if (hold(mem, gfn, count))
         return -ENOMEM;
     set_types(mem, gfn, count, HV_PAGE_RAM);
+    for (uint64_t i = 0; fresh && mem->dirty && i < count; i++)
+        hv_memory_mark_dirty(mem, hv_gfn_of(gfn.v + i));
     mem->ram_pages += fresh;
+    if (gfn.v + count > mem->top_gfn)
+        mem->top_gfn = gfn.v + count;
     return 0;
+}
+
+/* What the pages were is of no use any more: nothing comes back, and the host has its memory. Over a file, where the file's
+ * contents would come back, they become memory of nothing; where that does not work either, they are cleared. */
+static void forget_contents(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    void *p = host_of(mem, gfn);
+
+    if (!mem->over_file && madvise(p, bytes_of(count), MADV_DONTNEED) == 0)
+        return;
+    if (mem->over_file && mem->pieces++ < PIECES_MAX &&
+        mmap(p, bytes_of(count), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
+        return;
+    memset(p, 0, bytes_of(count)); /* locked memory, or too many mappings */
 }
 
 int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
@@ -180,8 +205,18 @@ int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     mem->ram_pages -= count;
     if (mem->locked)
         (void)munlock(host_of(mem, gfn), bytes_of(count)); /* else it cannot be given back */
-    if (madvise(host_of(mem, gfn), bytes_of(count), MADV_DONTNEED) < 0)
-        memset(host_of(mem, gfn), 0, bytes_of(count)); /* locked memory: at least no old contents */
+    forget_contents(mem, gfn, count);
+    return 0;
+}
+
+int hv_memory_map_file(struct hv_memory *mem, hv_gfn gfn, uint64_t count, int fd, uint64_t offset)
+{
+    if (!count || !in_range(mem, gfn, count) || count_type(mem, gfn, count, HV_PAGE_RAM) != count)
+        return -EINVAL;
+    if (mmap(host_of(mem, gfn), bytes_of(count), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+             (off_t)offset) == MAP_FAILED)
+        return -errno;
+    mem->over_file = true;
     return 0;
 }
 
@@ -247,9 +282,10 @@ static bool allows(enum hv_page_type type, bool write)
 
 void hv_memory_written(struct hv_memory *mem, hv_gpa gpa, size_t bytes)
 {
-    while (mem->code && bytes) {
+    while (bytes) {
         size_t room = HV_PAGE_SIZE - (gpa.v & HV_PAGE_MASK), n = bytes < room ? bytes : room;
 
+        hv_memory_mark_dirty(mem, hv_gpa_to_gfn(gpa));
         hv_codemap_written(mem->code, gpa, (unsigned)n);
         gpa.v += n;
         bytes -= n;

@@ -34,13 +34,18 @@ struct hv_memory {
     int shared_fd;    /* memory file of the shared pages */
     uint8_t *shared_base;  /* host address of shared page 0; immutable */
     uint64_t shared_pages; /* pages of it in use; domain->lock */
+    uint64_t top_gfn;      /* above all that ever was RAM; domain->lock */
     uint64_t ram_pages;    /* pages of type RAM now; domain->lock */
     uint64_t extra_pages;  /* of them: rings and tables, which a domain has beside its memory; domain->lock */
+    bool over_file;  /* some of it is mapped from a file; domain->lock, as the next */
+    unsigned pieces; /* times that a part of that was given back */
     bool locked, immediate; /* set before there is RAM: never paged out; taken from the host when it is populated */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
     /* Pages with cached code (hv/x86/codemap.h), NULL for an engine without; whoever writes to
      * guest memory reports it there; set before vCPUs run. */
     struct hv_codemap *code;
+    uint64_t *dirty;      /* atomic: the log of writes (hv/machine/dirty.h), NULL when there is none */
+    uint64_t *dirty_room; /* loop thread: what it was last kept in */
 };
 
 static inline enum hv_page_type hv_memory_type(const struct hv_memory *mem, hv_gfn gfn)
@@ -61,6 +66,10 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUS
 /* Gives @count RAM pages from @gfn back to the host. The caller flushes TLBs (hv_domain_flush).
  * -EINVAL when one of them is not RAM, nothing changed. */
 int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count) HV_MUST_CHECK;
+
+/* Makes @count pages of RAM from @gfn what file @fd has from @offset, a multiple of the page size, on: they come in when they
+ * are touched, and the file does not change. It must not become shorter. 0 or negative errno. */
+int hv_memory_map_file(struct hv_memory *mem, hv_gfn gfn, uint64_t count, int fd, uint64_t offset) HV_MUST_CHECK;
 
 /* Allocates a zeroed page of the hypervisor that can be mapped into the guest: @index names it,
  * *@page is its lasting host address. -ENOSPC when there are HV_MEMORY_MAX_SHARED. */

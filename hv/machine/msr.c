@@ -21,6 +21,7 @@
 #include "hv/machine/lapic.h"
 #include "hv/machine/machine.h"
 #include "hv/machine/time.h"
+#include "hv/stream/codec.h"
 
 #define MTRR_TYPE_WB  6u
 #define MTRR_ENABLE   (1u << 11)
@@ -371,4 +372,42 @@ void hv_msrs_reset(struct hv_vcpu *v)
 {
     memset(v->msrs, 0, sizeof(*v->msrs));
     v->msrs->mtrr_def_type = MTRR_ENABLE | MTRR_TYPE_WB;
+}
+
+/* ---------------------------------------------------------------- streams */
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct hv_msrs, mtrr_def_type), HV_FIELD(2, struct hv_msrs, mtrr_fixed),
+    HV_FIELD(3, struct hv_msrs, mtrr_variable), HV_FIELD(4, struct hv_msrs, mcg_status),
+    HV_FIELD(5, struct hv_msrs, tsc_adjust),    HV_FIELD(6, struct hv_msrs, amd_syscfg),
+    HV_FIELD(7, struct hv_msrs, amd_hwcr),      HV_FIELD(8, struct hv_msrs, amd_de_cfg),
+};
+
+void hv_msrs_encode(const struct hv_vcpu *v, struct hv_encoder *e)
+{
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), v->msrs);
+}
+
+/* What WRMSR would have refused. */
+static uint32_t find_bad_msr(struct hv_vcpu *v)
+{
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        const struct msr_row *row = &rows[i];
+
+        for (uint32_t msr = row->first; row->where != NOWHERE && row->check && msr <= row->last; msr++)
+            if (!row->check(*field_of(v, row, msr)))
+                return msr;
+    }
+    for (uint32_t i = 0; i < 2 * HV_MTRR_VARIABLE; i++)
+        if (!(i & 1 ? mtrr_mask(v->msrs->mtrr_variable[i]) : mtrr_base(v->msrs->mtrr_variable[i])))
+            return 0x200 + i;
+    return 0;
+}
+
+int hv_msrs_decode(struct hv_vcpu *v, struct hv_decoder *d)
+{
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), v->msrs);
+    uint32_t bad = error ? 0 : find_bad_msr(v);
+
+    return bad ? hv_decode_fail(d, "MSR 0x%x has a value that it cannot have", bad) : error;
 }

@@ -20,3 +20,9 @@ int hv_msrs_new(struct hv_vcpu *v) HV_MUST_CHECK;
 void hv_msrs_free(struct hv_vcpu *v);
 /* The values after power-up, with the caching that firmware would have set: write-back. */
 void hv_msrs_reset(struct hv_vcpu *v);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream: of the MSRs here. Decoding, after that of struct hv_cpu, checks those that are kept there, too. */
+void hv_msrs_encode(const struct hv_vcpu *v, struct hv_encoder *e);
+int hv_msrs_decode(struct hv_vcpu *v, struct hv_decoder *d) HV_MUST_CHECK;

@@ -19,11 +19,14 @@
 #include <x86intrin.h>
 
 #include "hv/machine/machine.h"
+#include "hv/stream/codec.h"
 
 #define NS_PER_S          1000000000ull
 #define CALIBRATION_NS    20000000ull /* 20 ns of error in a reading are 1 ppm of this */
 #define FIRST_ESTIMATE_NS 1000000ull
 #define SAMPLES           16
+#define TOLERANCE         1000ull /* a frequency that differs by less than a part of so many is the same */
+#define PASS_MAX_NS       (600 * NS_PER_S) /* wall clocks that are further apart than a migration takes are not to be trusted */
 
 struct sample {
     uint64_t tsc;
@@ -33,6 +36,10 @@ struct sample {
 struct hv_time {
     struct sample start; /* immutable: system time 0, guest TSC 0 */
     bool stable;         /* immutable: the TSC is invariant */
+    bool stopped;        /* out of a stream, and not resumed: system time is stopped_ticks; main thread, as the next three */
+    uint64_t stopped_ticks;
+    uint64_t stopped_real_ns; /* the wall clock then */
+    bool passes;              /* it is to have passed since */
 
     uint64_t hz;  /* this and the rest immutable once a vCPU runs */
     uint32_t mul; /* ns = ((ticks << shift) * mul) >> 32, a negative shift being to the right */
@@ -240,4 +247,109 @@ void hv_time_fill_wallclock(struct hv_domain *d)
     shared->wc_sec_hi = (uint32_t)(at_zero / NS_PER_S >> 32);
     shared->wc_nsec = (uint32_t)(at_zero % NS_PER_S);
     end_update(&shared->wc_version, odd);
+}
+
+/* ---------------------------------------------------------------- streams */
+
+/* Time as it stands still. */
+struct time_state {
+    uint64_t ticks; /* of the TSC, since system time 0 */
+    uint64_t hz, real_ns;
+    uint32_t mul;
+    int8_t shift;
+};
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct time_state, ticks), HV_FIELD(2, struct time_state, hz),
+    HV_FIELD(3, struct time_state, real_ns), HV_FIELD(4, struct time_state, mul),
+    HV_FIELD(5, struct time_state, shift),
+};
+
+void hv_time_encode(const struct hv_domain *d, struct hv_encoder *e)
+{
+    const struct hv_time *time = d->time;
+    const struct time_state state = {
+        .ticks = time->stopped ? time->stopped_ticks : __rdtsc() - time->start.tsc,
+        .hz = time->hz,
+        .real_ns = clock_ns(CLOCK_REALTIME),
+        .mul = time->mul,
+        .shift = time->shift,
+    };
+
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), &state);
+}
+
+static bool is_same_frequency(uint64_t a, uint64_t b)
+{
+    return (a > b ? a - b : b - a) <= b / TOLERANCE;
+}
+
+static int check_state(const struct hv_time *time, const struct time_state *state, struct hv_decoder *dec)
+{
+    if (!is_same_frequency(state->hz, time->hz))
+        return hv_decode_fail(dec, "the guest's TSC runs at %llu kHz, and this host's at %llu kHz",
+                              (unsigned long long)state->hz / 1000, (unsigned long long)time->hz / 1000);
+    if (!state->mul || state->shift < -31 || state->shift > 31 || state->ticks >> 62)
+        return hv_decode_fail(dec, "its numbers make no sense");
+    return 0;
+}
+
+int hv_time_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    struct hv_time *time = d->time;
+    struct time_state state;
+    int error = hv_decode_fields(dec, state_fields, HV_ARRAY_LEN(state_fields), &state);
+
+    if (!error)
+        error = check_state(time, &state, dec);
+    if (error)
+        return error;
+    time->hz = state.hz; /* what the guest was told */
+    time->mul = state.mul;
+    time->shift = state.shift;
+    time->stopped = true;
+    time->stopped_ticks = state.ticks;
+    time->stopped_real_ns = state.real_ns;
+    time->start.tsc = __rdtsc() - state.ticks;
+    return 0;
+}
+
+void hv_time_let_pass(struct hv_domain *d)
+{
+    d->time->passes = true;
+}
+
+uint64_t hv_time_tsc_at_zero(const struct hv_vcpu *v)
+{
+    return v->domain->time->start.tsc + v->cpu.tsc_offset;
+}
+
+void hv_time_set_tsc_at_zero(struct hv_vcpu *v, uint64_t tsc)
+{
+    v->cpu.tsc_offset = tsc - v->domain->time->start.tsc;
+}
+
+static uint64_t ticks_passed(const struct hv_time *time)
+{
+    uint64_t now = clock_ns(CLOCK_REALTIME);
+    uint64_t ns = now > time->stopped_real_ns ? now - time->stopped_real_ns : 0;
+
+    if (!time->passes || ns > PASS_MAX_NS)
+        return 0;
+    return (uint64_t)((unsigned __int128)ns * time->hz / NS_PER_S);
+}
+
+bool hv_time_resume(struct hv_domain *d)
+{
+    struct hv_time *time = d->time;
+    uint64_t by;
+
+    if (!time->stopped)
+        return false;
+    by = __rdtsc() - (time->stopped_ticks + ticks_passed(time)) - time->start.tsc;
+    time->start.tsc += by;
+    for (unsigned i = 0; i < d->nr_vcpus; i++)
+        d->vcpus[i]->cpu.tsc_offset -= by;
+    time->stopped = false;
+    return true;
 }

@@ -31,3 +31,17 @@ uint64_t hv_time_tsc_to_system_ns(struct hv_vcpu *v, uint64_t guest_tsc);
 void hv_time_fill_vcpu(struct hv_vcpu *v, struct vcpu_time_info *info);
 /* Fills the wall clock of shared_info. */
 void hv_time_fill_wallclock(struct hv_domain *d);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream. The domain is paused. Decoding: -EBADMSG also when this host's TSC runs at another frequency. After
+ * it time stands still until hv_time_resume, and has not passed meanwhile, unless hv_time_let_pass was called: then it
+ * goes on as if it had never stopped, going by the wall clocks of both hosts. TSC offsets of vCPUs are kept relative to
+ * the domain's time in a stream: hv_time_tsc_at_zero and back. */
+void hv_time_encode(const struct hv_domain *d, struct hv_encoder *e);
+int hv_time_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
+void hv_time_let_pass(struct hv_domain *d);
+uint64_t hv_time_tsc_at_zero(const struct hv_vcpu *v);
+void hv_time_set_tsc_at_zero(struct hv_vcpu *v, uint64_t tsc);
+/* Instead of hv_time_settle, for a domain out of a stream, which it says whether this is. Before vCPUs run. */
+bool hv_time_resume(struct hv_domain *d);

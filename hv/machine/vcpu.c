@@ -35,6 +35,7 @@
 #include "hv/machine/lapic.h"
 #include "hv/machine/msr.h"
 #include "hv/machine/time.h"
+#include "hv/stream/codec.h"
 
 enum place { STOPPED, RUNNING, QUIESCENT };
 
@@ -55,6 +56,7 @@ struct hv_vcpu_run {
     uint8_t sipi_vector;    /* lock */
     uint64_t flush_wanted;  /* lock */
     uint64_t flush_done;    /* lock */
+    bool flush_code;        /* lock: of what is wanted, code too */
 
     _Atomic bool online;
     _Atomic bool sleeping;
@@ -214,10 +216,11 @@ static void set_place(struct hv_vcpu *v, enum place place)
     pthread_mutex_unlock(&v->run->lock);
 }
 
-static void request_flush(struct hv_vcpu *v, uint64_t *ticket)
+static void request_flush(struct hv_vcpu *v, bool code, uint64_t *ticket)
 {
     pthread_mutex_lock(&v->run->lock);
     *ticket = ++v->run->flush_wanted;
+    v->run->flush_code |= code;
     pthread_mutex_unlock(&v->run->lock);
     hv_vcpu_request(v, HV_ATTN_FLUSH);
 }
@@ -232,13 +235,13 @@ static void wait_flush(struct hv_vcpu *v, uint64_t ticket)
     pthread_mutex_unlock(&run->lock);
 }
 
-void hv_domain_flush(struct hv_domain *d)
+static void flush_all(struct hv_domain *d, bool code)
 {
     struct hv_vcpu *self = current_vcpu(d);
     uint64_t tickets[HV_MAX_VCPUS];
 
     for (unsigned i = 0; i < d->nr_vcpus; i++)
-        request_flush(d->vcpus[i], &tickets[i]);
+        request_flush(d->vcpus[i], code, &tickets[i]);
     if (self)
         set_place(self, QUIESCENT);
     for (unsigned i = 0; i < d->nr_vcpus; i++)
@@ -247,15 +250,31 @@ void hv_domain_flush(struct hv_domain *d)
         set_place(self, RUNNING);
 }
 
+void hv_domain_flush(struct hv_domain *d)
+{
+    flush_all(d, true);
+}
+
+void hv_domain_flush_tlb(struct hv_domain *d)
+{
+    flush_all(d, false);
+}
+
 static void flush_now(struct hv_vcpu *v)
 {
     struct hv_vcpu_run *run = v->run;
     uint64_t ticket;
+    bool code;
 
     pthread_mutex_lock(&run->lock);
     ticket = run->flush_wanted;
+    code = run->flush_code || !v->domain->engine->flush_tlb;
+    run->flush_code = false;
     pthread_mutex_unlock(&run->lock);
-    v->domain->engine->flush(v);
+    if (code)
+        v->domain->engine->flush(v);
+    else
+        v->domain->engine->flush_tlb(v);
     pthread_mutex_lock(&run->lock);
     run->flush_done = ticket;
     pthread_cond_broadcast(&run->changed);
@@ -752,7 +771,8 @@ int hv_vcpus_start(struct hv_domain *d)
     sigset_t all, old;
     int rc = 0;
 
-    hv_time_settle(d);
+    if (!hv_time_resume(d))
+        hv_time_settle(d);
     hv_time_fill_wallclock(d);
     for (unsigned i = 0; i < d->nr_vcpus; i++)
         hv_time_fill_vcpu(d->vcpus[i], &hv_vcpu_info(d->vcpus[i])->time);
@@ -804,4 +824,67 @@ bool hv_vcpu_is_running(const struct hv_vcpu *v)
 unsigned hv_vcpu_last_cpu(const struct hv_vcpu *v)
 {
     return atomic_load(&v->run->last_cpu);
+}
+
+/* ---------------------------------------------------------------- streams */
+
+struct run_state {
+    bool online, wait_sipi, init, sipi, halted, blocked, nmi_pending;
+    uint8_t sipi_vector;
+    uint32_t attention;
+};
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD_BOOL(1, struct run_state, online),      HV_FIELD_BOOL(2, struct run_state, wait_sipi),
+    HV_FIELD_BOOL(3, struct run_state, init),        HV_FIELD_BOOL(4, struct run_state, sipi),
+    HV_FIELD_BOOL(5, struct run_state, halted),      HV_FIELD_BOOL(6, struct run_state, blocked),
+    HV_FIELD_BOOL(7, struct run_state, nmi_pending), HV_FIELD(8, struct run_state, sipi_vector),
+    HV_FIELD(9, struct run_state, attention),
+};
+
+/* Requests that are about the guest; the others are about the process. */
+#define GUEST_ATTENTION (HV_ATTN_EVENT | HV_ATTN_TIMER | HV_ATTN_INIT | HV_ATTN_NMI)
+
+void hv_vcpu_run_encode(const struct hv_vcpu *v, struct hv_encoder *e)
+{
+    struct hv_vcpu_run *run = v->run;
+    struct run_state state;
+
+    pthread_mutex_lock(&run->lock);
+    state = (struct run_state){
+        .online = atomic_load(&run->online),
+        .wait_sipi = run->wait_sipi,
+        .init = run->init,
+        .sipi = run->sipi,
+        .halted = run->halted,
+        .blocked = run->blocked,
+        .nmi_pending = run->nmi_pending,
+        .sipi_vector = run->sipi_vector,
+        .attention = atomic_load(&v->attention) & GUEST_ATTENTION,
+    };
+    pthread_mutex_unlock(&run->lock);
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), &state);
+}
+
+int hv_vcpu_run_decode(struct hv_vcpu *v, struct hv_decoder *d)
+{
+    struct hv_vcpu_run *run = v->run;
+    struct run_state state;
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), &state);
+
+    if (error)
+        return error;
+    pthread_mutex_lock(&run->lock);
+    run->wait_sipi = state.wait_sipi;
+    run->init = state.init;
+    run->sipi = state.sipi;
+    run->sipi_vector = state.sipi_vector;
+    run->halted = state.halted;
+    run->blocked = state.blocked;
+    run->nmi_pending = state.nmi_pending;
+    atomic_store(&run->online, state.online);
+    pthread_mutex_unlock(&run->lock);
+    /* It looks once at what there is, whoever told it of that before. */
+    atomic_fetch_or(&v->attention, (state.attention & GUEST_ATTENTION) | HV_ATTN_EVENT);
+    return 0;
 }

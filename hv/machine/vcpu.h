@@ -5,6 +5,9 @@
 
 #include "hv/domain.h"
 
+struct hv_decoder;
+struct hv_encoder;
+
 /* Adds vCPU number d->nr_vcpus in its reset state (not running). 0 or negative errno. */
 int hv_vcpu_new(struct hv_domain *d, struct hv_vcpu **out) HV_MUST_CHECK;
 void hv_vcpu_free(struct hv_vcpu *v); /* its thread is joined */
@@ -70,3 +73,10 @@ int hv_vcpu_get_affinity(const struct hv_vcpu *v, cpu_set_t *cpus) HV_MUST_CHECK
 
 /* Writes the registers to the log. The vCPU's thread, or any while it is paused. */
 void hv_vcpu_dump(const struct hv_vcpu *v);
+
+/* State for a stream: whether it is online, halts, and what is about to be delivered to it. Stopped, or never started. */
+void hv_vcpu_run_encode(const struct hv_vcpu *v, struct hv_encoder *e);
+int hv_vcpu_run_decode(struct hv_vcpu *v, struct hv_decoder *d) HV_MUST_CHECK;
+
+/* As hv_domain_flush, but code that was translated stays: page rights or the log of writes changed, not memory. */
+void hv_domain_flush_tlb(struct hv_domain *d);

@@ -380,3 +380,8 @@ int hv_store_client_attach(struct hv_store_client *c, int fd)
     flush(c);
     return 0;
 }
+
+bool hv_store_client_is_idle(const struct hv_store_client *c)
+{
+    return !c->oldest;
+}

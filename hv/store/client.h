@@ -39,3 +39,6 @@ void hv_store_client_unwatch(struct hv_store_watch *watch);
 
 /* Requests made with @opaque will not be answered to; they are still carried out. */
 void hv_store_client_forget(struct hv_store_client *client, const void *opaque);
+
+/* All requests have been answered. */
+bool hv_store_client_is_idle(const struct hv_store_client *client);

@@ -24,6 +24,7 @@
 #include "hv/log.h"
 #include "hv/loop.h"
 #include "hv/store/session.h"
+#include "hv/stream/codec.h"
 
 /* Rounds of one wake-up; then others on the loop have their turn. */
 #define MAX_ROUNDS 64u
@@ -303,6 +304,10 @@ static void pump(struct hv_store_ring *ring)
 {
     int moved = 1;
 
+    if (ring->domain->frozen) {
+        set_events(ring, true);
+        return;
+    }
     for (unsigned round = 0; moved > 0 && round < MAX_ROUNDS; round++) {
         struct xenstore_domain_interface *page = ring_page(ring);
 
@@ -354,7 +359,8 @@ static void on_guest(void *opaque)
     hv_loop_wake(ring->wakeup);
 }
 
-int hv_store_ring_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
+/* With a page that has been used before, or a new one. */
+static int make_ring(struct hv_domain *d, hv_gfn gfn, uint32_t port, bool used)
 {
     struct hv_store_ring *ring = calloc(1, sizeof(*ring));
     struct xenstore_domain_interface *page;
@@ -371,8 +377,10 @@ int hv_store_ring_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
         free(ring);
         return -EFAULT;
     }
-    memset(page, 0, sizeof(*page));
-    page->server_features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
+    if (!used) {
+        memset(page, 0, sizeof(*page));
+        page->server_features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
+    }
     d->store = ring;
     ring->wakeup = hv_loop_add_wakeup(d->loop, on_wakeup, ring);
     if (ring->wakeup && !hv_store_session_new(&ring->session))
@@ -382,6 +390,11 @@ int hv_store_ring_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
         hv_store_ring_free(d);
     }
     return err;
+}
+
+int hv_store_ring_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
+{
+    return make_ring(d, gfn, port, false);
 }
 
 void hv_store_ring_free(struct hv_domain *d)
@@ -427,4 +440,97 @@ void hv_store_ring_set_lost(struct hv_domain *d, void (*fn)(struct hv_domain *d)
 {
     if (d->store)
         d->store->lost = fn;
+}
+
+/* ---- streams */
+
+void hv_store_ring_freeze(struct hv_domain *d)
+{
+    if (d->store && d->store->fd >= 0)
+        drop_connection(d->store);
+}
+
+void hv_store_ring_thaw(struct hv_domain *d)
+{
+    struct hv_store_ring *ring = d->store;
+
+    if (!ring)
+        return;
+    hv_loop_wake(ring->wakeup);
+    if (ring->fd < 0 && ring->lost)
+        ring->lost(d);
+}
+
+struct half_state {
+    uint32_t have, given;
+};
+
+static const struct hv_field half_fields[] = {
+    HV_FIELD_MAX(1, struct half_state, have, sizeof(struct hv_store_message)),
+    HV_FIELD_MAX(2, struct half_state, given, sizeof(struct hv_store_message)),
+};
+
+static void encode_half(const struct half *h, struct hv_encoder *e)
+{
+    const struct half_state state = {(uint32_t)h->have, (uint32_t)h->given};
+
+    hv_encode_fields(e, half_fields, HV_ARRAY_LEN(half_fields), &state);
+    hv_encode(e, h->m.bytes, h->have);
+}
+
+static int decode_half(struct half *h, struct hv_decoder *dec)
+{
+    struct half_state state;
+    int error = hv_decode_fields(dec, half_fields, HV_ARRAY_LEN(half_fields), &state);
+
+    if (!error)
+        error = hv_decode(dec, h->m.bytes, state.have);
+    if (error)
+        return error;
+    h->have = state.have;
+    h->given = state.given;
+    if (header_is_bad(h) || h->given > h->have ||
+        (h->have > sizeof(h->m.header) && h->have > whole_bytes(h)))
+        return hv_decode_fail(dec, "a message makes no sense");
+    return 0;
+}
+
+void hv_store_ring_encode(struct hv_domain *d, struct hv_encoder *e)
+{
+    const struct hv_store_ring *ring = d->store;
+
+    hv_encode_u64(e, ring->gfn.v);
+    hv_encode_u32(e, ring->port);
+    hv_encode_u32(e, ring->broken);
+    encode_half(&ring->request, e);
+    encode_half(&ring->reply, e);
+    hv_store_session_encode(ring->session, e);
+}
+
+static int decode_ring(struct hv_domain *d, uint64_t gfn, uint32_t port, uint32_t broken, struct hv_decoder *dec)
+{
+    int error = make_ring(d, hv_gfn_of(gfn), port, true);
+
+    if (error)
+        return hv_decode_fail(dec, "its ring cannot be at page 0x%llx with port %u", (unsigned long long)gfn, port);
+    d->store->broken = broken;
+    error = decode_half(&d->store->request, dec);
+    if (!error)
+        error = decode_half(&d->store->reply, dec);
+    if (!error && d->store->reply.have && !is_whole(&d->store->reply))
+        error = hv_decode_fail(dec, "an answer is not complete");
+    return error ? error : hv_store_session_decode(d->store->session, dec);
+}
+
+int hv_store_ring_decode(struct hv_domain *d, struct hv_decoder *dec)
+{
+    uint32_t port, broken;
+    uint64_t gfn;
+    int error = hv_decode_u64(dec, &gfn);
+
+    if (!error)
+        error = hv_decode_u32(dec, &port);
+    if (!error)
+        error = hv_decode_count(dec, "whether it is broken", 1, &broken);
+    return error ? error : decode_ring(d, gfn, port, broken, dec);
 }

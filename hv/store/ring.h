@@ -12,3 +12,13 @@ void hv_store_ring_free(struct hv_domain *d);
 int hv_store_ring_attach(struct hv_domain *d, int fd) HV_MUST_CHECK;
 /* Called once on the loop thread when the connection breaks. */
 void hv_store_ring_set_lost(struct hv_domain *d, void (*fn)(struct hv_domain *d));
+
+struct hv_decoder;
+struct hv_encoder;
+/* For streams: gives up the connection, so that nothing is in flight; once the domain goes on, who gave it is asked for
+ * another. */
+void hv_store_ring_freeze(struct hv_domain *d);
+void hv_store_ring_thaw(struct hv_domain *d);
+/* State, frozen; decoding makes the ring, which is in the guest's memory already. */
+void hv_store_ring_encode(struct hv_domain *d, struct hv_encoder *e);
+int hv_store_ring_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;

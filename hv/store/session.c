@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "hv/log.h"
+#include "hv/stream/codec.h"
 
 /* The daemon's quota for watches, and more than its quota for transactions. */
 #define MAX_WATCHES      128u
@@ -405,4 +406,105 @@ void hv_store_session_reset(struct hv_store_session *s)
     s->open.count = s->dead.count = 0;
     s->nr_answers = 0;
     s->reset_watches = s->resetting = true;
+}
+
+/* ---- streams */
+
+struct session_state {
+    uint32_t nr_watches, nr_again, nr_answers, nr_dead;
+    bool reset_watches;
+    struct answer answers[HV_STORE_IN_FLIGHT + 1];
+    uint32_t dead[MAX_TRANSACTIONS];
+};
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD_MAX(1, struct session_state, nr_watches, MAX_WATCHES),
+    HV_FIELD_MAX(2, struct session_state, nr_again, HV_STORE_IN_FLIGHT),
+    HV_FIELD_MAX(3, struct session_state, nr_answers, HV_STORE_IN_FLIGHT + 1),
+    HV_FIELD_MAX(4, struct session_state, nr_dead, MAX_TRANSACTIONS),
+    HV_FIELD_BOOL(5, struct session_state, reset_watches),
+    HV_FIELD(6, struct session_state, answers),
+    HV_FIELD(7, struct session_state, dead),
+};
+
+void hv_store_session_encode(const struct hv_store_session *s, struct hv_encoder *e)
+{
+    struct session_state state = {.nr_watches = s->nr_watches,
+                                  .nr_again = s->nr_again,
+                                  .nr_answers = s->nr_answers,
+                                  .nr_dead = s->dead.count,
+                                  .reset_watches = s->reset_watches};
+
+    memcpy(state.answers, s->answers, sizeof(state.answers));
+    memcpy(state.dead, s->dead.ids, sizeof(state.dead));
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), &state);
+    for (const struct watch *w = s->watches; w; w = w->next) {
+        hv_encode_u32(e, (uint32_t)w->bytes);
+        hv_encode(e, w->names, w->bytes);
+    }
+    for (unsigned i = 0; i < s->nr_again; i++) {
+        hv_encode_u32(e, (uint32_t)sizeof(s->again[i]->header) + s->again[i]->header.len);
+        hv_encode(e, s->again[i]->bytes, sizeof(s->again[i]->header) + s->again[i]->header.len);
+    }
+}
+
+static int decode_watch(struct hv_store_session *s, struct hv_decoder *d)
+{
+    struct watch *w;
+    uint32_t bytes;
+    int error = hv_decode_count(d, "the length of a watch", XENSTORE_PAYLOAD_MAX, &bytes);
+
+    if (error)
+        return error;
+    w = malloc(sizeof(*w) + bytes);
+    if (!w)
+        return hv_decode_fail(d, "out of memory");
+    *w = (struct watch){.bytes = bytes};
+    error = hv_decode(d, w->names, bytes);
+    if (error)
+        free(w);
+    else
+        add_watch(s, w);
+    return error;
+}
+
+static int decode_again(struct hv_store_session *s, struct hv_decoder *d)
+{
+    const struct hv_store_message *from;
+    struct xsd_sockmsg header;
+    uint32_t bytes;
+    int error = hv_decode_count(d, "the length of a request", sizeof(*from), &bytes);
+
+    from = error ? NULL : hv_decode_bytes(d, bytes);
+    if (!from)
+        return -EBADMSG;
+    if (bytes >= sizeof(header))
+        memcpy(&header, from, sizeof(header));
+    if (bytes < sizeof(header) || header.len > XENSTORE_PAYLOAD_MAX || header.len != bytes - sizeof(header))
+        return hv_decode_fail(d, "a request of %u bytes says that it has another length", bytes);
+    s->again[s->nr_again] = malloc(bytes);
+    if (!s->again[s->nr_again])
+        return hv_decode_fail(d, "out of memory");
+    memcpy(s->again[s->nr_again++], from, bytes);
+    return 0;
+}
+
+int hv_store_session_decode(struct hv_store_session *s, struct hv_decoder *d)
+{
+    struct session_state state;
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), &state);
+
+    if (error)
+        return error;
+    for (uint32_t i = 0; !error && i < state.nr_watches; i++)
+        error = decode_watch(s, d);
+    for (uint32_t i = 0; !error && i < state.nr_again; i++)
+        error = decode_again(s, d);
+    s->reset_watches = s->resetting = state.reset_watches;
+    memcpy(s->answers, state.answers, sizeof(s->answers));
+    s->nr_answers = state.nr_answers;
+    memcpy(s->dead.ids, state.dead, sizeof(s->dead.ids));
+    s->dead.count = state.nr_dead;
+    s->replay = s->watches;
+    return error;
 }

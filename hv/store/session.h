@@ -49,3 +49,10 @@ bool hv_store_session_answer(struct hv_store_session *s, struct hv_store_message
 void hv_store_session_lost(struct hv_store_session *s, bool last_not_sent);
 /* The guest starts anew: nothing of what it had is left. */
 void hv_store_session_reset(struct hv_store_session *s);
+
+struct hv_decoder;
+struct hv_encoder;
+/* State for a stream, of a session whose connection is lost: watches, requests that are to be sent once more, answers,
+ * transactions that are over. Decoding is into a new session, whose next connection goes on with them. */
+void hv_store_session_encode(const struct hv_store_session *s, struct hv_encoder *e);
+int hv_store_session_decode(struct hv_store_session *s, struct hv_decoder *d) HV_MUST_CHECK;

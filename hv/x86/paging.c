@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "hv/domain.h"
+#include "hv/machine/dirty.h"
 
 #define PTE_P    (1ull << 0)
 #define PTE_W    (1ull << 1)
@@ -69,9 +70,17 @@ static uint64_t load_entry(const struct walk *w, const void *p)
     return __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
 }
 
+static void mark_table(const struct walk *w, const void *p)
+{
+    struct hv_memory *mem = &w->v->domain->mem;
+
+    hv_memory_mark_dirty(mem, hv_gpa_to_gfn(hv_gpa_of((uint64_t)((const uint8_t *)p - mem->base))));
+}
+
 /* Sets @bits in the entry unless it changed meanwhile, in which case the walk starts again. */
 static bool set_bits(const struct walk *w, void *p, uint64_t entry, uint64_t bits)
 {
+    mark_table(w, p);
     if (w->kind->entry_bytes == 8) {
         uint64_t old = entry;
 

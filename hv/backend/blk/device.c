@@ -150,7 +150,7 @@ static int check_protocol(struct hv_blk_device *blk)
     return -EPROTONOSUPPORT;
 }
 
-static void drop_queues(struct hv_blk_device *blk)
+void hv_blk_drop_queues(struct hv_blk_device *blk)
 {
     hv_blk_queue_drop_barrier(blk);
     for (unsigned i = 0; i < blk->nr_queues; i++)
@@ -186,7 +186,7 @@ static int connect(struct hv_xenbus_device *dev)
     if (!error)
         error = connect_queues(blk);
     if (error)
-        drop_queues(blk);
+        hv_blk_drop_queues(blk);
     else
         publish_disk(blk);
     return error;
@@ -196,7 +196,7 @@ static int connect(struct hv_xenbus_device *dev)
 
 void hv_blk_stopped(struct hv_blk_device *blk)
 {
-    drop_queues(blk);
+    hv_blk_drop_queues(blk);
     blk->stopping = false;
     if (blk->next_image.driver)
         hv_blk_change_image(blk);
@@ -246,6 +246,10 @@ static const struct hv_xenbus_class class = {
     .disconnect = disconnect,
     .free = free_device,
     .stop = stop,
+    .idle = hv_blk_is_idle,
+    .thaw = hv_blk_thaw,
+    .encode = hv_blk_encode,
+    .decode = hv_blk_decode,
 };
 
 /* ------------------------------------------------------------------ attaching */

@@ -115,3 +115,14 @@ void hv_blk_run_all(struct hv_blk_device *blk);
 void hv_blk_stopped(struct hv_blk_device *blk);
 /* Nothing is with the image any more and @changing is set: the next one takes its place. */
 void hv_blk_change_image(struct hv_blk_device *blk);
+
+/* state.c: streams. */
+void hv_blk_thaw(struct hv_xenbus_device *dev);
+bool hv_blk_is_idle(struct hv_xenbus_device *dev);
+void hv_blk_encode(struct hv_xenbus_device *dev, struct hv_encoder *e);
+int hv_blk_decode(struct hv_xenbus_device *dev, struct hv_decoder *d) HV_MUST_CHECK;
+/* device.c: undoes hv_blk_queue_init of all queues. */
+void hv_blk_drop_queues(struct hv_blk_device *blk);
+/* queue.c: a request that was taken from the ring of a queue before, in another process: it is looked at anew and begins
+ * when the domain does. */
+int hv_blk_queue_resume(struct hv_blk_queue *queue, const struct blkif_request *guest) HV_MUST_CHECK;

@@ -63,12 +63,12 @@ void hv_blk_admit(struct hv_blk_request *r)
     struct hv_blk_list *list = &blk->throttled[is_write(r)];
     uint64_t now;
 
-    if (r->kind == BLKIF_OP_FLUSH_DISKCACHE || blk->stopping) {
+    if ((r->kind == BLKIF_OP_FLUSH_DISKCACHE || blk->stopping) && !blk->xenbus.domain->frozen) {
         hv_blk_request_begin(r);
         return;
     }
     now = hv_loop_now();
-    if (!list->first && hv_blk_throttle_due_ns(&blk->throttle, is_write(r)) <= now) {
+    if (!list->first && !blk->xenbus.domain->frozen && hv_blk_throttle_due_ns(&blk->throttle, is_write(r)) <= now) {
         pass(r, now);
         return;
     }
@@ -82,8 +82,8 @@ static void release(struct hv_blk_device *blk, bool all)
 {
     uint64_t now = hv_loop_now();
 
-    if (blk->changing && !all)
-        return; /* when the other image is there */
+    if ((blk->changing || blk->xenbus.domain->frozen) && !all)
+        return; /* when the other image is there, or the domain goes on */
     for (unsigned write = 0; write < 2; write++) {
         while (blk->throttled[write].first &&
                (all || hv_blk_throttle_due_ns(&blk->throttle, write) <= now)) {
@@ -144,7 +144,7 @@ bool hv_blk_hold(struct hv_blk_request *r, int *error)
 void hv_blk_retry_held(struct hv_blk_device *blk)
 {
     blk->retry_later = blk->changing;
-    if (!blk->held.first || blk->changing)
+    if (!blk->held.first || blk->changing || blk->xenbus.domain->frozen)
         return;
     blk->stats.held = blk->stats.held_error = 0;
     while (blk->held.first) {

@@ -301,6 +301,18 @@ static void handle(struct hv_blk_request *r)
     }
 }
 
+int hv_blk_queue_resume(struct hv_blk_queue *q, const struct blkif_request *guest)
+{
+    struct hv_blk_request *r = get_request(q);
+
+    if (!r || q->ring.req_cons - q->ring.rsp_prod >= q->ring.nr_entries)
+        return r ? -EINVAL : -ENOMEM;
+    q->ring.req_cons++; /* taken, and not answered */
+    r->guest = *guest;
+    handle(r);
+    return 0;
+}
+
 /* True when there may be more to take. */
 static bool take(struct hv_blk_queue *q, bool *broken)
 {
@@ -329,7 +341,7 @@ void hv_blk_queue_run(struct hv_blk_queue *q)
     bool broken = false;
     uint32_t budget = q->ring.nr_entries; /* a guest must not keep the loop here */
 
-    while (!blk->barrier && !blk->stopping && !blk->changing && take(q, &broken))
+    while (!blk->barrier && !blk->stopping && !blk->changing && !blk->xenbus.domain->frozen && take(q, &broken))
         if (--budget == 0) {
             hv_loop_wake(q->wakeup);
             break;
@@ -343,7 +355,7 @@ void hv_blk_queue_run(struct hv_blk_queue *q)
 void hv_blk_run_all(struct hv_blk_device *blk)
 {
     if (blk->barrier) {
-        if (!blk->in_flight)
+        if (!blk->in_flight && !blk->xenbus.domain->frozen)
             launch(blk->barrier);
         blk->image.driver->flush(&blk->image);
         return;

@@ -32,7 +32,7 @@ static uint32_t wanted_events(struct hv_net_queue *q)
 {
     uint32_t events = 0;
 
-    if (q->broken || q->port_lost)
+    if (q->broken || q->port_lost || q->config.domain->frozen)
         return 0;
     if (!q->parked)
         events |= EPOLLIN;
@@ -63,9 +63,11 @@ static void run(struct hv_net_queue *q, bool tx, bool rx)
 {
     bool more = false;
 
-    if (tx && !q->broken)
+    bool frozen = q->config.domain->frozen; /* what comes waits at the host */
+
+    if (tx && !q->broken && !frozen)
         more |= hv_net_tx_run(q);
-    if (rx && !q->broken)
+    if (rx && !q->broken && !frozen)
         more |= hv_net_rx_run(q);
     set_events(q);
     if (more)

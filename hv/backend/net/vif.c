@@ -16,11 +16,20 @@
 #include "hv/backend/net/queue.h"
 #include "hv/backend/xenbus.h"
 #include "hv/hypercall/evtchn.h"
+#include "hv/loop.h"
+#include "hv/stream/codec.h"
 
 #define MTU_DEFAULT 1500u
 #define MTU_MIN     68u
 #define MTU_MAX     65521u /* 64 KiB less Ethernet's header */
 #define STALE_MAX   4096u  /* frames that the host queued before the guest was there */
+
+/* What the frontend says about all of its queues. */
+struct wishes {
+    unsigned nr_queues;
+    bool scatter_gather;
+    struct hv_net_offloads offloads;
+};
 
 struct vif_queue {
     struct hv_vif *vif;
@@ -36,6 +45,9 @@ struct hv_vif {
     struct hv_net_port ports[DOMUS_VIF_QUEUES_MAX]; /* config.queues of them */
     struct vif_queue queues[DOMUS_VIF_QUEUES_MAX];
     unsigned nr_queues; /* in use: 0 while not connected */
+    struct wishes wishes; /* of the frontend that is connected */
+    struct hv_loop_source *announce_timer; /* after a move to this host: says where the guest is now */
+    unsigned announcements; /* that were made */
     _Atomic bool link_up;
 };
 
@@ -109,12 +121,6 @@ static int activate_ports(struct hv_vif *vif, unsigned nr_queues)
 
 /* ------------------------------------------------------------------ connecting */
 
-/* What the frontend says about all of its queues. */
-struct wishes {
-    unsigned nr_queues;
-    bool scatter_gather;
-    struct hv_net_offloads offloads;
-};
 
 static int refuse(struct hv_xenbus_device *dev, const char *why)
 {
@@ -224,18 +230,12 @@ static int start_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned
     return error;
 }
 
-static int connect_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned i)
+static int connect_rings(struct hv_vif *vif, const struct wishes *wishes, unsigned i, uint32_t tx, uint32_t rx,
+                         uint32_t port)
 {
     struct vif_queue *q = &vif->queues[i];
-    uint32_t tx, rx, port;
-    int error = queue_number(vif, wishes->nr_queues, i, "tx-ring-ref", &tx);
+    int error = map_ring(vif, tx, "transmit", &q->tx);
 
-    if (!error)
-        error = queue_number(vif, wishes->nr_queues, i, "rx-ring-ref", &rx);
-    if (!error)
-        error = queue_number(vif, wishes->nr_queues, i, "event-channel", &port);
-    if (!error)
-        error = map_ring(vif, tx, "transmit", &q->tx);
     if (!error)
         error = map_ring(vif, rx, "receive", &q->rx);
     if (!error)
@@ -248,6 +248,18 @@ static int connect_queue(struct hv_vif *vif, const struct wishes *wishes, unsign
     else
         q->port = port;
     return error;
+}
+
+static int connect_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned i)
+{
+    uint32_t tx, rx, port;
+    int error = queue_number(vif, wishes->nr_queues, i, "tx-ring-ref", &tx);
+
+    if (!error)
+        error = queue_number(vif, wishes->nr_queues, i, "rx-ring-ref", &rx);
+    if (!error)
+        error = queue_number(vif, wishes->nr_queues, i, "event-channel", &port);
+    return error ? error : connect_rings(vif, wishes, i, tx, rx, port);
 }
 
 static void disconnect_queues(struct hv_vif *vif)
@@ -276,8 +288,49 @@ static int connect_vif(struct hv_xenbus_device *dev)
         return error;
     }
     vif->nr_queues = wishes.nr_queues;
+    vif->wishes = wishes;
     set_carrier(vif);
     return 0;
+}
+
+/* ------------------------------------------------------------------ announcing */
+
+#define ANNOUNCEMENTS   5u
+#define ANNOUNCE_NS     50000000ull /* to the first one; each further one comes later by so much more */
+#define ANNOUNCE_BYTES  60u
+
+/* A RARP request for itself, in the guest's name: switches between here and where it was learn the new way, and nobody
+ * answers. Source: RFC 903. */
+static void make_announcement(const uint8_t mac[6], uint8_t frame[ANNOUNCE_BYTES])
+{
+    static const uint8_t rarp[] = {0x80, 0x35, 0, 1, 0x08, 0, 6, 4, 0, 3}; /* Ethernet, IPv4, request reverse */
+
+    memset(frame, 0, ANNOUNCE_BYTES);
+    memset(frame, 0xff, 6);
+    memcpy(frame + 6, mac, 6);
+    memcpy(frame + 12, rarp, sizeof(rarp));
+    memcpy(frame + 22, mac, 6); /* sender */
+    memcpy(frame + 32, mac, 6); /* target */
+}
+
+static void on_announce(void *opaque)
+{
+    struct hv_vif *vif = opaque;
+    const struct virtio_net_hdr header = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
+    uint8_t frame[ANNOUNCE_BYTES];
+    struct iovec iov[2] = {{NULL, 0}, {frame, sizeof(frame)}};
+
+    make_announcement(vif->config.mac, frame);
+    if (atomic_load(&vif->link_up) && !vif->dev.domain->frozen)
+        (void)!hv_net_port_send(&vif->ports[0], &header, iov, 2, sizeof(frame));
+    if (++vif->announcements < ANNOUNCEMENTS)
+        hv_loop_arm(vif->announce_timer, hv_loop_now() + (vif->announcements + 1) * ANNOUNCE_NS);
+}
+
+static void announce(struct hv_vif *vif)
+{
+    vif->announcements = 0;
+    hv_loop_arm(vif->announce_timer, hv_loop_now() + ANNOUNCE_NS);
 }
 
 /* Nothing is ever in flight: a frame is copied or it is in its ring. */
@@ -293,7 +346,117 @@ static void free_vif(struct hv_xenbus_device *dev)
 
     for (unsigned i = 0; i < vif->config.queues; i++)
         hv_net_port_fini(&vif->ports[i]);
+    hv_loop_remove(vif->announce_timer);
     free(vif);
+}
+
+/* ------------------------------------------------------------------ streams */
+
+struct vif_state {
+    uint32_t nr_queues;
+    bool link_up, scatter_gather, checksum, tcp4, tcp6;
+};
+
+static const struct hv_field vif_fields[] = {
+    HV_FIELD_MAX(1, struct vif_state, nr_queues, DOMUS_VIF_QUEUES_MAX),
+    HV_FIELD_BOOL(2, struct vif_state, link_up),
+    HV_FIELD_BOOL(3, struct vif_state, scatter_gather),
+    HV_FIELD_BOOL(4, struct vif_state, checksum),
+    HV_FIELD_BOOL(5, struct vif_state, tcp4),
+    HV_FIELD_BOOL(6, struct vif_state, tcp6),
+};
+
+struct queue_state {
+    uint32_t tx_ref, rx_ref, port;
+    struct hv_net_counters tx, rx;
+};
+
+static const struct hv_field queue_fields[] = {
+    HV_FIELD(1, struct queue_state, tx_ref), HV_FIELD(2, struct queue_state, rx_ref),
+    HV_FIELD(3, struct queue_state, port),   HV_FIELD(4, struct queue_state, tx),
+    HV_FIELD(5, struct queue_state, rx),
+};
+
+/* Positions in the rings are in the rings: what was taken has been answered. */
+static void encode_vif(struct hv_xenbus_device *dev, struct hv_encoder *e)
+{
+    struct hv_vif *vif = vif_of(dev);
+    const struct vif_state state = {
+        .nr_queues = vif->nr_queues,
+        .link_up = atomic_load(&vif->link_up),
+        .scatter_gather = vif->wishes.scatter_gather,
+        .checksum = vif->wishes.offloads.checksum,
+        .tcp4 = vif->wishes.offloads.tcp4,
+        .tcp6 = vif->wishes.offloads.tcp6,
+    };
+
+    hv_encode_fields(e, vif_fields, HV_ARRAY_LEN(vif_fields), &state);
+    for (unsigned i = 0; i < vif->nr_queues; i++) {
+        const struct vif_queue *q = &vif->queues[i];
+        const struct queue_state queue = {q->tx.grant.ref, q->rx.grant.ref, q->port, q->tx_counters, q->rx_counters};
+
+        hv_encode_fields(e, queue_fields, HV_ARRAY_LEN(queue_fields), &queue);
+    }
+}
+
+static int decode_queue(struct hv_vif *vif, unsigned i, struct hv_decoder *d)
+{
+    struct queue_state queue;
+    int error = hv_decode_fields(d, queue_fields, HV_ARRAY_LEN(queue_fields), &queue);
+
+    if (error)
+        return error;
+    vif->queues[i].tx_counters = queue.tx;
+    vif->queues[i].rx_counters = queue.rx;
+    if (connect_rings(vif, &vif->wishes, i, queue.tx_ref, queue.rx_ref, queue.port))
+        return hv_decode_fail(d, "queue %u cannot be connected", i);
+    return 0;
+}
+
+static int decode_queues(struct hv_vif *vif, const struct vif_state *state, struct hv_decoder *d)
+{
+    int error = 0;
+
+    if (!state->nr_queues || state->nr_queues > vif->config.queues)
+        return hv_decode_fail(d, "it has %u queues, and here %u", state->nr_queues, vif->config.queues);
+    if (activate_ports(vif, state->nr_queues))
+        return hv_decode_fail(d, "the queues of the tap cannot be used");
+    for (unsigned i = 0; !error && i < state->nr_queues; i++)
+        error = decode_queue(vif, i, d);
+    if (error) {
+        disconnect_queues(vif);
+        return error;
+    }
+    vif->nr_queues = state->nr_queues;
+    set_carrier(vif);
+    announce(vif);
+    return 0;
+}
+
+static int decode_vif(struct hv_xenbus_device *dev, struct hv_decoder *d)
+{
+    struct hv_vif *vif = vif_of(dev);
+    struct vif_state state;
+    int error = hv_decode_fields(d, vif_fields, HV_ARRAY_LEN(vif_fields), &state);
+
+    if (error)
+        return error;
+    atomic_store(&vif->link_up, state.link_up);
+    vif->wishes = (struct wishes){
+        .nr_queues = state.nr_queues,
+        .scatter_gather = state.scatter_gather,
+        .offloads = {.checksum = state.checksum, .tcp4 = state.tcp4, .tcp6 = state.tcp6},
+    };
+    return hv_xenbus_resumes_connected(dev) ? decode_queues(vif, &state, d) : 0;
+}
+
+/* They look at the rings again, or at nothing any more. */
+static void kick_queues(struct hv_xenbus_device *dev)
+{
+    struct hv_vif *vif = vif_of(dev);
+
+    for (unsigned i = 0; i < vif->nr_queues; i++)
+        hv_net_queue_kick(vif->queues[i].queue);
 }
 
 static const struct hv_xenbus_class vif_class = {
@@ -304,6 +467,10 @@ static const struct hv_xenbus_class vif_class = {
     .disconnect = disconnect_vif,
     .free = free_vif,
     .stop = disconnect_vif,
+    .freeze = kick_queues,
+    .thaw = kick_queues,
+    .encode = encode_vif,
+    .decode = decode_vif,
 };
 
 /* ------------------------------------------------------------------ control */
@@ -383,17 +550,19 @@ static int add(struct hv_domain *d, struct domus_vif *config, const int *fds)
         return -ENOMEM;
     vif->config = *config;
     atomic_store(&vif->link_up, !config->link_down);
-    error = make_ports(vif, fds);
-    if (error) {
-        free(vif);
-        return error;
+    vif->announce_timer = hv_loop_add_timer(d->loop, on_announce, vif);
+    error = vif->announce_timer ? make_ports(vif, fds) : -ENOMEM;
+    if (!error) {
+        set_carrier(vif);
+        error = hv_xenbus_add(d, &vif_class, config->devid, &vif->dev);
+        if (error)
+            unmake_ports(vif);
     }
-    set_carrier(vif);
-    error = hv_xenbus_add(d, &vif_class, config->devid, &vif->dev);
-    if (error) {
-        unmake_ports(vif);
-        free(vif);
-    }
+    if (!error)
+        return 0;
+    if (vif->announce_timer)
+        hv_loop_remove(vif->announce_timer);
+    free(vif);
     return error;
 }
 

@@ -392,6 +392,7 @@ const struct hv_engine_ops hv_engine_bt = {
     .run = interp_run,
     .inject = interp_inject,
     .flush = flush,
+    .flush_tlb = interp_flush_tlb,
     .tlb_lookup = interp_tlb_lookup,
     .tlb_enter = interp_tlb_enter,
     .kick = kick,

@@ -253,6 +253,11 @@ void interp_inject(struct hv_vcpu *v, uint8_t vector)
         x->beyond_help = true;
 }
 
+void interp_flush_tlb(struct hv_vcpu *v)
+{
+    interp_tlb_flush_all(v->engine_state);
+}
+
 void interp_flush(struct hv_vcpu *v)
 {
     struct interp *x = v->engine_state;
@@ -333,6 +338,7 @@ const struct hv_engine_ops hv_engine_interp = {
     .run = interp_run,
     .inject = interp_inject,
     .flush = interp_flush,
+    .flush_tlb = interp_flush_tlb,
     .tlb_lookup = interp_tlb_lookup,
     .tlb_enter = interp_tlb_enter,
     .print_stats = interp_print_stats,

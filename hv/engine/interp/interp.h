@@ -296,6 +296,7 @@ void interp_vcpu_fini(struct hv_vcpu *v);
 enum hv_run interp_run(struct hv_vcpu *v);
 void interp_inject(struct hv_vcpu *v, uint8_t vector);
 void interp_flush(struct hv_vcpu *v);
+void interp_flush_tlb(struct hv_vcpu *v);
 void interp_execute_one(struct interp *x);
 void interp_print_stats(struct hv_vcpu *v, int fd);
 

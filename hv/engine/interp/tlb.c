@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "hv/machine/dirty.h"
 #include "hv/x86/linear.h"
 
 #define ASID_LAST  0xfff /* tags have 12 bits for it */
@@ -218,6 +219,12 @@ static uint8_t *host_of(struct interp *x, hv_gpa gpa, bool write)
     return x->mem_base + gpa.v;
 }
 
+/* Stores through the entry are not seen: while writes are logged, only to a page that is marked. */
+static bool may_store(struct interp *x, hv_gpa gpa)
+{
+    return host_of(x, gpa, true) && hv_memory_may_store(&x->v->domain->mem, hv_gpa_to_gfn(gpa));
+}
+
 static void fill_table(struct interp *x, struct interp_tlb_entry *table, uint64_t va,
                        const struct hv_translation *t)
 {
@@ -231,7 +238,7 @@ static void fill_table(struct interp *x, struct interp_tlb_entry *table, uint64_
     bool data = table != x->tables[INTERP_TLB_KERNEL] || !t->user || !(cpu->cr0 & HV_CR0_PG);
 
     e->read = data ? tag : 0;
-    e->write = data && writable && host_of(x, t->gpa, true) ? tag : 0;
+    e->write = data && writable && may_store(x, t->gpa) ? tag : 0;
     e->exec = executable ? tag : 0;
     e->addend = (uint64_t)(x->mem_base + t->gpa.v) - va;
     e->global = t->global;
@@ -263,6 +270,8 @@ uint8_t *interp_walk(struct interp *x, struct interp_op *op, uint64_t va, unsign
         interp_raise(x, op, &fault);
     *gpa = t.gpa;
     host = host_of(x, t.gpa, flags & HV_ACCESS_WRITE);
+    if (host && (flags & HV_ACCESS_WRITE))
+        hv_memory_mark_dirty(&x->v->domain->mem, hv_gpa_to_gfn(t.gpa));
     if (host_of(x, t.gpa, false) && x->tlb != x->tables[INTERP_TLB_NONE])
         fill(x, va, &t);
     return host;
@@ -334,6 +343,8 @@ void interp_tlb_enter(struct hv_vcpu *v, uint64_t va, unsigned flags,
     struct interp *x = v->engine_state;
     struct interp_tlb_entry *table = table_of(x, flags);
 
+    if (table && (flags & HV_ACCESS_WRITE) && host_of(x, t->gpa, true))
+        hv_memory_mark_dirty(&x->v->domain->mem, hv_gpa_to_gfn(t->gpa));
     if (table && !(flags & HV_ACCESS_NO_AD) && host_of(x, t->gpa, false))
         fill_table(x, table, va, t);
 }

@@ -1,0 +1,83 @@
+/* A domain that stands still: no vCPU runs, no backend has anything in flight or touches the guest's memory. */
+#include "config.h"
+
+#include "hv/stream/job.h"
+
+#include <errno.h>
+
+#include "hv/backend/console.h"
+#include "hv/backend/xenbus.h"
+#include "hv/hypercall/sched.h"
+#include "hv/log.h"
+#include "hv/loop.h"
+#include "hv/machine/vcpu.h"
+#include "hv/store/ring.h"
+
+int hv_stream_check(const struct hv_domain *d)
+{
+    const char *device;
+    char name[64];
+
+    if (d->frozen)
+        return -EBUSY;
+    device = hv_xenbus_unwritable(d, name);
+    if (device) {
+        hv_log(HV_LOG_WARNING, "%s: stream: device %s cannot be saved or sent", d->name, device);
+        return -EOPNOTSUPP;
+    }
+    return d->nr_vcpus && atomic_load(&d->shutdown_code) < 0 ? 0 : -EINVAL;
+}
+
+void hv_stream_freeze(struct hv_stream *s)
+{
+    struct hv_domain *d = s->domain;
+
+    s->froze = true;
+    s->frozen_at_ns = hv_loop_now();
+    s->status.phase = DOMUS_STREAM_FROZEN;
+    hv_domain_pause(d);
+    d->frozen = true;
+    hv_store_ring_freeze(d);
+    hv_xenbus_freeze(d);
+    hv_sched_freeze(d);
+}
+
+bool hv_stream_is_frozen(const struct hv_stream *s)
+{
+    return s->froze && hv_xenbus_is_idle(s->domain);
+}
+
+static void go_on(struct hv_domain *d)
+{
+    d->frozen = false;
+    hv_sched_thaw(d);
+    hv_store_ring_thaw(d); /* asks for a connection, where there is none */
+    hv_xenbus_thaw(d);
+    if (d->console)
+        hv_console_thaw(d->console);
+}
+
+void hv_stream_thaw(struct hv_stream *s)
+{
+    if (!s->froze)
+        return;
+    s->froze = false;
+    go_on(s->domain);
+    hv_domain_unpause(s->domain);
+}
+
+int hv_stream_start(struct hv_domain *d)
+{
+    const char *missing;
+    char name[64];
+
+    if (!d->frozen)
+        return 0;
+    missing = hv_xenbus_missing(d, name);
+    if (missing) {
+        hv_log_guest(d, HV_LOG_ERROR, "device %s, which the guest had, was not attached", missing);
+        return -ENODEV;
+    }
+    go_on(d);
+    return 0;
+}

@@ -1,0 +1,256 @@
+/* Saving to a file: freeze, memory, state, and the header last. The domain stays frozen when it is done.
+ *
+ * The file is written in multiples of a page from memory at such addresses, so that it may be open for direct I/O.
+ */
+#include "config.h"
+
+#include "hv/stream/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "hv/hypercall/physmap.h"
+#include "hv/loop.h"
+
+#define CHUNK_PAGES 1024u     /* looked at in a step */
+#define IDLE_NS     200000ull /* between looks whether I/O has ended */
+
+enum stage { FREEZING, MEMORY, STATE };
+
+struct saving {
+    enum stage stage;
+    off_t base;            /* of the header in the file */
+    uint64_t gfn;          /* of the next page, */
+    uint64_t index;        /* which is so many pages into the file's memory */
+    uint64_t total;
+    struct hv_encoder present; /* a bit for each page, set when it is not zero */
+    struct hv_encoder sums;    /* of those */
+};
+
+static void fini(struct hv_stream *s)
+{
+    struct saving *w = s->own;
+
+    hv_encoder_fini(&w->present);
+    hv_encoder_fini(&w->sums);
+    free(w);
+}
+
+static int write_all(const struct hv_stream *s, const void *bytes, size_t count, off_t offset)
+{
+    const uint8_t *from = bytes;
+
+    while (count) {
+        ssize_t done = pwrite(s->fd, from, count, offset);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return done < 0 ? -errno : -EIO;
+        from += done;
+        offset += done;
+        count -= (size_t)done;
+    }
+    return 0;
+}
+
+static off_t place_of(const struct saving *w, uint64_t index)
+{
+    return w->base + (off_t)((index + 1) * HV_PAGE_SIZE);
+}
+
+static void cannot_write(struct hv_stream *s, int error)
+{
+    hv_stream_fail(s, error, "cannot write the file: %s", strerror(-error));
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static const uint8_t *page_at(const struct hv_stream *s, uint64_t gfn)
+{
+    return s->domain->mem.base + (gfn << HV_PAGE_SHIFT);
+}
+
+static bool note_page(struct hv_stream *s, const uint8_t *page)
+{
+    struct saving *w = s->own;
+    bool zero = hv_stream_page_is_zero(page);
+
+    if (w->index % 8 == 0)
+        hv_encode(&w->present, NULL, 1);
+    if (!zero && !w->present.failed) {
+        w->present.data[w->present.used - 1] |= (uint8_t)(1u << (w->index % 8));
+        hv_encode_u32(&w->sums, hv_crc32c(0, page, HV_PAGE_SIZE));
+    }
+    s->status.zero_pages += zero;
+    s->status.pages += !zero;
+    w->index++;
+    return !zero;
+}
+
+/* Writes @count pages that lie together and are not zero. */
+static int write_run(struct hv_stream *s, uint64_t gfn, uint64_t index, uint64_t count)
+{
+    struct saving *w = s->own;
+
+    s->status.transferred_bytes += count * HV_PAGE_SIZE;
+    return count ? write_all(s, page_at(s, gfn), count * HV_PAGE_SIZE, place_of(w, index)) : 0;
+}
+
+/* A part of one run of RAM. */
+static int write_pages(struct hv_stream *s, uint64_t count)
+{
+    struct saving *w = s->own;
+    uint64_t full = 0;
+    int error = 0;
+
+    for (uint64_t i = 0; !error && i < count; i++, w->gfn++) {
+        if (note_page(s, page_at(s, w->gfn))) {
+            full++;
+            continue;
+        }
+        error = write_run(s, w->gfn - full, w->index - 1 - full, full);
+        full = 0;
+    }
+    if (!error)
+        error = write_run(s, w->gfn - full, w->index - full, full);
+    s->status.remaining_bytes = (w->total - w->index) * HV_PAGE_SIZE;
+    return error;
+}
+
+static void save_memory(struct hv_stream *s)
+{
+    struct saving *w = s->own;
+    uint64_t count = hv_physmap_next_run(s->domain, &w->gfn);
+    int error;
+
+    if (!count) {
+        w->stage = STATE;
+        hv_stream_again(s);
+        return;
+    }
+    error = write_pages(s, count < CHUNK_PAGES ? count : CHUNK_PAGES);
+    if (error)
+        cannot_write(s, error);
+    else
+        hv_stream_again(s);
+}
+
+/* ------------------------------------------------------------------ the rest */
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + HV_PAGE_MASK) & ~(size_t)HV_PAGE_MASK;
+}
+
+/* In memory of a page's alignment, zeroes up to a multiple of a page. */
+static int write_aligned(struct hv_stream *s, const void *bytes, size_t count, off_t offset)
+{
+    size_t whole = round_up(count);
+    void *copy;
+    int error;
+
+    if (posix_memalign(&copy, HV_PAGE_SIZE, whole))
+        return -ENOMEM;
+    memcpy(copy, bytes, count);
+    memset((uint8_t *)copy + count, 0, whole - count);
+    error = write_all(s, copy, whole, offset);
+    free(copy);
+    s->status.transferred_bytes += whole;
+    return error;
+}
+
+static int write_header(struct hv_stream *s, size_t state_bytes)
+{
+    struct saving *w = s->own;
+    struct hv_stream_header header;
+
+    hv_stream_header_init(&header, HV_STREAM_FILE);
+    header.memory_offset = HV_PAGE_SIZE;
+    header.memory_pages = w->index;
+    header.state_offset = (w->index + 1) * HV_PAGE_SIZE;
+    header.state_bytes = state_bytes;
+    hv_stream_header_seal(&header);
+    return write_aligned(s, &header, sizeof(header), w->base);
+}
+
+static int save_state(struct hv_stream *s)
+{
+    struct saving *w = s->own;
+    struct hv_encoder state = {0};
+    int error;
+
+    hv_encode(&w->present, w->sums.data, w->sums.used);
+    if (w->present.failed || w->sums.failed)
+        return -ENOMEM;
+    error = hv_stream_encode_state(s->domain, &w->present, &state);
+    if (!error)
+        error = write_aligned(s, state.data, state.used, place_of(w, w->index));
+    if (!error)
+        error = write_header(s, state.used);
+    hv_encoder_fini(&state);
+    return error;
+}
+
+static void step(struct hv_stream *s)
+{
+    struct saving *w = s->own;
+    int error;
+
+    switch (w->stage) {
+    case FREEZING:
+        if (!hv_stream_is_frozen(s)) {
+            hv_stream_at(s, hv_loop_now() + IDLE_NS);
+            return;
+        }
+        w->total = s->domain->mem.ram_pages;
+        w->stage = MEMORY;
+        s->status.passes = 1;
+        hv_stream_again(s);
+        return;
+    case MEMORY:
+        save_memory(s);
+        return;
+    case STATE:
+        error = save_state(s);
+        if (error)
+            cannot_write(s, error);
+        else
+            hv_stream_done(s);
+    }
+}
+
+static const struct hv_stream_ops ops = {.step = step, .fini = fini};
+
+/* Where the header goes; also clears what may be there, so that a file that is not finished has none. */
+static int begin_file(int fd, off_t *base)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return -EINVAL;
+    *base = lseek(fd, 0, SEEK_CUR);
+    if (*base < 0 || *base % HV_PAGE_SIZE)
+        return -EINVAL;
+    return ftruncate(fd, *base) < 0 ? -errno : 0;
+}
+
+int hv_stream_save(struct hv_domain *d, int fd)
+{
+    struct saving *w = calloc(1, sizeof(*w));
+    int error = w ? hv_stream_check(d) : -ENOMEM;
+
+    if (!error)
+        error = begin_file(fd, &w->base);
+    if (!error)
+        error = hv_stream_begin(d, &ops, fd, w);
+    if (error)
+        free(w);
+    else
+        hv_stream_freeze(d->stream);
+    return error;
+}

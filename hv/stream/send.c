@@ -1,0 +1,525 @@
+/* Sending a domain to another process while it runs: pre-copy.
+ *
+ * The first pass sends all pages, each further one those that the guest changed during the one before, by the log of writes
+ * (hv/machine/dirty.h). When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
+ * state follow, and who receives says that it has all. Until then the guest goes on here after any failure; from then on it
+ * stays frozen until the toolstack decides.
+ *
+ * When to stop: at once if that takes but a moment (STOP_SOON_NS). If it takes longer and passes still get shorter, another
+ * pass is worth it; else the limit of the toolstack decides, and where not even that is reached, the guest is slowed down if
+ * that was asked for, or passes go on for as long as the toolstack likes.
+ */
+#include "config.h"
+
+#include "hv/stream/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "hv/hypercall/physmap.h"
+#include "hv/loop.h"
+#include "hv/machine/dirty.h"
+#include "hv/machine/vcpu.h"
+#include "hv/stream/throttle.h"
+
+#define STOP_SOON_NS        5000000ull
+#define DOWNTIME_DEFAULT_NS 300000000ull
+#define SLICE_NS            2000000ull   /* of the loop's time, then others have their turn */
+#define IDLE_NS             100000ull    /* between looks whether I/O has ended */
+#define STALL_NS            60000000000ull /* without progress: the other side is not there any more */
+#define LOOK_MAX            2048u
+#define FEW_PAGES           64u          /* are sent in no time */
+#define PASSES_MAX          64u          /* that bring something: then the limit decides */
+#define OUT_BYTES (sizeof(struct hv_stream_record) + HV_STREAM_PAGES_BYTES_MAX)
+
+enum stage { HEADER, PASS, FREEZING, REST, STATE, REPLY };
+
+struct sending {
+    enum stage stage;
+    bool first; /* pass: what is zero is zero at the other side already */
+    struct domus_stream_limits limits;
+    struct hv_stream_throttle *throttle;
+
+    uint64_t *todo; /* a bit for each page that this pass sends */
+    uint64_t words, gfn;
+    uint64_t left, left_before; /* pages: of this pass, at the start of the one before */
+
+    uint8_t *out; /* what is being sent */
+    size_t used, sent;
+    struct hv_encoder state; /* or this */
+    uint64_t progress_ns;    /* when something was sent last */
+
+    uint64_t pass_ns, pass_bytes; /* when the pass began, what had been sent then */
+    uint64_t paced_ns, paced_bytes; /* the same for the limit of speed */
+
+    struct hv_stream_reply reply;
+    size_t got;
+};
+
+/* Room for all that there can be; what is not touched takes none. */
+static size_t todo_bytes(const struct hv_domain *d)
+{
+    return (size_t)((d->mem.nr_gfns + 63) / 64 * sizeof(uint64_t));
+}
+
+static void fini(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    hv_stream_throttle_free(w->throttle);
+    hv_memory_log_stop(&s->domain->mem);
+    if (w->todo)
+        munmap(w->todo, todo_bytes(s->domain));
+    hv_encoder_fini(&w->state);
+    free(w->out);
+    free(w);
+}
+
+/* ------------------------------------------------------------------ the socket */
+
+/* Sends what there is. 1: all of it, 0: not now, or negative errno. */
+static int flush(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    const uint8_t *from = w->stage == REPLY ? w->state.data : w->out;
+
+    while (w->sent < w->used) {
+        ssize_t n = send(s->fd, from + w->sent, w->used - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        w->sent += (size_t)n;
+        w->progress_ns = hv_loop_now();
+        s->status.transferred_bytes += (uint64_t)n;
+    }
+    return 1;
+}
+
+/* Puts a record into the buffer, whose payload is there already. */
+static void seal(struct sending *w, enum hv_stream_record_type type, size_t bytes)
+{
+    struct hv_stream_record record = {.type = (uint16_t)type, .bytes = bytes};
+
+    record.crc = hv_stream_record_crc(&record, w->out + sizeof(record));
+    memcpy(w->out, &record, sizeof(record));
+    w->used = sizeof(record) + bytes;
+    w->sent = 0;
+}
+
+static void put_header(struct sending *w)
+{
+    struct hv_stream_header header;
+
+    hv_stream_header_init(&header, HV_STREAM_CHANNEL);
+    hv_stream_header_seal(&header);
+    memcpy(w->out, &header, sizeof(header));
+    w->used = sizeof(header);
+    w->sent = 0;
+}
+
+/* ------------------------------------------------------------------ pages */
+
+/* The next page of the pass, which is taken off it; false at the end. */
+static bool next_page(struct sending *w, uint64_t *gfn)
+{
+    for (uint64_t word = w->gfn / 64; word < w->words; word++) {
+        if (!w->todo[word])
+            continue;
+        *gfn = word * 64 + (unsigned)__builtin_ctzll(w->todo[word]);
+        w->todo[word] &= w->todo[word] - 1;
+        w->gfn = *gfn;
+        w->left--;
+        return true;
+    }
+    return false;
+}
+
+/* The guest may change a page while it is copied: then it is in the log, and comes again. */
+static bool copy_page(struct hv_stream *s, uint64_t gfn, uint8_t *to)
+{
+    memcpy(to, s->domain->mem.base + (gfn << HV_PAGE_SHIFT), HV_PAGE_SIZE);
+    return !hv_stream_page_is_zero(to);
+}
+
+/* Fills the buffer with pages. False: there are none left. Many that are not sent are some work, too. */
+static bool put_pages(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint8_t *payload = w->out + sizeof(struct hv_stream_record), *data;
+    uint64_t entries[HV_STREAM_PAGES_MAX], gfn;
+    uint64_t count = 0, full = 0;
+    unsigned looked = 0;
+
+    data = payload + 8 + sizeof(entries); /* entries are put before the pages when their number is known */
+    while (count < HV_STREAM_PAGES_MAX && looked < LOOK_MAX && next_page(w, &gfn)) {
+        bool zero;
+
+        looked++;
+        if (hv_memory_type(&s->domain->mem, hv_gfn_of(gfn)) != HV_PAGE_RAM)
+            continue; /* given back meanwhile */
+        zero = !copy_page(s, gfn, data + full * HV_PAGE_SIZE);
+        s->status.zero_pages += zero;
+        s->status.pages += !zero;
+        full += !zero;
+        if (!zero || !w->first)
+            entries[count++] = gfn << HV_PAGE_SHIFT | (zero ? HV_STREAM_PAGE_ZERO : 0);
+    }
+    s->status.remaining_bytes = w->left * HV_PAGE_SIZE;
+    if (!count)
+        return looked;
+    memcpy(payload, &count, 8);
+    memcpy(payload + 8, entries, count * 8);
+    memmove(payload + 8 + count * 8, data, full * HV_PAGE_SIZE);
+    seal(w, HV_RECORD_PAGES, 8 + count * 8 + full * HV_PAGE_SIZE);
+    return true;
+}
+
+/* ------------------------------------------------------------------ passes */
+
+static void begin_pass(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    w->gfn = 0;
+    w->pass_ns = hv_loop_now();
+    w->pass_bytes = s->status.transferred_bytes;
+    s->status.passes++;
+    s->status.remaining_bytes = w->left * HV_PAGE_SIZE;
+}
+
+static void add_pages(struct sending *w, uint64_t word, uint64_t bits)
+{
+    w->left += (uint64_t)__builtin_popcountll(bits & ~w->todo[word]);
+    w->todo[word] |= bits;
+}
+
+static void begin_first_pass(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t gfn = 0, count;
+
+    for (; (count = hv_physmap_next_run(s->domain, &gfn)); gfn += count)
+        for (uint64_t i = gfn; i < gfn + count; i++)
+            add_pages(w, i / 64, 1ull << (i % 64));
+    w->first = true;
+    begin_pass(s);
+}
+
+/* The guest may get memory at addresses where it had none. */
+static uint64_t words_of(struct hv_domain *d)
+{
+    return (hv_physmap_max_gfn(d) + 64) / 64;
+}
+
+/* What the guest has changed becomes what is to be sent. */
+static void take_log(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    w->words = words_of(s->domain);
+    for (uint64_t word = 0; word < w->words; word++) {
+        uint64_t bits = hv_memory_log_take(&s->domain->mem, word);
+
+        if (bits)
+            add_pages(w, word, bits);
+    }
+}
+
+static void measure(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t ns = hv_loop_now() - w->pass_ns, bytes = s->status.transferred_bytes - w->pass_bytes;
+
+    if (!ns || !bytes)
+        return;
+    s->status.bytes_per_second = (uint64_t)((unsigned __int128)bytes * 1000000000u / ns);
+    s->status.dirty_pages_per_second = (uint64_t)((unsigned __int128)w->left * 1000000000u / ns);
+}
+
+/* How long the guest would be stopped. */
+static uint64_t expected_ns(const struct hv_stream *s)
+{
+    const struct sending *w = s->own;
+    uint64_t speed = s->status.bytes_per_second;
+
+    if (w->left <= FEW_PAGES || !speed)
+        return w->left <= FEW_PAGES ? 0 : UINT64_MAX;
+    return (uint64_t)((unsigned __int128)w->left * HV_PAGE_SIZE * 1000000000u / speed);
+}
+
+static uint64_t max_downtime_ns(const struct sending *w)
+{
+    return w->limits.max_downtime_ns ? w->limits.max_downtime_ns : DOWNTIME_DEFAULT_NS;
+}
+
+static bool should_stop(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t expected = expected_ns(s);
+    bool shrinks = w->left < w->left_before - w->left_before / 8 && s->status.passes < PASSES_MAX;
+
+    if (expected <= STOP_SOON_NS || (expected <= max_downtime_ns(w) && !shrinks))
+        return true;
+    if (!shrinks && (w->limits.flags & DOMUS_STREAM_CONVERGE))
+        hv_stream_throttle_more(w->throttle);
+    s->status.throttle_percent = hv_stream_throttle_percent(w->throttle);
+    return false;
+}
+
+/* The pass is over. The log is taken, and then vCPUs forget where they may store unseen: what they stored in between is in
+ * the pages when these are copied. */
+static void end_pass(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    w->first = false;
+    w->left = 0;
+    take_log(s);
+    hv_domain_flush_tlb(s->domain);
+    measure(s);
+    if (should_stop(s)) {
+        w->stage = FREEZING;
+        hv_stream_throttle_off(w->throttle);
+        hv_stream_freeze(s);
+        return;
+    }
+    w->left_before = w->left;
+    begin_pass(s);
+}
+
+/* Nothing changes any more. */
+static void begin_rest(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    hv_physmap_mark_own(s->domain);
+    take_log(s);
+    w->stage = REST;
+    begin_pass(s);
+}
+
+static int put_state(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    struct hv_stream_record record = {.type = HV_RECORD_STATE};
+    int error;
+
+    hv_encode(&w->state, NULL, sizeof(record));
+    error = hv_stream_encode_state(s->domain, NULL, &w->state);
+    if (error)
+        return error;
+    record.bytes = w->state.used - sizeof(record);
+    record.crc = hv_stream_record_crc(&record, w->state.data + sizeof(record));
+    memcpy(w->state.data, &record, sizeof(record));
+    w->used = w->state.used;
+    w->sent = 0;
+    w->stage = REPLY;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the other side's answer */
+
+static void take_reply(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    ssize_t n = recv(s->fd, (uint8_t *)&w->reply + w->got, sizeof(w->reply) - w->got, MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n <= 0) {
+        hv_stream_fail(s, n < 0 ? errno : EPIPE, "the other side broke the connection%s%s", n < 0 ? ": " : "",
+                       n < 0 ? strerror(errno) : "");
+        return;
+    }
+    w->got += (size_t)n;
+    if (w->got < sizeof(w->reply))
+        return;
+    w->reply.text[sizeof(w->reply.text) - 1] = '\0';
+    if (memcmp(w->reply.magic, HV_STREAM_MAGIC, sizeof(w->reply.magic)))
+        hv_stream_fail(s, EPROTO, "the other side speaks another language");
+    else if (w->reply.error)
+        hv_stream_fail(s, w->reply.error, "the other side cannot take it: %s", w->reply.text);
+    else if (w->stage != REPLY || w->sent < w->used)
+        hv_stream_fail(s, EPROTO, "the other side answers too early");
+    else
+        hv_stream_done(s);
+}
+
+/* ------------------------------------------------------------------ steps */
+
+/* When the limit of speed lets more pass; 0: now. What is left when the guest is stopped goes as fast as it can. */
+static uint64_t paced_until(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t now = hv_loop_now(), sent = s->status.transferred_bytes - w->paced_bytes, due;
+
+    if (!w->limits.bytes_per_second || w->stage > PASS)
+        return 0;
+    due = w->paced_ns + (uint64_t)((unsigned __int128)sent * 1000000000u / w->limits.bytes_per_second);
+    if (due > now)
+        return due;
+    w->paced_ns = now; /* what was not used is not saved up */
+    w->paced_bytes = s->status.transferred_bytes;
+    return 0;
+}
+
+/* Makes the next thing to be sent. False: nothing for now, step() comes back. */
+static bool produce(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t until;
+    int error;
+
+    switch (w->stage) {
+    case HEADER:
+        put_header(w);
+        w->stage = PASS;
+        begin_first_pass(s);
+        return true;
+    case PASS:
+        until = paced_until(s);
+        if (until) {
+            hv_stream_at(s, until);
+            return false;
+        }
+        if (!put_pages(s))
+            end_pass(s);
+        return true;
+    case FREEZING:
+        if (!hv_stream_is_frozen(s)) {
+            hv_stream_at(s, hv_loop_now() + IDLE_NS);
+            return false;
+        }
+        begin_rest(s);
+        return true;
+    case REST:
+        if (!put_pages(s))
+            w->stage = STATE;
+        return true;
+    case STATE:
+        error = put_state(s);
+        if (error)
+            hv_stream_fail(s, error, "the state cannot be written: %s", strerror(-error));
+        return !error;
+    case REPLY:
+        return false;
+    }
+    return false;
+}
+
+static bool is_over(const struct hv_stream *s)
+{
+    return s->status.phase == DOMUS_STREAM_DONE || s->status.phase == DOMUS_STREAM_FAILED;
+}
+
+/* Sends until the socket is full, the slice is over, or there is nothing. */
+static void send_some(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t end = hv_loop_now() + SLICE_NS;
+    int flushed;
+
+    do {
+        flushed = flush(s);
+        if (flushed < 0) {
+            hv_stream_fail(s, flushed, "the connection to the other side broke: %s", strerror(-flushed));
+            return;
+        }
+        if (!flushed || !produce(s))
+            break;
+        if (hv_loop_now() > end) {
+            hv_stream_again(s);
+            break;
+        }
+    } while (!is_over(s));
+    if (!is_over(s) && hv_stream_wait(s, EPOLLIN | (w->sent < w->used ? EPOLLOUT : 0)))
+        hv_stream_fail(s, ENOMEM, "out of memory");
+}
+
+static void check_progress(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    uint64_t due = w->progress_ns + STALL_NS;
+
+    if (w->sent == w->used && w->stage != REPLY)
+        return;
+    if (hv_loop_now() > due)
+        hv_stream_fail(s, ETIMEDOUT, "the other side takes nothing");
+    else
+        hv_stream_at(s, due);
+}
+
+static void step(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    if (!w->progress_ns)
+        w->progress_ns = hv_loop_now();
+    take_reply(s);
+    if (!is_over(s))
+        send_some(s);
+    if (!is_over(s))
+        check_progress(s);
+}
+
+static int set_limits(struct hv_stream *s, const struct domus_stream_limits *limits)
+{
+    struct sending *w = s->own;
+
+    w->limits = *limits;
+    w->paced_ns = hv_loop_now();
+    w->paced_bytes = s->status.transferred_bytes;
+    hv_stream_again(s);
+    return 0;
+}
+
+static const struct hv_stream_ops ops = {.step = step, .fini = fini, .set_limits = set_limits};
+
+static struct sending *make(struct hv_domain *d)
+{
+    struct sending *w = calloc(1, sizeof(*w));
+    void *todo;
+
+    if (!w)
+        return NULL;
+    w->words = words_of(d);
+    todo = mmap(NULL, todo_bytes(d), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    w->todo = todo == MAP_FAILED ? NULL : todo;
+    w->out = malloc(OUT_BYTES);
+    w->throttle = hv_stream_throttle_new(d);
+    return w;
+}
+
+int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits *limits)
+{
+    struct sending *w;
+    int error = hv_stream_check(d);
+
+    if (error)
+        return error;
+    w = make(d);
+    if (!w)
+        return -ENOMEM;
+    w->limits = *limits;
+    error = w->todo && w->out && w->throttle ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
+    if (error) {
+        struct hv_stream nobody = {.domain = d, .own = w};
+
+        fini(&nobody);
+        return error;
+    }
+    error = hv_memory_log_start(&d->mem);
+    if (error) {
+        d->stream->fd = -1; /* the caller's still */
+        hv_stream_free(d);
+        return error;
+    }
+    hv_domain_flush_tlb(d);
+    return 0;
+}

@@ -1,0 +1,465 @@
+/* Streams: a domain with a bit of everything goes into a file and through a socket, and what comes out has the same state;
+ * what is damaged, cut short or foreign does not come out at all.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hv/backend/console.h"
+#include "hv/control/control.h"
+#include "hv/hypercall/evtchn-core.h"
+#include "hv/hypercall/grant-table.h"
+#include "hv/hypercall/params.h"
+#include "hv/hypercall/physmap.h"
+#include "hv/hypercall/test-domain.h"
+#include "hv/hypercall/vcpu-state.h"
+#include "hv/machine/dirty.h"
+#include "hv/store/ring.h"
+#include "hv/stream/job.h"
+#include "hv/tap.h"
+
+#define VCPUS        2u
+#define CONSOLE_PAGE 0x700u
+#define STORE_PAGE   0x701u
+#define INFO_PAGE    0x702u
+#define SHARED_AT    0x6f0u
+#define GRANTS_AT    0x6f1u
+
+static struct hv_loop *loop;
+static struct hv_control control; /* what a domain that is received tells of itself */
+
+/* ------------------------------------------------------------------ a domain */
+
+static struct hv_domain *empty_domain(void)
+{
+    struct hv_domain *d;
+
+    if (hv_domain_new(&test_engine, loop, &d))
+        return NULL;
+    d->domid = 7;
+    d->control = NULL;
+    d->mem.max_pages = TEST_PAGES + 256;
+    for (unsigned i = 0; i < VCPUS; i++)
+        if (hv_vcpu_new(d, NULL))
+            return NULL;
+    return d;
+}
+
+static uint32_t make_port(struct hv_domain *d)
+{
+    uint32_t port = 0;
+
+    return hv_evtchn_alloc_unbound(d, &port) ? 0 : port;
+}
+
+static void make_rings(struct hv_domain *d)
+{
+    uint32_t console = make_port(d), store = make_port(d);
+
+    hv_param_set(d, HVM_PARAM_CONSOLE_PFN, CONSOLE_PAGE);
+    hv_param_set(d, HVM_PARAM_CONSOLE_EVTCHN, console);
+    TAP_OK(!hv_console_new(d, hv_gfn_of(CONSOLE_PAGE), console) && !hv_store_ring_new(d, hv_gfn_of(STORE_PAGE), store),
+           "rings");
+    hv_console_write(d, "hello\n", 6);
+}
+
+static void bind_things(struct hv_domain *d)
+{
+    struct evtchn_bind_virq virq = {.virq = VIRQ_TIMER, .vcpu = 1};
+    struct evtchn_bind_ipi ipi = {.vcpu = 0};
+    struct evtchn_init_control fifo = {.control_gfn = 0x703, .vcpu = 0};
+    struct evtchn_expand_array array = {.array_gfn = 0x704};
+    struct vcpu_register_vcpu_info info = {.mfn = INFO_PAGE, .offset = 128};
+    struct hv_vcpu *v = d->vcpus[0];
+
+    memcpy(test_at(d, TEST_ARG), &virq, sizeof(virq));
+    TAP_OK(!test_hypercall(v, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq, TEST_ARG, 0), "a virq");
+    memcpy(test_at(d, TEST_ARG), &ipi, sizeof(ipi));
+    TAP_OK(!test_hypercall(v, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_ipi, TEST_ARG, 0), "an ipi");
+    memcpy(test_at(d, TEST_ARG), &info, sizeof(info));
+    TAP_OK(!test_hypercall(v, __HYPERVISOR_vcpu_op, VCPUOP_register_vcpu_info, 1, TEST_ARG), "vcpu_info elsewhere");
+    memcpy(test_at(d, TEST_ARG), &fifo, sizeof(fifo));
+    TAP_OK(!test_hypercall(v, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, TEST_ARG, 0), "FIFO");
+    memcpy(test_at(d, TEST_ARG), &array, sizeof(array));
+    TAP_OK(!test_hypercall(v, __HYPERVISOR_event_channel_op, EVTCHNOP_expand_array, TEST_ARG, 0), "an event page");
+}
+
+static struct hv_domain *make_domain(void)
+{
+    const struct hv_bios_e820 e820[2] = {{0, 0x9f000, 1}, {0x100000, 0x700000, 1}};
+    struct hv_domain *d = empty_domain();
+
+    if (hv_physmap_populate(d, hv_gfn_of(0), TEST_PAGES))
+        return NULL;
+    test_page_tables(d);
+    for (unsigned i = 0; i < VCPUS; i++)
+        test_long_mode(d->vcpus[i]);
+    for (unsigned i = 0x100; i < 0x400; i++)
+        memset(test_at(d, (uint64_t)i << 12), (int)(i % 251 + (i & 1)), 4096);
+    TAP_OK(!hv_physmap_set_e820(d, e820, 2) && !hv_physmap_add(d, XENMAPSPACE_shared_info, 0, hv_gfn_of(SHARED_AT)) &&
+               !hv_physmap_add(d, XENMAPSPACE_grant_table, 0, hv_gfn_of(GRANTS_AT)) &&
+               !hv_physmap_release(d, hv_gfn_of(0x500), 5),
+           "a memory map with shared pages and holes");
+    ((struct grant_entry_v1 *)d->gnttab->frame[0].page)[9] = (struct grant_entry_v1){GTF_permit_access, 0, 0x123};
+    make_rings(d);
+    bind_things(d);
+    d->vcpus[0]->cpu.gpr[HV_RBX] = 0x123456789abcdef0ull;
+    d->vcpus[1]->cpu.gpr[HV_R15] = 42;
+    d->vcpus[1]->xen->singleshot_ns = 1234567;
+    return d;
+}
+
+/* ------------------------------------------------------------------ running the loop */
+
+static struct hv_loop_source *poll_timer;
+static struct hv_domain *waited_for;
+
+static void look(void *opaque)
+{
+    struct domus_stream_status status;
+
+    (void)opaque;
+    hv_stream_get_status(waited_for, &status);
+    if (status.phase == DOMUS_STREAM_DONE || status.phase == DOMUS_STREAM_FAILED)
+        hv_loop_quit(loop);
+    else
+        hv_loop_arm(poll_timer, hv_loop_now() + 1000000);
+}
+
+static struct domus_stream_status wait_for_end(struct hv_domain *d)
+{
+    struct domus_stream_status status;
+
+    waited_for = d;
+    hv_loop_arm(poll_timer, 1);
+    hv_loop_run(loop);
+    hv_stream_get_status(d, &status);
+    return status;
+}
+
+/* ------------------------------------------------------------------ comparing */
+
+/* State without time, which goes on. */
+static struct hv_encoder state_of(struct hv_domain *d)
+{
+    struct hv_encoder e = {0};
+    size_t at = 0;
+
+    if (hv_stream_encode_state(d, NULL, &e))
+        return e;
+    while (at < e.used) {
+        struct hv_stream_record record;
+
+        memcpy(&record, e.data + at, sizeof(record));
+        if (record.type == HV_RECORD_TIME) {
+            memset(e.data + at + offsetof(struct hv_stream_record, crc), 0, sizeof(record.crc));
+            memset(e.data + at + sizeof(record), 0, record.bytes);
+        }
+        at += sizeof(record) + record.bytes;
+    }
+    return e;
+}
+
+static bool same_state(struct hv_domain *a, struct hv_domain *b)
+{
+    struct hv_encoder x = state_of(a), y = state_of(b);
+    bool same = x.used && x.used == y.used && !memcmp(x.data, y.data, x.used);
+
+    for (size_t i = 0; !same && i < x.used && i < y.used; i++)
+        if (x.data[i] != y.data[i]) {
+            for (size_t at = 0; at < i;) {
+                struct hv_stream_record record;
+
+                memcpy(&record, x.data + at, sizeof(record));
+                if (i < at + sizeof(record) + record.bytes)
+                    printf("# first difference in record %u, %u: byte %zu\n", record.type, record.instance, i - at);
+                at += sizeof(record) + record.bytes;
+            }
+            break;
+        }
+    hv_encoder_fini(&x);
+    hv_encoder_fini(&y);
+    return same;
+}
+
+static bool same_memory(struct hv_domain *a, struct hv_domain *b)
+{
+    for (uint64_t gfn = 0; gfn < TEST_PAGES; gfn++) {
+        if (hv_memory_type(&a->mem, hv_gfn_of(gfn)) != hv_memory_type(&b->mem, hv_gfn_of(gfn)))
+            return false;
+        if (hv_memory_type(&a->mem, hv_gfn_of(gfn)) != HV_PAGE_HOLE &&
+            memcmp(test_at(a, gfn << 12), test_at(b, gfn << 12), 4096))
+            return false;
+    }
+    return a->mem.ram_pages == b->mem.ram_pages;
+}
+
+/* ------------------------------------------------------------------ files */
+
+#define FILE_BASE 8192 /* what the toolstack has before it */
+
+static int new_file(void)
+{
+    int fd = memfd_create("saved", MFD_CLOEXEC);
+
+    if (fd >= 0 && (ftruncate(fd, FILE_BASE) || lseek(fd, FILE_BASE, SEEK_SET) != FILE_BASE))
+        return -1;
+    return fd;
+}
+
+static int save(struct hv_domain *d)
+{
+    int fd = new_file();
+    struct domus_stream_status status;
+
+    if (hv_stream_save(d, dup(fd)))
+        return -1;
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_DONE && status.pages >= 0x300 && status.zero_pages > 100 && d->frozen,
+           "a domain is saved, %llu pages and %llu of zeroes, and stays frozen", (unsigned long long)status.pages,
+           (unsigned long long)status.zero_pages);
+    return fd;
+}
+
+static int restore(int fd, unsigned flags, struct hv_domain **out, char error[HV_STREAM_ERROR_BYTES])
+{
+    struct hv_domain *d = empty_domain();
+    int rc;
+
+    lseek(fd, FILE_BASE, SEEK_SET);
+    rc = hv_stream_restore(d, fd, flags, error);
+    if (out && !rc)
+        *out = d;
+    else
+        hv_domain_free(d);
+    return rc;
+}
+
+static void test_files(struct hv_domain *d, int fd)
+{
+    char error[HV_STREAM_ERROR_BYTES];
+
+    for (unsigned flags = 0; flags <= DOMUS_RESTORE_COPY; flags++) {
+        struct hv_domain *back = NULL;
+        int rc = restore(fd, flags, &back, error);
+
+        TAP_OK(!rc, "it comes back%s: %s", flags ? " as a copy" : " mapped", error);
+        if (rc)
+            continue;
+        TAP_OK(same_memory(d, back), "with its memory");
+        TAP_OK(same_state(d, back), "and its state");
+        TAP_OK(flags || back->mem.over_file, "without reading it");
+        TAP_OK(!hv_physmap_release(back, hv_gfn_of(0x200), 1) && !hv_physmap_populate(back, hv_gfn_of(0x200), 1) && hv_stream_page_is_zero(test_at(back, 0x200000)),
+               "memory that was given back comes back empty");
+        hv_domain_free(back);
+    }
+}
+
+static bool refused(int fd, const char *why)
+{
+    char error[HV_STREAM_ERROR_BYTES];
+    int rc = restore(fd, 0, NULL, error);
+
+    if (rc && strstr(error, why))
+        return true;
+    printf("# %d: '%s', expected '%s'\n", rc, error, why);
+    return false;
+}
+
+static void flip(int fd, off_t at)
+{
+    uint8_t byte = 0;
+
+    if (pread(fd, &byte, 1, at) == 1) {
+        byte ^= 0x10;
+        (void)!pwrite(fd, &byte, 1, at);
+    }
+}
+
+static void test_damage(int fd)
+{
+    struct hv_stream_header header;
+    off_t size = lseek(fd, 0, SEEK_END), state;
+    unsigned bad = 0, tried = 0;
+
+    (void)!pread(fd, &header, sizeof(header), FILE_BASE);
+    state = FILE_BASE + (off_t)header.state_offset;
+    flip(fd, FILE_BASE);
+    TAP_OK(refused(fd, "not a saved domain"), "a foreign file");
+    flip(fd, FILE_BASE);
+    flip(fd, FILE_BASE + 8);
+    TAP_OK(refused(fd, "version"), "another version");
+    flip(fd, FILE_BASE + 8);
+    flip(fd, FILE_BASE + 32);
+    TAP_OK(refused(fd, "header is damaged"), "a damaged header");
+    flip(fd, FILE_BASE + 32);
+    flip(fd, FILE_BASE + 4096 + 0x150 * 4096 + 17);
+    TAP_OK(refused(fd, "page 0x150 is damaged"), "a damaged page");
+    flip(fd, FILE_BASE + 4096 + 0x150 * 4096 + 17);
+    for (off_t at = state; at < state + (off_t)header.state_bytes; at += 97, tried++) {
+        char error[HV_STREAM_ERROR_BYTES];
+
+        flip(fd, at);
+        bad += restore(fd, 0, NULL, error) == 0;
+        flip(fd, at);
+    }
+    TAP_OK(!bad && tried > 50, "any byte of the state that is damaged (%u)", tried);
+    TAP_OK(!ftruncate(fd, size - 4096) && refused(fd, "cut short"), "a file that is cut short");
+    TAP_OK(!ftruncate(fd, FILE_BASE + 4096) && refused(fd, "cut short"), "a file without memory");
+    TAP_OK(!ftruncate(fd, FILE_BASE) && refused(fd, "shorter"), "a file without a header");
+    TAP_OK(!ftruncate(fd, FILE_BASE + 8192) && refused(fd, "not written to its end"), "a file that was not finished");
+}
+
+/* A full disk is not at hand, but a file that may not grow is. */
+static void test_full(struct hv_domain *d)
+{
+    int fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct domus_stream_status status;
+
+    (void)!fcntl(fd, F_ADD_SEALS, F_SEAL_GROW);
+    TAP_OK(!hv_stream_save(d, fd), "saving to it begins");
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_FAILED && status.error == EPERM && strstr(status.text, "cannot write") && !d->frozen,
+           "fails, and the domain goes on: %s", status.text);
+}
+
+/* ------------------------------------------------------------------ channels */
+
+static struct hv_domain *receiver(int fd)
+{
+    struct hv_domain *d = empty_domain();
+
+    d->control = &control;
+    return hv_stream_receive(d, fd) ? NULL : d;
+}
+
+static void drop_receiver(struct hv_domain *d)
+{
+    d->control = NULL;
+    hv_domain_free(d);
+}
+
+static void test_channel(struct hv_domain *d)
+{
+    const struct domus_stream_limits limits = {.flags = 0};
+    struct domus_stream_status status;
+    struct hv_domain *back;
+    int fds[2];
+
+    TAP_OK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), "a socket");
+    back = receiver(fds[1]);
+    TAP_OK(back && !hv_stream_send(d, fds[0], &limits), "a domain is sent");
+    TAP_OK(d->mem.dirty != NULL, "while its writes are logged");
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_DONE && status.passes >= 2 && d->frozen, "the other side has it: %s", status.text);
+    hv_stream_get_status(back, &status);
+    TAP_OK(status.phase == DOMUS_STREAM_DONE, "and says so itself");
+    TAP_OK(same_memory(d, back) && same_state(d, back), "memory and state are the same");
+    TAP_OK(hv_stream_start(back) == 0 && !back->frozen, "and it can go on");
+    drop_receiver(back);
+    hv_stream_end(d);
+    TAP_OK(!d->frozen && !d->mem.dirty, "which the first one can as well, if it is told to");
+}
+
+static void test_broken_channel(struct hv_domain *d)
+{
+    const struct domus_stream_limits limits = {.bytes_per_second = 1 << 20};
+    struct domus_stream_status status;
+    int fds[2];
+
+    (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+    TAP_OK(!hv_stream_send(d, fds[0], &limits), "a slow channel");
+    close(fds[1]);
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_FAILED && !d->frozen && !d->mem.dirty, "that breaks: the domain goes on: %s",
+           status.text);
+}
+
+static void test_foreign_channel(void)
+{
+    struct domus_stream_status status;
+    struct hv_stream_reply reply = {.error = 0};
+    struct hv_domain *back;
+    int fds[2];
+
+    (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+    back = receiver(fds[1]);
+    (void)!send(fds[0], "GET / HTTP/1.0\r\nHost: somewhere.else.example.org\r\nAccept: everything\r\n\r\n", 80, MSG_NOSIGNAL);
+    status = wait_for_end(back);
+    TAP_OK(status.phase == DOMUS_STREAM_FAILED && strstr(status.text, "not a saved domain"), "a foreign peer: %s", status.text);
+    TAP_OK(recv(fds[0], &reply, sizeof(reply), 0) == sizeof(reply) && reply.error, "which is told");
+    close(fds[0]);
+    drop_receiver(back);
+}
+
+/* ------------------------------------------------------------------ the log of writes */
+
+static void test_log(struct hv_domain *d)
+{
+    struct hv_memory *mem = &d->mem;
+    uint64_t word = 0x300 / 64;
+
+    TAP_OK(hv_memory_may_store(mem, hv_gfn_of(0x300)), "without a log stores need no mark");
+    TAP_OK(!hv_memory_log_start(mem) && hv_memory_log_start(mem) == -EBUSY, "there is one log");
+    TAP_OK(!hv_memory_may_store(mem, hv_gfn_of(0x300)), "with it they do");
+    TAP_OK(!hv_memory_write(mem, hv_gpa_of(0x300ff8), "0123456789abcdef", 16) && hv_memory_log_take(mem, word) == 3,
+           "a write of the hypervisor marks both pages");
+    TAP_OK(hv_memory_log_take(mem, word) == 0, "a mark is taken once");
+    hv_memory_mark_dirty(mem, hv_gfn_of(0x303));
+    TAP_OK(hv_memory_may_store(mem, hv_gfn_of(0x303)), "a marked page can be stored to");
+    hv_memory_mark_dirty(mem, hv_gfn_of(~0ull));
+    hv_memory_log_stop(mem);
+    TAP_OK(hv_memory_log_take(mem, word) == 0 && hv_memory_may_store(mem, hv_gfn_of(0x300)), "until it ends");
+}
+
+static void test_crc(void)
+{
+    uint8_t bytes[5000];
+    uint32_t in_parts = 0;
+
+    /* RFC 3720, B.4: 32 bytes of zeroes, of ones, and 0 to 31 */
+    memset(bytes, 0, 32);
+    TAP_OK(hv_crc32c(0, bytes, 32) == 0x8a9136aa, "CRC-32C of zeroes");
+    memset(bytes, 0xff, 32);
+    TAP_OK(hv_crc32c(0, bytes, 32) == 0x62a8ab43, "of ones");
+    for (unsigned i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)i;
+    TAP_OK(hv_crc32c(0, bytes, 32) == 0x46dd794e, "of numbers");
+    for (unsigned i = 0; i < sizeof(bytes); i += 8)
+        in_parts = hv_crc32c(in_parts, bytes + i, 8);
+    TAP_OK(hv_crc32c(0, bytes, sizeof(bytes)) == in_parts, "in three lanes as in one");
+}
+
+int main(void)
+{
+    struct hv_domain *d;
+    int fd;
+
+    test_crc();
+    if (hv_loop_new(&loop))
+        return 1;
+    poll_timer = hv_loop_add_timer(loop, look, NULL);
+    d = make_domain();
+    TAP_OK(d != NULL, "a domain");
+    test_log(d);
+    fd = save(d);
+    test_files(d, fd);
+    TAP_OK(hv_stream_save(d, fd) == -EBUSY, "what is frozen is not saved again");
+    hv_stream_end(d);
+    TAP_OK(!d->frozen, "it goes on when it is told to");
+    test_damage(fd);
+    close(fd);
+    test_full(d);
+    test_channel(d);
+    test_broken_channel(d);
+    test_foreign_channel();
+    hv_loop_remove(poll_timer);
+    hv_domain_free(d);
+    hv_loop_free(loop);
+    return tap_done();
+}
