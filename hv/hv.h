@@ -482,6 +482,8 @@ int domctl_receive(struct domctl *ctl, int fd);
 int domctl_stream_status(struct domctl *ctl, struct domus_stream_status *status);
 int domctl_stream_limits(struct domctl *ctl, const struct domus_stream_limits *limits);
 int domctl_stream_end(struct domctl *ctl);
+/* The OUT fields of *@build but the error, of a domain that was built, or came out of a stream. */
+int domctl_get_rings(struct domctl *ctl, struct domus_build *build);
 
 /* Events: subscribe, then poll domctl_fd and call domctl_next_event, which does not block: 1 and *event,
  * *arg; 0 when there is none; -EPIPE at the end. A connection with events is best used for nothing else. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "hv/control/domctl-private.h"
+#include "hv/xen-abi.h"
 
 int domctl_save(struct domctl *ctl, int fd)
 {
@@ -54,4 +55,31 @@ int domctl_stream_limits(struct domctl *ctl, const struct domus_stream_limits *l
 int domctl_stream_end(struct domctl *ctl)
 {
     return domctl_domus_op(ctl, DOMUS_OP_stream_end, NULL, 0, NULL, 0);
+}
+
+static int get_param(struct domctl *ctl, uint32_t index, uint64_t *value)
+{
+    const uint64_t args[5] = {HVMOP_get_param, HV_CONTROL_DATA_ADDRESS};
+    struct xen_hvm_param param = {.domid = DOMID_SELF, .index = index};
+    long result;
+    int error = domctl_hypercall(ctl, __HYPERVISOR_hvm_op, args, &param, sizeof(param), NULL, 0, &result);
+
+    *value = param.value;
+    return error ? error : result < 0 ? (int)result : 0;
+}
+
+int domctl_get_rings(struct domctl *ctl, struct domus_build *build)
+{
+    uint64_t store_port = 0, console_port = 0;
+    int error = get_param(ctl, HVM_PARAM_STORE_PFN, &build->store_gfn);
+
+    if (!error)
+        error = get_param(ctl, HVM_PARAM_STORE_EVTCHN, &store_port);
+    if (!error)
+        error = get_param(ctl, HVM_PARAM_CONSOLE_PFN, &build->console_gfn);
+    if (!error)
+        error = get_param(ctl, HVM_PARAM_CONSOLE_EVTCHN, &console_port);
+    build->store_evtchn = (uint32_t)store_port;
+    build->console_evtchn = (uint32_t)console_port;
+    return error;
 }

@@ -216,7 +216,7 @@ static uint32_t domain_flags(const struct hv_control *control)
         flags |= XEN_DOMINF_shutdown | (uint32_t)code << XEN_DOMINF_shutdownshift;
     if (control->destroyed)
         flags |= XEN_DOMINF_dying;
-    if (control->pause_count)
+    if (control->pause_count || d->frozen)
         flags |= XEN_DOMINF_paused;
     else if (code < 0)
         flags |= blocked ? XEN_DOMINF_blocked : XEN_DOMINF_running;

@@ -273,7 +273,8 @@ long hv_physmap_remove(struct hv_domain *d, hv_gfn gfn)
 
 /* ------------------------------------------------------------------ streams */
 
-#define RUNS_MAX (1u << 22) /* a balloon may leave RAM in small pieces */
+#define EXTRA_MAX 4096u
+#define RUNS_MAX  (1u << 22) /* a balloon may leave RAM in small pieces */
 
 struct map_state {
     uint64_t max_pages, extra_pages, max_gfn;
@@ -282,7 +283,7 @@ struct map_state {
 };
 
 static const struct hv_field map_fields[] = {
-    HV_FIELD(1, struct map_state, max_pages), HV_FIELD(2, struct map_state, extra_pages),
+    HV_FIELD(1, struct map_state, max_pages), HV_FIELD_MAX(2, struct map_state, extra_pages, EXTRA_MAX),
     HV_FIELD(3, struct map_state, max_gfn),   HV_FIELD_MAX(4, struct map_state, nr_e820, HV_MEMORY_MAP_MAX),
     HV_FIELD(5, struct map_state, e820),
 };
@@ -359,12 +360,15 @@ static int decode_runs(struct hv_domain *d, struct hv_decoder *dec, uint64_t lim
 static int decode_map(struct hv_domain *d, struct hv_decoder *dec)
 {
     struct hv_physmap *p = d->physmap;
-    uint64_t limit = d->mem.max_pages;
+    uint64_t limit;
     struct map_state state;
     int error = hv_decode_fields(dec, map_fields, HV_ARRAY_LEN(map_fields), &state);
 
     if (error)
         return error;
+    /* The builder gave it the latter on top of the toolstack's limit. */
+    d->mem.max_pages += state.extra_pages;
+    limit = d->mem.max_pages;
     if (state.max_pages > limit || state.max_gfn >= d->mem.nr_gfns)
         return hv_decode_fail(dec, "the guest may have %llu pages up to 0x%llx, and here not more than %llu",
                               (unsigned long long)state.max_pages, (unsigned long long)state.max_gfn,

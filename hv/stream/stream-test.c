@@ -111,6 +111,8 @@ static struct hv_domain *make_domain(void)
     d->vcpus[0]->cpu.gpr[HV_RBX] = 0x123456789abcdef0ull;
     d->vcpus[1]->cpu.gpr[HV_R15] = 42;
     d->vcpus[1]->xen->singleshot_ns = 1234567;
+    for (unsigned i = 0; i < VCPUS; i++) /* as who comes out of a stream looks at everything once */
+        atomic_fetch_or(&d->vcpus[i]->attention, HV_ATTN_EVENT);
     return d;
 }
 

@@ -3,16 +3,17 @@
 
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/run.h"
+#include "libxldrv/driver/save.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/state/definitions.h"
 
-/* Nothing is kept beside the definition, so these ask for nothing. */
+/* There are no snapshots or checkpoints, so these ask for nothing. */
 #define UNDEFINE_FLAGS                                                                             \
     (VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |                   \
      VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
 
-/* Makes @config the definition of the claimed domain, on disk and here. */
-static gboolean set_definition(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, GError **error)
+gboolean xldrv_set_definition(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, GError **error)
 {
     gboolean known;
 
@@ -44,7 +45,7 @@ static GVariant *define(const char *xml, guint flags, GError **error)
         return NULL;
     typed = xmlconf_domain_config(config);
     job = xldrv_domains_claim(driver->domains, typed->uuid, typed->name, "define", error);
-    if (!job || !set_definition(driver, job, config, error))
+    if (!job || !xldrv_set_definition(driver, job, config, error))
         return NULL;
     return xldrv_reply_domain(job);
 }
@@ -66,12 +67,17 @@ GVariant *xldrv_handle_domain_define_xml_flags(XldrvCall *call G_GNUC_UNUSED, GV
 
 /* ---- undefine */
 
-static gboolean remove_definition(XldrvDriver *driver, XldrvJob *job, GError **error)
+gboolean xldrv_remove_definition(XldrvDriver *driver, XldrvJob *job, guint flags, GError **error)
 {
-    gboolean active;
+    gboolean active, saved = job->config && xldrv_managed_has(driver, job->name);
 
     if (!job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+    if (saved && !(flags & VIR_DOMAIN_UNDEFINE_MANAGED_SAVE))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
+                               "Refusing to undefine while domain managed save image exists");
+    if (saved && !xldrv_managed_remove(driver, job->name, error))
+        return FALSE;
     if (!xldrv_definition_remove(driver->paths, job->name, error))
         return FALSE;
     g_mutex_lock(&job->lock);
@@ -89,19 +95,19 @@ static gboolean remove_definition(XldrvDriver *driver, XldrvJob *job, GError **e
     return TRUE;
 }
 
-static GVariant *undefine(GVariant *args, GError **error)
+static GVariant *undefine(GVariant *args, guint flags, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "undefine", error) : NULL;
 
-    if (!job || !remove_definition(xldrv_driver_get(), job, error))
+    if (!job || !xldrv_remove_definition(xldrv_driver_get(), job, flags, error))
         return NULL;
     return xldrv_reply_void();
 }
 
 GVariant *xldrv_handle_domain_undefine(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return undefine(args, error);
+    return undefine(args, 0, error);
 }
 
 GVariant *xldrv_handle_domain_undefine_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
@@ -109,7 +115,7 @@ GVariant *xldrv_handle_domain_undefine_flags(XldrvCall *call G_GNUC_UNUSED, GVar
 {
     if (!xldrv_check_flags(xldrv_args_u32(args, 1), UNDEFINE_FLAGS, G_STRFUNC, error))
         return NULL;
-    return undefine(args, error);
+    return undefine(args, xldrv_args_u32(args, 1), error);
 }
 
 /* ---- rename */
@@ -129,6 +135,7 @@ static gboolean rename_inactive(XldrvDriver *driver, XldrvJob *job, const char *
         xldrv_domains_rename(driver->domains, job, old_name, NULL);
         return FALSE;
     }
+    xldrv_managed_rename(driver, old_name, new_name);
     g_mutex_lock(&job->lock);
     xmlconf_domain_unref(job->config);
     job->config = g_steal_pointer(&renamed);

@@ -19,7 +19,7 @@ gboolean xldrv_devices_attach_all(const XldrvDeviceHost *host, XmlconfDomainConf
             return FALSE;
     }
     for (guint i = 0; config->interfaces && i < config->interfaces->len; i++) {
-        if (!xldrv_nic_attach(host, config->interfaces->pdata[i], i, error))
+        if (!xldrv_nic_attach(host, config->interfaces->pdata[i], xldrv_nic_devid(config->interfaces->pdata[i], i), error))
             return FALSE;
     }
     return TRUE;

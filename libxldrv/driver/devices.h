@@ -29,6 +29,8 @@ gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk
 /* Gives disks whose server is gone another connection, and starts what is to serve them again. FALSE with an error: one
  * of them cannot be had. medium.c */
 gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *disks, GError **error);
+/* Takes the image away, for another: nothing is going on with it then, and the guest's requests wait. medium.c */
+gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* As above for one disk, whether it is lost or not: its size may have changed. medium.c */
 gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* Opens what the disk is on. FALSE with an error; else *fd is -1 where there is no medium. medium.c */
@@ -63,6 +65,8 @@ gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *i
 gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *interface, gboolean up, GError **error);
 /* Names what a running domain's interface will have on the host: to be kept before it is made. nic.c */
 void xldrv_nic_prepare(XmlconfInterface *interface, int id, guint devid);
+/* The number of an interface that starts: the one it had where it ran before, or that of its place @index. */
+guint xldrv_nic_devid(const XmlconfInterface *interface, guint index);
 /* The lowest number that no interface of a running domain has. */
 guint xldrv_nic_free_devid(const GPtrArray *interfaces);
 

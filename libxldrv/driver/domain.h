@@ -40,6 +40,16 @@ typedef struct {
     gint64 shown_us;    /* with the job: when what shows it was last started again */
     guint short_lives;  /* with the job: restarts in a row of a guest that ended soon */
 
+    /* A job that takes long and can be asked about and aborted while it is under way. */
+    int long_job;         /* virDomainJobOperation; 0: there is none */
+    gint64 long_job_us;   /* when it began */
+    gboolean abort_asked; /* it is to end */
+    guint migrate_flags;     /* of the migration that is under way; the limits hold for the next one, too: */
+    guint64 max_downtime_ms; /* 0: as libvirt's others have it */
+    guint64 max_speed_mib;   /* in a second; 0: no limit */
+    int completed_job;    /* the last that was completed; 0: none, or its statistics were taken */
+    struct domus_stream_status completed;
+
     GCond job_ended;
     const char *job; /* what is being done; NULL: nothing */
 } XldrvDomain;

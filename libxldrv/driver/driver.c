@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/agent.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/save.h"
 #include "libxldrv/host/host.h"
 #include "libxldrv/host/process.h"
 
@@ -98,6 +100,8 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
     g_mutex_init(&driver->id_lock);
     g_mutex_init(&driver->owned_lock);
+    g_mutex_init(&driver->coming_lock);
+    driver->coming = g_ptr_array_new();
     g_mutex_init(&driver->recover_lock);
     g_cond_init(&driver->recovered);
     return driver;
@@ -174,6 +178,8 @@ void xldrv_driver_free(XldrvDriver *driver)
     xldrv_paths_free(driver->paths);
     g_mutex_clear(&driver->id_lock);
     g_mutex_clear(&driver->owned_lock);
+    g_mutex_clear(&driver->coming_lock);
+    g_ptr_array_unref(driver->coming);
     g_mutex_clear(&driver->recover_lock);
     g_cond_clear(&driver->recovered);
     g_free(driver->hypervisor);
@@ -197,7 +203,7 @@ static void autostart(XldrvDriver *driver, const XldrvReaction *reaction)
 
     if (!job || job->instance || !job->config)
         return;
-    if (!xldrv_start(driver, job, job->config, &options, &why))
+    if (!xldrv_managed_start(driver, job, &options, FALSE, FALSE, &why))
         g_warning("domain '%s' cannot be started automatically: %s", job->name, why->message);
 }
 
@@ -222,11 +228,18 @@ static void destroy_owned(XldrvDriver *driver, const XldrvReaction *reaction)
         xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, FALSE);
 }
 
+static void cancel_coming(XldrvDriver *driver, const XldrvReaction *reaction)
+{
+    xldrv_migration_client_closed(driver, reaction->arg);
+}
+
 void xldrv_driver_client_closed(XldrvClient *client, gpointer data)
 {
+    const XldrvReaction cancel = {.fn = cancel_coming, .arg = xldrv_client_id(client)};
     XldrvDriver *driver = data;
 
     xldrv_events_forget_client(driver->events, client);
+    xldrv_driver_react(driver, &cancel);
     g_mutex_lock(&driver->owned_lock);
     for (guint i = 0; i < driver->owned->len; i++) {
         const XldrvReaction reaction = {

@@ -49,6 +49,8 @@ typedef struct {
     guint recovering;        /* under recover_lock: domains found again that were not asked yet */
     GMutex owned_lock;
     GPtrArray *owned;        /* under owned_lock: domains with an owner */
+    GMutex coming_lock;
+    GPtrArray *coming;       /* under coming_lock: domains that migrate to here: migrate-dest.c */
 } XldrvDriver;
 
 typedef struct {

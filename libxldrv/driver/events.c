@@ -332,6 +332,12 @@ void xldrv_event_agent_lifecycle(XldrvEvents *events, XldrvDomain *domain, int s
          g_variant_new("(@*ii)", xldrv_domain_to_wire(domain), state, reason));
 }
 
+void xldrv_event_job_completed(XldrvEvents *events, XldrvDomain *domain, GVariant *params)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, domain,
+         g_variant_new("(@*@a(sv))", xldrv_domain_to_wire(domain), params));
+}
+
 void xldrv_event_device(XldrvEvents *events, XldrvDomain *domain, int id, const char *alias)
 {
     emit(events, id, domain, g_variant_new("(@*s)", xldrv_domain_to_wire(domain), alias));

@@ -30,6 +30,8 @@ void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);
+/* A long job was completed: its statistics, a(sv); floating. */
+void xldrv_event_job_completed(XldrvEvents *events, XldrvDomain *domain, GVariant *params);
 /* Limits were changed: @params is a list of typed parameters, a(sv); floating. */
 void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *params);
 /* A drive's tray: @open or closed. */

@@ -104,7 +104,6 @@ XLDRV_HANDLER(domain_get_max_memory);
 XLDRV_HANDLER(domain_is_active);
 XLDRV_HANDLER(domain_is_persistent);
 XLDRV_HANDLER(domain_is_updated);
-XLDRV_HANDLER(domain_has_managed_save_image);
 XLDRV_HANDLER(domain_snapshot_num);
 XLDRV_HANDLER(domain_list_all_snapshots);
 XLDRV_HANDLER(domain_list_all_checkpoints);
@@ -112,8 +111,6 @@ XLDRV_HANDLER(domain_has_current_snapshot);
 XLDRV_HANDLER(domain_get_messages);
 XLDRV_HANDLER(domain_get_security_label);
 XLDRV_HANDLER(node_get_security_model);
-XLDRV_HANDLER(domain_get_job_info);
-XLDRV_HANDLER(domain_get_job_stats);
 
 /* lifecycle.c */
 XLDRV_HANDLER(domain_create);
@@ -201,3 +198,42 @@ XLDRV_HANDLER(connect_get_cpu_model_names);
 XLDRV_HANDLER(domain_pm_suspend_for_duration);
 XLDRV_HANDLER(domain_pm_wakeup);
 XLDRV_HANDLER(domain_inject_nmi);
+
+/* longjob.c */
+XLDRV_HANDLER(domain_get_job_info);
+XLDRV_HANDLER(domain_get_job_stats);
+XLDRV_HANDLER(domain_abort_job);
+XLDRV_HANDLER(domain_abort_job_flags);
+
+/* save.c */
+XLDRV_HANDLER(domain_save);
+XLDRV_HANDLER(domain_save_flags);
+XLDRV_HANDLER(domain_save_params);
+XLDRV_HANDLER(domain_restore);
+XLDRV_HANDLER(domain_restore_flags);
+XLDRV_HANDLER(domain_restore_params);
+XLDRV_HANDLER(domain_save_image_get_xml_desc);
+XLDRV_HANDLER(domain_save_image_define_xml);
+XLDRV_HANDLER(domain_managed_save);
+XLDRV_HANDLER(domain_has_managed_save_image);
+XLDRV_HANDLER(domain_managed_save_remove);
+XLDRV_HANDLER(domain_managed_save_get_xml_desc);
+XLDRV_HANDLER(domain_managed_save_define_xml);
+
+/* migrate-source.c */
+XLDRV_HANDLER(domain_migrate_begin3);
+XLDRV_HANDLER(domain_migrate_begin3_params);
+XLDRV_HANDLER(domain_migrate_perform3);
+XLDRV_HANDLER(domain_migrate_perform3_params);
+XLDRV_HANDLER(domain_migrate_confirm3);
+XLDRV_HANDLER(domain_migrate_confirm3_params);
+XLDRV_HANDLER(domain_migrate_set_max_downtime);
+XLDRV_HANDLER(domain_migrate_get_max_downtime);
+XLDRV_HANDLER(domain_migrate_set_max_speed);
+XLDRV_HANDLER(domain_migrate_get_max_speed);
+
+/* migrate-dest.c */
+XLDRV_HANDLER(domain_migrate_prepare3);
+XLDRV_HANDLER(domain_migrate_prepare3_params);
+XLDRV_HANDLER(domain_migrate_finish3);
+XLDRV_HANDLER(domain_migrate_finish3_params);

@@ -176,14 +176,6 @@ static XldrvDomain *domain_without_flags(GVariant *args, const char *function, G
                                                                           : NULL;
 }
 
-GVariant *xldrv_handle_domain_has_managed_save_image(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                     GError **error)
-{
-    g_autoptr(XldrvDomain) domain = domain_without_flags(args, G_STRFUNC, error);
-
-    return domain ? xldrv_reply_int(0) : NULL;
-}
-
 GVariant *xldrv_handle_domain_snapshot_num(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
@@ -242,28 +234,4 @@ GVariant *xldrv_handle_node_get_security_model(XldrvCall *call G_GNUC_UNUSED, GV
                                                GError **error G_GNUC_UNUSED)
 {
     return g_variant_new("(@ay@ay)", empty_c_string(), empty_c_string());
-}
-
-GVariant *xldrv_handle_domain_get_job_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-    const guint64 none = 0;
-
-    return domain ? g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_NONE, none, none, none, none, none,
-                                  none, none, none, none, none, none)
-                  : NULL;
-}
-
-GVariant *xldrv_handle_domain_get_job_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    g_autoptr(XldrvDomain) domain = NULL;
-
-    if (!xldrv_check_flags(xldrv_args_u32(args, 1),
-                           VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED,
-                           G_STRFUNC, error))
-        return NULL;
-    domain = xldrv_args_domain(args, error);
-    return domain ? g_variant_new("(i@a(sv))", VIR_DOMAIN_JOB_NONE,
-                                  g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0))
-                  : NULL;
 }

@@ -20,6 +20,7 @@
 /* Calls take milliseconds, so whoever waits longer for its turn waits behind one that is stuck. */
 #define TURN_TIMEOUT_MS    3000
 #define DESTROY_TIMEOUT_MS 3000
+#define LONG_TIMEOUT_MS    3600000
 #define XEN_PAGE_KIB       4
 
 struct _XldrvInstance {
@@ -202,6 +203,18 @@ gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, Xldrv
     else if (rc < 0)
         fail(instance, what, rc, error);
     return rc >= 0;
+}
+
+gboolean xldrv_instance_control_long(XldrvInstance *instance, const char *what, XldrvControlFn fn, gpointer arg,
+                                     GError **error)
+{
+    struct domctl *ctl = connect_to(instance, LONG_TIMEOUT_MS, error);
+    int rc = ctl ? fn(ctl, arg) : 0;
+
+    domctl_free(ctl);
+    if (rc < 0)
+        fail(instance, what, rc, error);
+    return ctl && rc >= 0;
 }
 
 static int get_info(struct domctl *ctl, gpointer info)

@@ -29,6 +29,10 @@ typedef int (*XldrvControlFn)(struct domctl *ctl, gpointer arg);
 gboolean xldrv_instance_control(XldrvInstance *instance, const char *what, XldrvControlFn fn,
                                 gpointer arg, GError **error);
 
+/* As above for one that may take minutes, on a connection of its own. */
+gboolean xldrv_instance_control_long(XldrvInstance *instance, const char *what, XldrvControlFn fn, gpointer arg,
+                                     GError **error);
+
 /* The usual ones. */
 gboolean xldrv_instance_get_info(XldrvInstance *instance, struct domctl_info *info, GError **error);
 /* Memory that the guest has, of at most @max_kib: the hypervisor's number has the pages that it shares with the

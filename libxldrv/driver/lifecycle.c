@@ -5,12 +5,26 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/save.h"
 #include "libxldrv/driver/wire.h"
 
-#define START_FLAGS (VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY)
+#define CREATE_FLAGS (VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY)
+/* Of what has a definition, and may have a managed save. */
+#define START_FLAGS (CREATE_FLAGS | VIR_DOMAIN_START_BYPASS_CACHE | VIR_DOMAIN_START_FORCE_BOOT)
 
 /* ---- start */
+
+/* By its definition, it may go on from where it was saved. */
+static gboolean start_as(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, guint flags,
+                         const XldrvStartOptions *options, GError **error)
+{
+    if (config != job->config)
+        return xldrv_start(driver, job, config, options, error);
+    return xldrv_managed_start(driver, job, options, flags & VIR_DOMAIN_START_FORCE_BOOT,
+                               flags & VIR_DOMAIN_START_BYPASS_CACHE, error);
+}
 
 static gboolean start(XldrvCall *call, XldrvJob *job, XmlconfDomain *config, guint flags, GError **error)
 {
@@ -21,7 +35,7 @@ static gboolean start(XldrvCall *call, XldrvJob *job, XmlconfDomain *config, gui
         .owner = flags & VIR_DOMAIN_START_AUTODESTROY ? xldrv_client_id(client) : 0,
     };
 
-    if (!xldrv_start(driver, job, config, &options, error))
+    if (!start_as(driver, job, config, flags, &options, error))
         return FALSE;
     /* One that went while the domain was started did not find it among its own. */
     if (options.owner && xldrv_client_is_closed(client))
@@ -69,7 +83,7 @@ GVariant *xldrv_handle_domain_create_xml(XldrvCall *call, GVariant *args, GError
     g_autoptr(XldrvJobGuard) job = NULL;
     const XmlconfDomainConfig *typed;
 
-    if (!xldrv_check_flags(flags, START_FLAGS | VIR_DOMAIN_START_VALIDATE, G_STRFUNC, error))
+    if (!xldrv_check_flags(flags, CREATE_FLAGS | VIR_DOMAIN_START_VALIDATE, G_STRFUNC, error))
         return NULL;
     config = xldrv_parse_xml(xldrv_args_string(args, 0), flags & VIR_DOMAIN_START_VALIDATE, error);
     if (!config)
@@ -265,7 +279,11 @@ GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
         return NULL;
     if (job->state == VIR_DOMAIN_RUNNING)
         return xldrv_reply_void();
-    if (!reconnect(driver, job, error) ||
+    if (job->reason == VIR_DOMAIN_PAUSED_MIGRATION) {
+        /* It was sent, and what became of it nobody said: whoever resumes it knows that it does not run elsewhere. */
+        if (!xldrv_migration_cancel(driver, job, error))
+            return NULL;
+    } else if (!reconnect(driver, job, error) ||
         !xldrv_let_run(driver, job, job->instance, xmlconf_domain_config(job->live), error))
         return NULL;
     xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_UNPAUSED);

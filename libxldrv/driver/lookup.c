@@ -4,6 +4,7 @@
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/lookup.h"
+#include "libxldrv/driver/save.h"
 #include "libxldrv/driver/wire.h"
 
 static GVariant *reply_found(XldrvDomain *domain)
@@ -84,14 +85,16 @@ static guint state_bit(int state)
     }
 }
 
-/* One bit in each group: what the domain is. There are no saved images, snapshots or checkpoints. */
+/* One bit in each group: what the domain is. There are no snapshots or checkpoints. */
 static guint bits_of(XldrvDomain *domain)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
     return (domain->instance ? VIR_CONNECT_LIST_DOMAINS_ACTIVE : VIR_CONNECT_LIST_DOMAINS_INACTIVE) |
            (domain->config ? VIR_CONNECT_LIST_DOMAINS_PERSISTENT : VIR_CONNECT_LIST_DOMAINS_TRANSIENT) |
-           state_bit(domain->state) | VIR_CONNECT_LIST_DOMAINS_NO_MANAGEDSAVE |
+           state_bit(domain->state) |
+           (domain->config && xldrv_managed_has(xldrv_driver_get(), domain->name) ? VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE
+                                                                   : VIR_CONNECT_LIST_DOMAINS_NO_MANAGEDSAVE) |
            (domain->autostart ? VIR_CONNECT_LIST_DOMAINS_AUTOSTART
                               : VIR_CONNECT_LIST_DOMAINS_NO_AUTOSTART) |
            VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT | VIR_CONNECT_LIST_DOMAINS_NO_CHECKPOINT;

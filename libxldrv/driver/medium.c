@@ -125,8 +125,8 @@ gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk,
         fd = xldrv_storage_reconnect(host, disk, &source, error);
     else if (disk->type == XMLCONF_DISK_NETWORK)
         fd = open_export(disk, &source, error);
-    else
-        return TRUE; /* a file does not go away */
+    else if (!xldrv_disk_open_source(host, disk, XLDRV_STORAGE_CURRENT, &source, &fd, error))
+        return FALSE; /* a file does not go away, but it was given up */
     return fd >= 0 && put_in_place(host->instance, disk, &source, fd, error);
 }
 
@@ -188,8 +188,7 @@ gboolean xldrv_disk_measure(XldrvInstance *instance, const XmlconfDisk *disk, Xl
            (!xmlconf_disk_is_served(disk) || measure_inside(instance, disk, &info->capacity, error));
 }
 
-/* Nothing is going on with the image, and nothing is begun. */
-static gboolean park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
 {
     const struct domus_vbd_source nothing = {.kind = DOMUS_VBD_PARKED};
     gint64 end = g_get_monotonic_time() + PARK_SECONDS * G_TIME_SPAN_SECOND;
@@ -211,7 +210,7 @@ static gboolean park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GErro
 /* A size cannot change under those who are connected. The guest's requests wait meanwhile, and go on in any case. */
 static gboolean resize_parked(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error)
 {
-    gboolean ok = park(host, disk, error) && xldrv_storage_resize(host, disk, bytes, error);
+    gboolean ok = xldrv_disk_park(host, disk, error) && xldrv_storage_resize(host, disk, bytes, error);
 
     return xldrv_disk_reopen(host, disk, ok ? error : NULL) && ok;
 }

@@ -21,6 +21,11 @@ static guint devid_of(const XmlconfInterface *interface)
     return (guint)devid;
 }
 
+guint xldrv_nic_devid(const XmlconfInterface *interface, guint index)
+{
+    return interface->alias && g_str_has_prefix(interface->alias, ALIAS_PREFIX) ? devid_of(interface) : index;
+}
+
 guint xldrv_nic_free_devid(const GPtrArray *interfaces)
 {
     guint n = interfaces ? interfaces->len : 0;

@@ -4,6 +4,7 @@
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
+#include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
 
@@ -50,11 +51,20 @@ static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status,
 
 /* For the rest what was last asked for holds: a daemon killed between telling the disk and
  * the hypervisor that a domain runs is completed here. */
+/* Nobody waits any more for what was being saved or sent; only what was sent completely may go on elsewhere, which is not for
+ * this daemon alone to say. */
+static gboolean was_sent(const XldrvJob *job)
+{
+    return job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION;
+}
+
 static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
     g_autoptr(GError) why = NULL;
     struct domctl_info info;
 
+    if (!was_sent(job))
+        xldrv_stream_end(instance);
     if (!xldrv_watch(job, instance, &why) || !xldrv_instance_get_info(instance, &info, &why)) {
         g_warning("domain '%s' runs but cannot be reached: %s", job->name, why->message);
         xldrv_react_to_instance(instance, XLDRV_INSTANCE_LOST, 0, job);

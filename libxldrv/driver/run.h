@@ -4,15 +4,43 @@
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/state/status.h"
 
+/* A domain that is not booted, but goes on from a stream (hv/stream). */
+typedef struct {
+    int fd;          /* a file, from where the stream begins on; -1: it comes through a socket, xldrv_start_receive */
+    gboolean copy;   /* a file's memory is read, not mapped */
+    int id;          /* that the guest knows itself by: its own if it is free; 0: any */
+    GVariant *store; /* what it had in the store: xldrv_store_read_tree; NULL: told by xldrv_start_finish */
+    int event_detail;           /* virDomainEventStartedDetailType */
+    int run_reason;             /* virDomainRunningReason */
+    int paused_reason;          /* virDomainPausedReason */
+    int paused_detail;          /* virDomainEventSuspendedDetailType */
+} XldrvIncoming;
+
 typedef struct {
     gboolean paused;
     guint64 owner; /* client whose end destroys it; 0: none */
+    const XldrvIncoming *incoming; /* NULL: it boots */
 } XldrvStartOptions;
 
 /* Starts the claimed or published domain as @config says (which is copied) and publishes it. When a step
  * fails everything before it is undone, and the error names what was wrong. */
 gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
                      const XldrvStartOptions *options, GError **error);
+
+/* The same in two steps, for a domain that comes from elsewhere: begin makes it as far as nothing of it is used that the other
+ * side still has (@job, @config and @options have to stay until the end), then receive gives it the socket, and finish,
+ * which waits until all has come, or cancel ends it. */
+typedef struct _XldrvStart XldrvStart;
+XldrvStart *xldrv_start_begin(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, const XldrvStartOptions *options,
+                              GError **error);
+gboolean xldrv_start_receive(XldrvStart *start, int fd, GError **error);
+gboolean xldrv_start_finish(XldrvStart *start, GVariant *store, gboolean paused, GError **error); /* frees it */
+void xldrv_start_cancel(XldrvStart *start);
+
+/* Makes @config the definition of the claimed domain, on disk and here. define.c */
+gboolean xldrv_set_definition(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, GError **error);
+/* Takes it away; @flags are those of undefine. define.c */
+gboolean xldrv_remove_definition(XldrvDriver *driver, XldrvJob *job, guint flags, GError **error);
 
 /* Ends a running domain: shut off for @reason (virDomainShutoffReason), event stopped with @detail. A
  * transient domain is gone afterwards unless @keep. */

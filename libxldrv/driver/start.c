@@ -29,10 +29,13 @@
 #define LOCK_SLACK_KIB  4096
 #define COUNTER_FILE    "last-domid"
 
-typedef struct {
+struct _XldrvStart {
     XldrvDriver *driver;
     XldrvJob *job;
     const XldrvStartOptions *options;
+    const XldrvIncoming *incoming; /* of the options */
+    GVariant *store;               /* of incoming, or what finish was told */
+    gboolean paused;
     XmlconfDomainConfig *config; /* of status.domain */
     XldrvStatus status;
     char *control_path, *process_path, *log_path;
@@ -41,7 +44,8 @@ typedef struct {
     XldrvInstance *instance;
     struct domus_build build;
     gboolean status_saved;
-} Start;
+};
+typedef XldrvStart Start;
 
 typedef gboolean (*Step)(Start *s, GError **error);
 
@@ -73,13 +77,17 @@ static guint read_counter(const char *path)
     return last;
 }
 
-static gboolean allocate_id(XldrvDriver *driver, int *id, GError **error)
+static gboolean allocate_id(XldrvDriver *driver, int wanted, int *id, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->id_lock);
     g_autofree char *path = xldrv_run_path(driver, COUNTER_FILE);
     g_autofree char *text = NULL;
     guint last = read_counter(path);
 
+    if (wanted > 0 && (guint)wanted < DOMID_FIRST_RESERVED && !xldrv_domains_id_in_use(driver->domains, wanted)) {
+        *id = wanted;
+        return TRUE;
+    }
     for (guint tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
         last = last + 1 < DOMID_FIRST_RESERVED ? last + 1 : 1;
         if (xldrv_domains_id_in_use(driver->domains, last))
@@ -95,7 +103,7 @@ static gboolean allocate_id(XldrvDriver *driver, int *id, GError **error)
 
 static gboolean open_files(Start *s, GError **error)
 {
-    return xldrv_boot_open(s->driver, s->job->uuid_text, s->config, &s->boot, error);
+    return s->incoming || xldrv_boot_open(s->driver, s->job->uuid_text, s->config, &s->boot, error);
 }
 
 /* A daemon that could not read the status file of a running domain takes it for inactive, but two of one domain
@@ -111,7 +119,7 @@ static gboolean check_stray(Start *s, GError **error)
 
 static gboolean write_status(Start *s, GError **error)
 {
-    if (!allocate_id(s->driver, &s->status.id, error))
+    if (!allocate_id(s->driver, s->incoming ? s->incoming->id : 0, &s->status.id, error))
         return FALSE;
     s->config->id = s->status.id;
     s->status_saved = TRUE;
@@ -194,7 +202,9 @@ static int set_memory(struct domctl *ctl, gpointer data)
                        (s->config->allocation == XMLCONF_ALLOCATION_IMMEDIATE ? DOMUS_MEMORY_IMMEDIATE : 0);
     int rc = options ? domctl_memory_options(ctl, options) : 0;
 
-    return rc ? rc : domctl_max_mem(ctl, s->config->memory_kib);
+    if (rc)
+        return rc;
+    return s->incoming ? domctl_limit_mem(ctl, s->config->memory_kib) : domctl_max_mem(ctl, s->config->memory_kib);
 }
 
 /* Beside its memory a domain has rings, tables, and what the balloon takes back. */
@@ -226,15 +236,110 @@ static gboolean create(Start *s, GError **error)
            xldrv_instance_control(s->instance, "make the memory of", set_memory, s, error);
 }
 
+/* What a guest has seen of its processor is in its stream. */
 static gboolean set_cpu(Start *s, GError **error)
 {
-    return xldrv_cpus_apply(s->driver->cpus, s->instance, &s->config->cpu, error);
+    return s->incoming || xldrv_cpus_apply(s->driver->cpus, s->instance, &s->config->cpu, error);
+}
+
+/* ---- from a stream */
+
+typedef struct {
+    int fd;
+    struct domus_restore restore;
+    struct domus_stream_status status;
+} Load;
+
+static int restore_domain(struct domctl *ctl, gpointer data)
+{
+    Load *load = data;
+
+    return domctl_restore(ctl, load->fd, &load->restore);
+}
+
+static int receive_domain(struct domctl *ctl, gpointer data)
+{
+    const Load *load = data;
+
+    return domctl_receive(ctl, load->fd);
+}
+
+static int get_status(struct domctl *ctl, gpointer data)
+{
+    Load *load = data;
+
+    return domctl_stream_status(ctl, &load->status);
+}
+
+static int get_rings(struct domctl *ctl, gpointer data)
+{
+    Start *s = data;
+
+    return domctl_get_rings(ctl, &s->build);
+}
+
+static gboolean restore(Start *s, GError **error)
+{
+    Load load = {.fd = s->incoming->fd, .restore = {.flags = s->incoming->copy ? DOMUS_RESTORE_COPY : 0}};
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_instance_control_long(s->instance, "restore", restore_domain, &load, &why))
+        return TRUE;
+    if (!load.restore.error[0]) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot restore domain '%s': %s", s->config->name,
+                           load.restore.error);
+}
+
+#define RECEIVE_POLL_US   500
+#define RECEIVE_WAIT_SECS 60
+
+/* The other side says that all was sent: then it is here, or on its way. */
+static gboolean wait_for_stream(Start *s, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + RECEIVE_WAIT_SECS * G_TIME_SPAN_SECOND;
+    Load load = {.fd = -1};
+
+    if (!s->incoming || s->incoming->fd >= 0)
+        return TRUE;
+    while (xldrv_instance_control(s->instance, "receive", get_status, &load, error)) {
+        if (load.status.phase == DOMUS_STREAM_DONE)
+            return TRUE;
+        if (load.status.phase != DOMUS_STREAM_ACTIVE)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot receive domain '%s': %s", s->config->name,
+                                   load.status.text[0] ? load.status.text : "nothing came");
+        if (g_get_monotonic_time() > end)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "domain '%s' does not come", s->config->name);
+        g_usleep(RECEIVE_POLL_US);
+    }
+    return FALSE;
+}
+
+static gboolean find_rings(Start *s, GError **error)
+{
+    return !s->incoming || xldrv_instance_control(s->instance, "look at", get_rings, s, error);
+}
+
+static gboolean restore_store(Start *s, GError **error)
+{
+    return !s->store || xldrv_store_write_tree(s->driver->store, s->status.id, s->store, error);
+}
+
+gboolean xldrv_start_receive(XldrvStart *s, int fd, GError **error)
+{
+    Load load = {.fd = fd};
+
+    return xldrv_instance_control(s->instance, "receive", receive_domain, &load, error);
 }
 
 static gboolean build(Start *s, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
+    if (s->incoming)
+        return s->incoming->fd < 0 || restore(s, error);
     if (xldrv_instance_control(s->instance, "build", load_kernel, s, &why))
         return TRUE;
     s->build.error[sizeof(s->build.error) - 1] = '\0';
@@ -301,7 +406,7 @@ static gboolean attach_store(Start *s, GError **error)
  * have; until then it may take nothing. */
 static gboolean limit_memory(Start *s, GError **error)
 {
-    return s->config->current_memory_kib == s->config->memory_kib ||
+    return s->incoming || s->config->current_memory_kib == s->config->memory_kib ||
            xldrv_limit_memory(s->instance, s->config->current_memory_kib, error);
 }
 
@@ -311,7 +416,7 @@ static gboolean name_interfaces(Start *s, GError **error)
     GPtrArray *interfaces = s->config->interfaces;
 
     for (guint i = 0; interfaces && i < interfaces->len; i++)
-        xldrv_nic_prepare(interfaces->pdata[i], s->status.id, i);
+        xldrv_nic_prepare(interfaces->pdata[i], s->status.id, xldrv_nic_devid(interfaces->pdata[i], i));
     return !interfaces || !interfaces->len || xldrv_status_save(s->driver->paths, &s->status, error);
 }
 
@@ -340,8 +445,9 @@ static gboolean watch(Start *s, GError **error)
 static gboolean complete_status(Start *s, GError **error)
 {
     s->status.complete = TRUE;
-    s->status.state = s->options->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
-    s->status.reason = s->options->paused ? VIR_DOMAIN_PAUSED_USER : VIR_DOMAIN_RUNNING_BOOTED;
+    s->status.state = s->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
+    s->status.reason = s->paused ? s->incoming ? s->incoming->paused_reason : VIR_DOMAIN_PAUSED_USER
+                       : s->incoming ? s->incoming->run_reason : VIR_DOMAIN_RUNNING_BOOTED;
     return xldrv_status_save(s->driver->paths, &s->status, error);
 }
 
@@ -353,11 +459,15 @@ static gboolean tune(Start *s, GError **error)
 
 static gboolean let_run(Start *s, GError **error)
 {
-    return s->options->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
+    return s->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
 }
 
-static const Step steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create, bind_vcpus, set_cpu, build,
-                             attach_console, attach_store, limit_memory, name_interfaces, attach_devices, attach_more_consoles, attach_display, tune, watch, complete_status, let_run};
+static const Step first_steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create,
+                                   bind_vcpus, set_cpu, build};
+/* From here on it has things that are elsewhere until then, if it comes from there. */
+static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,
+                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch, complete_status,
+                                  let_run};
 
 /* ---- all or nothing */
 
@@ -397,10 +507,10 @@ static void publish(Start *s)
     xldrv_domains_publish(s->driver->domains, job);
     xldrv_domains_set_id(s->driver->domains, job, s->status.id);
     xldrv_event_lifecycle(s->driver->events, job, VIR_DOMAIN_EVENT_STARTED,
-                          VIR_DOMAIN_EVENT_STARTED_BOOTED);
-    if (s->options->paused)
+                          s->incoming ? s->incoming->event_detail : VIR_DOMAIN_EVENT_STARTED_BOOTED);
+    if (s->paused)
         xldrv_event_lifecycle(s->driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED,
-                              VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+                              s->incoming ? s->incoming->paused_detail : VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
     g_info("domain '%s' started, id %d, process %d", s->config->name, s->status.id,
            (int)xldrv_instance_process(s->instance)->pid);
 }
@@ -419,27 +529,33 @@ static void fini(Start *s)
     g_free(s->control_path);
     g_free(s->process_path);
     g_free(s->log_path);
+    g_clear_pointer(&s->store, g_variant_unref);
+    g_free(s);
 }
 
-static gboolean run_steps(Start *s, GError **error)
+static gboolean run_steps(Start *s, const Step *steps, gsize n_steps, GError **error)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(steps); i++) {
+    for (gsize i = 0; i < n_steps; i++) {
         if (!steps[i](s, error)) {
-            undo(s);
+            xldrv_start_cancel(s);
             return FALSE;
         }
     }
-    publish(s);
     return TRUE;
 }
 
-gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
-                     const XldrvStartOptions *options, GError **error)
+XldrvStart *xldrv_start_begin(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, const XldrvStartOptions *options,
+                              GError **error)
 {
-    Start s = {
+    Start *s = g_new0(Start, 1);
+
+    *s = (Start){
         .driver = driver,
         .job = job,
         .options = options,
+        .incoming = options->incoming,
+        .store = options->incoming && options->incoming->store ? g_variant_ref(options->incoming->store) : NULL,
+        .paused = options->paused,
         .status = {.domain = xmlconf_domain_copy(config),
                    .autodestroy = options->owner != 0,
                    .agent_timeout = g_atomic_int_get(&job->agent_timeout),
@@ -449,15 +565,41 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
         .listen_fd = -1,
         .store_fds = {-1, -1},
     };
-    gboolean ok = FALSE;
+    s->config = xmlconf_domain_config(s->status.domain);
+    if (!options->incoming)
+        xmlconf_consoles_renumber(s->config); /* of a transient domain, some may have gone while it ran before */
+    s->control_path = xldrv_run_path(driver, s->status.control);
+    s->process_path = xldrv_run_path(driver, s->status.process);
+    s->log_path = xldrv_file_path(driver->paths->log_dir, s->config->name, ".log", error);
+    if (!s->log_path) {
+        xldrv_start_cancel(s);
+        return NULL;
+    }
+    return run_steps(s, first_steps, G_N_ELEMENTS(first_steps), error) ? s : NULL;
+}
 
-    s.config = xmlconf_domain_config(s.status.domain);
-    xmlconf_consoles_renumber(s.config); /* of a transient domain, some may have gone while it ran before */
-    s.control_path = xldrv_run_path(driver, s.status.control);
-    s.process_path = xldrv_run_path(driver, s.status.process);
-    s.log_path = xldrv_file_path(driver->paths->log_dir, s.config->name, ".log", error);
-    if (s.log_path)
-        ok = run_steps(&s, error);
-    fini(&s);
-    return ok;
+gboolean xldrv_start_finish(XldrvStart *s, GVariant *store, gboolean paused, GError **error)
+{
+    s->paused = paused;
+    if (store && !s->store)
+        s->store = g_variant_ref(store);
+    if (!run_steps(s, last_steps, G_N_ELEMENTS(last_steps), error))
+        return FALSE;
+    publish(s);
+    fini(s);
+    return TRUE;
+}
+
+void xldrv_start_cancel(XldrvStart *s)
+{
+    undo(s);
+    fini(s);
+}
+
+gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
+                     const XldrvStartOptions *options, GError **error)
+{
+    XldrvStart *s = xldrv_start_begin(driver, job, config, options, error);
+
+    return s && xldrv_start_finish(s, NULL, options->paused, error);
 }

@@ -233,6 +233,25 @@ void xldrv_store_remove_device(XldrvStore *store, int id, const char *kind, guin
         g_warning("device %s %u of domain %d stays in the store: %s", kind, devid, id, why->message);
 }
 
+GVariant *xldrv_store_read_tree(XldrvStore *store, int id, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+    GVariant *tree = ensure_locked(store, error) ? xldrv_store_tree_read(store->handle, id) : NULL;
+
+    if (!tree && error && !*error)
+        fail(error, "read the nodes of", id);
+    return tree;
+}
+
+gboolean xldrv_store_write_tree(XldrvStore *store, int id, GVariant *tree, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+
+    if (!ensure_locked(store, error))
+        return FALSE;
+    return xldrv_store_tree_write(store->handle, id, tree) || fail(error, "restore the nodes of", id);
+}
+
 static gboolean read_number(struct xs_handle *handle, int id, const char *node, guint64 *value)
 {
     g_autofree char *path = g_strdup_printf("/local/domain/%d/%s", id, node);

@@ -60,6 +60,12 @@ gboolean xldrv_store_introduce_again(XldrvStore *store, int id, GError **error);
  * error, none (-1). */
 gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], GError **error);
 
+/* All that a domain and its devices have in the store, to be written where it goes on: what is of the host stays as it is
+ * there. A reference; NULL with an error. */
+#define XLDRV_STORE_TREE_TYPE G_VARIANT_TYPE("(ia(saya(uu)))")
+GVariant *xldrv_store_read_tree(XldrvStore *store, int id, GError **error);
+gboolean xldrv_store_write_tree(XldrvStore *store, int id, GVariant *tree, GError **error);
+
 /* Gives a node below /local/domain/ID, which exists, another value. */
 gboolean xldrv_store_write(XldrvStore *store, int id, const char *node, const char *value, GError **error);
 /* Asks the guest by its control/shutdown node: "poweroff", "reboot" ... */

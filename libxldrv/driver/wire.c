@@ -74,6 +74,14 @@ guint32 xldrv_args_u32(GVariant *args, guint index)
     return value;
 }
 
+guint64 xldrv_args_u64(GVariant *args, guint index)
+{
+    guint64 value;
+
+    g_variant_get_child(args, index, "t", &value);
+    return value;
+}
+
 gint32 xldrv_args_i32(GVariant *args, guint index)
 {
     gint32 value;

@@ -21,6 +21,7 @@ XldrvDomain *xldrv_wire_domain(GVariant *value, GError **error);
 
 guint32 xldrv_args_u32(GVariant *args, guint index);
 gint32 xldrv_args_i32(GVariant *args, guint index);
+guint64 xldrv_args_u64(GVariant *args, guint index);
 /* Borrowed from @args. */
 const char *xldrv_args_string(GVariant *args, guint index);
 /* Of an optional string; NULL if it is absent. Borrowed from @args. */

@@ -1,0 +1,227 @@
+/* Jobs that take long: their progress, their end, and the procedures that ask for both. */
+#include "config.h"
+
+#include "libxldrv/driver/longjob.h"
+
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/wire.h"
+
+/* Between looks; short while the guest is stopped. */
+#define POLL_US        5000
+#define POLL_FROZEN_US 500
+
+void xldrv_longjob_begin(XldrvJob *job, virDomainJobOperation operation)
+{
+    g_mutex_lock(&job->lock);
+    job->long_job = operation;
+    job->long_job_us = g_get_monotonic_time();
+    job->abort_asked = FALSE;
+    job->completed_job = 0;
+    g_mutex_unlock(&job->lock);
+}
+
+gboolean xldrv_longjob_is_aborted(XldrvJob *job)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+
+    return job->abort_asked;
+}
+
+/* ---- following a stream */
+
+static int get_status(struct domctl *ctl, gpointer status)
+{
+    return domctl_stream_status(ctl, status);
+}
+
+static int end_stream(struct domctl *ctl, gpointer unused G_GNUC_UNUSED)
+{
+    return domctl_stream_end(ctl);
+}
+
+void xldrv_stream_end(XldrvInstance *instance)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!xldrv_instance_control(instance, "go on with", end_stream, NULL, &why))
+        g_warning("%s", why->message);
+}
+
+gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error)
+{
+    for (;;) {
+        if (!xldrv_instance_control(job->instance, what, get_status, status, error))
+            return FALSE;
+        if (status->phase == DOMUS_STREAM_DONE)
+            return TRUE;
+        if (status->phase == DOMUS_STREAM_FAILED || status->phase == DOMUS_STREAM_NONE)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s domain '%s': %s", what, job->name,
+                                   status->text[0] ? status->text : "it was ended");
+        if (xldrv_longjob_is_aborted(job)) {
+            xldrv_stream_end(job->instance);
+            return xldrv_set_error(error, VIR_ERR_OPERATION_ABORTED, "%s of domain '%s' was canceled by client", what,
+                                   job->name);
+        }
+        g_usleep(status->phase == DOMUS_STREAM_FROZEN ? POLL_FROZEN_US : POLL_US);
+    }
+}
+
+/* ---- what clients ask */
+
+#define NS_PER_MS 1000000u
+
+static gboolean snapshot(XldrvDomain *domain, int *operation, gint64 *began_us, XldrvInstance **instance)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+
+    *operation = domain->long_job;
+    *began_us = domain->long_job_us;
+    *instance = domain->instance ? xldrv_instance_ref(domain->instance) : NULL;
+    return *operation != 0;
+}
+
+/* Of the job that is under way; FALSE: there is none. */
+static gboolean current(XldrvDomain *domain, int *operation, struct domus_stream_status *status)
+{
+    XldrvInstance *instance;
+    gint64 began_us;
+    gboolean any = snapshot(domain, operation, &began_us, &instance);
+
+    *status = (struct domus_stream_status){0};
+    if (any && instance)
+        xldrv_instance_control(instance, "ask about", get_status, status, NULL);
+    if (any && !status->elapsed_ns)
+        status->elapsed_ns = (guint64)(g_get_monotonic_time() - began_us) * 1000;
+    xldrv_instance_unref(instance);
+    return any;
+}
+
+static guint64 processed(const struct domus_stream_status *s)
+{
+    return s->memory_bytes > s->remaining_bytes ? s->memory_bytes - s->remaining_bytes : 0;
+}
+
+GVariant *xldrv_handle_domain_get_job_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    const guint64 none = 0;
+    struct domus_stream_status s;
+    int operation;
+
+    if (!domain)
+        return NULL;
+    if (!current(domain, &operation, &s))
+        return g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_NONE, none, none, none, none, none, none, none, none, none,
+                             none, none);
+    return g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_UNBOUNDED, s.elapsed_ns / NS_PER_MS, none, s.memory_bytes,
+                         processed(&s), s.remaining_bytes, s.memory_bytes, processed(&s), s.remaining_bytes, none, none,
+                         none);
+}
+
+static GVariant *stats_of(int operation, const struct domus_stream_status *s)
+{
+    const struct {
+        const char *name;
+        guint64 value;
+    } rows[] = {
+        {VIR_DOMAIN_JOB_TIME_ELAPSED, s->elapsed_ns / NS_PER_MS},
+        {VIR_DOMAIN_JOB_DOWNTIME, s->frozen_ns / NS_PER_MS},
+        {VIR_DOMAIN_JOB_DATA_TOTAL, s->memory_bytes},
+        {VIR_DOMAIN_JOB_DATA_PROCESSED, s->transferred_bytes},
+        {VIR_DOMAIN_JOB_DATA_REMAINING, s->remaining_bytes},
+        {VIR_DOMAIN_JOB_MEMORY_TOTAL, s->memory_bytes},
+        {VIR_DOMAIN_JOB_MEMORY_PROCESSED, s->transferred_bytes},
+        {VIR_DOMAIN_JOB_MEMORY_REMAINING, s->remaining_bytes},
+        {VIR_DOMAIN_JOB_MEMORY_CONSTANT, s->zero_pages},
+        {VIR_DOMAIN_JOB_MEMORY_NORMAL, s->pages},
+        {VIR_DOMAIN_JOB_MEMORY_NORMAL_BYTES, s->pages * 4096},
+        {VIR_DOMAIN_JOB_MEMORY_BPS, s->bytes_per_second},
+        {VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, s->dirty_pages_per_second},
+        {VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE, 4096},
+        {VIR_DOMAIN_JOB_MEMORY_ITERATION, s->passes},
+    };
+    GVariantBuilder params;
+
+    g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
+    xldrv_params_add(&params, VIR_DOMAIN_JOB_OPERATION, g_variant_new_int32(operation));
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+        xldrv_params_add(&params, rows[i].name, g_variant_new_uint64(rows[i].value));
+    if (s->throttle_percent)
+        xldrv_params_add(&params, VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE, g_variant_new_int32((gint32)s->throttle_percent));
+    return g_variant_builder_end(&params);
+}
+
+static gboolean take_completed(XldrvDomain *domain, gboolean keep, int *operation, struct domus_stream_status *status)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+
+    *operation = domain->completed_job;
+    *status = domain->completed;
+    if (!keep)
+        domain->completed_job = 0;
+    return *operation != 0;
+}
+
+GVariant *xldrv_handle_domain_get_job_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint flags = xldrv_args_u32(args, 1);
+    gboolean completed = flags & VIR_DOMAIN_JOB_STATS_COMPLETED, any;
+    struct domus_stream_status s;
+    g_autoptr(XldrvDomain) domain = NULL;
+    int operation = 0;
+
+    if (!xldrv_check_flags(flags, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    if (!domain)
+        return NULL;
+    any = completed ? take_completed(domain, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &operation, &s)
+                    : current(domain, &operation, &s);
+    if (!any)
+        return g_variant_new("(i@a(sv))", VIR_DOMAIN_JOB_NONE, g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0));
+    return g_variant_new("(i@a(sv))", completed ? VIR_DOMAIN_JOB_COMPLETED : VIR_DOMAIN_JOB_UNBOUNDED,
+                         stats_of(operation, &s));
+}
+
+void xldrv_longjob_end(XldrvDriver *driver, XldrvJob *job, const struct domus_stream_status *completed)
+{
+    int operation;
+
+    g_mutex_lock(&job->lock);
+    operation = job->long_job;
+    job->long_job = 0;
+    if (completed) {
+        job->completed_job = operation;
+        job->completed = *completed;
+    }
+    g_mutex_unlock(&job->lock);
+    if (completed)
+        xldrv_event_job_completed(driver->events, job, stats_of(operation, completed));
+}
+
+static GVariant *abort_job(GVariant *args, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    gboolean any;
+
+    if (!domain)
+        return NULL;
+    g_mutex_lock(&domain->lock);
+    any = domain->long_job != 0;
+    domain->abort_asked = any;
+    g_mutex_unlock(&domain->lock);
+    if (any)
+        return xldrv_reply_void();
+    xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "no job is active on the domain");
+    return NULL;
+}
+
+GVariant *xldrv_handle_domain_abort_job(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return abort_job(args, error);
+}
+
+GVariant *xldrv_handle_domain_abort_job_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) ? abort_job(args, error) : NULL;
+}

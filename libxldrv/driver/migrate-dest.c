@@ -1,0 +1,333 @@
+/* Migration: the side where the guest comes to.
+ *
+ * Between Prepare and Finish a domain is in a list here: nobody else sees it, but its name and UUID are taken.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/run.h"
+#include "libxldrv/driver/wire.h"
+#include "libxldrv/host/host.h"
+#include "libxldrv/host/tcp.h"
+
+#define FIRST_PORT   49152 /* libvirt's range for migrations */
+#define LAST_PORT    49215
+#define ACCEPT_POLL_MS 200
+
+typedef struct {
+    XldrvDriver *driver;
+    guint64 client; /* that prepared it */
+    XldrvJob *job;
+    XmlconfDomain *domain;
+    XldrvIncoming incoming;
+    XldrvStartOptions options;
+    XldrvStart *start;
+    int listen_fd;
+    GThread *acceptor;
+    gint stop; /* atomic: the acceptor is to end */
+} Coming;
+
+/* ---- the list */
+
+static void add(Coming *coming)
+{
+    g_mutex_lock(&coming->driver->coming_lock);
+    g_ptr_array_add(coming->driver->coming, coming);
+    g_mutex_unlock(&coming->driver->coming_lock);
+}
+
+/* Takes out the one of that name, or of any if that is NULL, and of that client, or of any for 0. */
+static Coming *take(XldrvDriver *driver, const char *name, guint64 client)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->coming_lock);
+
+    for (guint i = 0; i < driver->coming->len; i++) {
+        Coming *coming = driver->coming->pdata[i];
+
+        if ((!name || strcmp(coming->job->name, name) == 0) && (!client || coming->client == client))
+            return g_ptr_array_remove_index(driver->coming, i);
+    }
+    return NULL;
+}
+
+static void stop_accepting(Coming *coming)
+{
+    g_atomic_int_set(&coming->stop, TRUE);
+    if (coming->acceptor)
+        g_thread_join(coming->acceptor);
+    coming->acceptor = NULL;
+    if (coming->listen_fd >= 0)
+        close(coming->listen_fd);
+    coming->listen_fd = -1;
+}
+
+static void free_coming(Coming *coming)
+{
+    XldrvJob *job = coming->job;
+
+    stop_accepting(coming);
+    if (coming->start)
+        xldrv_start_cancel(coming->start);
+    if (!job->config && !job->instance)
+        xldrv_domains_remove(coming->driver->domains, job);
+    xldrv_job_end(job);
+    xmlconf_domain_unref(coming->domain);
+    g_free(coming);
+}
+
+void xldrv_migration_client_closed(XldrvDriver *driver, guint64 client)
+{
+    Coming *coming;
+
+    while ((coming = take(driver, NULL, client))) {
+        g_message("domain '%s' was to come from elsewhere, but its client is gone", coming->job->name);
+        free_coming(coming);
+    }
+}
+
+/* ---- who sends it */
+
+/* The hypervisor takes the stream; who does not speak its language, ends it. */
+static gpointer accept_stream(gpointer data)
+{
+    Coming *coming = data;
+    struct pollfd wait = {.fd = coming->listen_fd, .events = POLLIN};
+    g_autoptr(GError) why = NULL;
+    int fd;
+
+    while (!g_atomic_int_get(&coming->stop)) {
+        if (poll(&wait, 1, ACCEPT_POLL_MS) <= 0)
+            continue;
+        fd = accept4(coming->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (!xldrv_start_receive(coming->start, fd, &why))
+            g_warning("domain '%s': %s", coming->job->name, why->message);
+        close(fd);
+        break;
+    }
+    return NULL;
+}
+
+/* The first port that is free, or the one that was asked for. */
+static int listen_on(const char *address, int port, int *chosen, GError **error)
+{
+    int fd = -1;
+
+    for (int i = port ? port : FIRST_PORT; fd < 0 && i <= (port ? port : LAST_PORT); i++) {
+        g_autofree char *service = g_strdup_printf("%d", i);
+
+        g_clear_error(error);
+        fd = xldrv_tcp_open(address, service, TRUE, 0, error);
+        *chosen = i;
+    }
+    return fd;
+}
+
+/* Where the source is to send it: as asked for, with a port; or this host's name. A bare HOST or HOST:PORT is fine. */
+static char *open_channel(Coming *coming, const XldrvMigration *migration, GError **error)
+{
+    g_autofree char *full = !migration->uri || strstr(migration->uri, "://") ? g_strdup(migration->uri)
+                                                                             : g_strconcat("tcp://", migration->uri, NULL);
+    g_autoptr(GUri) uri = full ? g_uri_parse(full, G_URI_FLAGS_NONE, NULL) : NULL;
+    g_autofree char *host = uri && g_uri_get_host(uri) && *g_uri_get_host(uri) ? g_strdup(g_uri_get_host(uri))
+                                                                              : xldrv_host_name();
+    int port = uri && g_uri_get_port(uri) > 0 ? g_uri_get_port(uri) : 0;
+
+    if (full && (!uri || strcmp(g_uri_get_scheme(uri), "tcp"))) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no migration URI: tcp://HOST[:PORT] is expected",
+                        migration->uri);
+        return NULL;
+    }
+    coming->listen_fd = listen_on(migration->listen_address, port, &port, error);
+    if (coming->listen_fd < 0)
+        return NULL;
+    return g_strdup_printf(strchr(host, ':') ? "tcp://[%s]:%d" : "tcp://%s:%d", host, port);
+}
+
+/* ---- prepare */
+
+static XmlconfDomain *read_domain(const XldrvMigration *migration, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    XmlconfDomain *domain = migration->xml ? xmlconf_domain_parse(migration->xml, XMLCONF_PARSE_LIVE, &why) : NULL;
+    XmlconfDomainConfig *config = domain ? xmlconf_domain_config(domain) : NULL;
+
+    if (why)
+        xldrv_set_xml_error(error, g_steal_pointer(&why));
+    else if (!domain)
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the domain's XML is missing");
+    if (config && migration->dname) {
+        g_free(config->name);
+        config->name = g_strdup(migration->dname);
+    }
+    return domain;
+}
+
+static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job, int id)
+{
+    Coming *coming = g_new0(Coming, 1);
+
+    coming->driver = xldrv_driver_get();
+    coming->client = xldrv_client_id(xldrv_call_client(call));
+    coming->job = job;
+    coming->domain = xmlconf_domain_ref(domain);
+    coming->listen_fd = -1;
+    coming->incoming = (XldrvIncoming){
+        .fd = -1,
+        .id = id,
+        .event_detail = VIR_DOMAIN_EVENT_STARTED_MIGRATED,
+        .run_reason = VIR_DOMAIN_RUNNING_MIGRATED,
+        .paused_reason = VIR_DOMAIN_PAUSED_MIGRATION,
+        .paused_detail = VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED,
+    };
+    coming->options.incoming = &coming->incoming;
+    return coming;
+}
+
+static GVariant *prepare(XldrvCall *call, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    g_autoptr(XmlconfDomain) domain = read_domain(migration, error);
+    const XmlconfDomainConfig *config = domain ? xmlconf_domain_config(domain) : NULL;
+    g_autofree char *uri = NULL;
+    XldrvCookie cookie = {0};
+    Coming *coming;
+    XldrvJob *job;
+
+    if (!domain || !xldrv_cookie_decode(cookie_in, &cookie, error))
+        return NULL;
+    g_clear_pointer(&cookie.store, g_variant_unref);
+    job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "migrate", error);
+    if (!job)
+        return NULL;
+    coming = new_coming(call, domain, job, cookie.id);
+    if (job->instance)
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
+    else if ((uri = open_channel(coming, migration, error)))
+        coming->start = xldrv_start_begin(driver, job, domain, &coming->options, error);
+    if (!coming->start) {
+        free_coming(coming);
+        return NULL;
+    }
+    coming->acceptor = g_thread_new("migration", accept_stream, coming);
+    add(coming);
+    if (xldrv_client_is_closed(xldrv_call_client(call)))
+        xldrv_migration_client_closed(driver, coming->client);
+    return g_variant_new("(@ayms)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1), uri);
+}
+
+/* ---- finish */
+
+static gboolean make_persistent(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, GError **error)
+{
+    g_autoptr(XmlconfDomain) domain = NULL;
+    g_autoptr(GError) why = NULL;
+    g_autofree char *xml = NULL;
+
+    if (!(migration->flags & VIR_MIGRATE_PERSIST_DEST))
+        return TRUE;
+    if (!migration->persistent_xml) {
+        xml = xmlconf_domain_format(job->live, XMLCONF_FORMAT_SECURE | XMLCONF_FORMAT_INACTIVE, &why);
+        if (!xml)
+            return xldrv_set_xml_error(error, g_steal_pointer(&why));
+    }
+    domain = xldrv_parse_xml(xml ? xml : migration->persistent_xml, FALSE, error);
+    return domain && xldrv_set_definition(driver, job, domain, error);
+}
+
+static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *cookie, const XldrvMigration *migration,
+                        GError **error)
+{
+    gboolean paused = migration->flags & VIR_MIGRATE_PAUSED;
+    XldrvStart *start = g_steal_pointer(&coming->start); /* ends in any case */
+    g_autoptr(GError) why = NULL;
+    GVariant *wire;
+
+    stop_accepting(coming);
+    if (!xldrv_start_finish(start, cookie->store, paused, error))
+        return NULL;
+    if (!paused)
+        xldrv_event_lifecycle(driver->events, coming->job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+    /* It runs here now, and nowhere else: what fails from here on does not undo that. */
+    if (!make_persistent(driver, coming->job, migration, &why))
+        g_warning("domain '%s' is not persistent here: %s", coming->job->name, why->message);
+    wire = xldrv_domain_to_wire(coming->job);
+    return g_variant_new("(@*@ay)", wire, g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1));
+}
+
+static GVariant *finish(GVariant *cookie_in, const XldrvMigration *migration, gboolean cancelled, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    Coming *coming = migration->dname ? take(driver, migration->dname, 0) : NULL;
+    XldrvCookie cookie = {0};
+    GVariant *reply = NULL;
+
+    if (!coming) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "no domain '%s' is coming here by migration",
+                        migration->dname ? migration->dname : "");
+        return NULL;
+    }
+    if (cancelled)
+        xldrv_set_error(error, VIR_ERR_MIGRATE_FINISH_OK, "migration successfully aborted");
+    else if (xldrv_cookie_decode(cookie_in, &cookie, error))
+        reply = arrive(driver, coming, &cookie, migration, error);
+    g_clear_pointer(&cookie.store, g_variant_unref);
+    free_coming(coming);
+    return reply;
+}
+
+/* ---- procedures */
+
+GVariant *xldrv_handle_domain_migrate_prepare3(XldrvCall *call, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 0);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 2), &migration, error))
+        return NULL;
+    migration.uri = xldrv_args_optional_string(args, 1);
+    migration.dname = xldrv_args_optional_string(args, 3);
+    migration.xml = xldrv_args_string(args, 5);
+    return prepare(call, cookie, &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_prepare3_params(XldrvCall *call, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error))
+        return NULL;
+    return prepare(call, cookie, &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_finish3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 4), &migration, error))
+        return NULL;
+    migration.dname = xldrv_args_string(args, 0);
+    return finish(cookie, &migration, xldrv_args_i32(args, 5) != 0, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_finish3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error))
+        return NULL;
+    return finish(cookie, &migration, xldrv_args_i32(args, 3) != 0, error);
+}

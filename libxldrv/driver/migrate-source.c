@@ -1,0 +1,447 @@
+/* Migration: the side that has the guest. */
+#include "config.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "libxldrv/driver/devices.h"
+#include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/longjob.h"
+#include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/run.h"
+#include "libxldrv/driver/wire.h"
+#include "libxldrv/host/tcp.h"
+
+#define CONNECT_MS          10000
+#define LINK_DEAD_MS        30000u /* without an answer of the other host */
+#define DOWNTIME_DEFAULT_MS 300u
+#define MIB                 (1024u * 1024u)
+
+static XldrvDeviceHost device_host(XldrvDriver *driver, XldrvJob *job)
+{
+    return (XldrvDeviceHost){driver, job->instance, job->uuid_text, job->name};
+}
+
+static gboolean check_running(XldrvDomain *domain, GError **error)
+{
+    if (domain->instance && (domain->state == VIR_DOMAIN_RUNNING || domain->state == VIR_DOMAIN_PAUSED))
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
+}
+
+/* ---- begin: nothing is held afterwards, so nothing has to be undone when the client goes */
+
+static GVariant *begin(GVariant *args, const XldrvMigration *migration, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "migrate", error) : NULL;
+    g_autoptr(GError) why = NULL;
+    g_autofree char *xml = NULL;
+    XldrvCookie cookie = {0};
+
+    if (!job || !check_running(job, error))
+        return NULL;
+    if (migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE && !job->config) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+        return NULL;
+    }
+    if (migration->flags & VIR_MIGRATE_PERSIST_DEST && !job->config && !migration->persistent_xml)
+        g_debug("domain '%s' becomes persistent by its migration", job->name);
+    xml = migration->xml ? g_strdup(migration->xml)
+                         : xmlconf_domain_format(job->live, XMLCONF_FORMAT_SECURE | XMLCONF_FORMAT_STATUS, &why);
+    if (!xml) {
+        xldrv_set_xml_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    cookie.id = xldrv_instance_id(job->instance);
+    return g_variant_new("(@ays)", xldrv_cookie_encode(&cookie), xml);
+}
+
+/* ---- disks: only one side may have them */
+
+static gboolean release_disks(const XldrvDeviceHost *host, const GPtrArray *disks, GError **error)
+{
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const XmlconfDisk *disk = disks->pdata[i];
+
+        if (!xmlconf_disk_source(disk))
+            continue;
+        if (!xldrv_disk_park(host, disk, error))
+            return FALSE;
+        xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
+    }
+    return TRUE;
+}
+
+gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    const XldrvDeviceHost host = device_host(driver, job);
+
+    if (!xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error))
+        return FALSE;
+    xldrv_stream_end(job->instance);
+    return TRUE;
+}
+
+/* ---- what may not be left to chance */
+
+/* Where what is written here can be read there. */
+static gboolean is_shared_file_system(const char *path)
+{
+    static const guint32 shared[] = {0x6969 /* NFS */,  0x01161970 /* GFS2 */, 0x7461636f /* OCFS2 */, 0xff534d42 /* CIFS */,
+                                     0xfe534d42 /* SMB2 */, 0x00c36400 /* Ceph */, 0x65735546 /* FUSE */};
+    struct statfs about;
+
+    if (statfs(path, &about) < 0)
+        return FALSE;
+    for (gsize i = 0; i < G_N_ELEMENTS(shared); i++) {
+        if ((guint32)about.f_type == shared[i])
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Both ends have the same address: it is this host that it goes to. */
+static gboolean is_this_host(int fd)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    socklen_t here_bytes = sizeof(here), there_bytes = sizeof(there);
+    const struct sockaddr_in *a = (const void *)&here, *b = (const void *)&there;
+    const struct sockaddr_in6 *c = (const void *)&here, *d = (const void *)&there;
+
+    if (getsockname(fd, (struct sockaddr *)&here, &here_bytes) || getpeername(fd, (struct sockaddr *)&there, &there_bytes) ||
+        here.ss_family != there.ss_family)
+        return FALSE;
+    if (here.ss_family == AF_INET)
+        return a->sin_addr.s_addr == b->sin_addr.s_addr;
+    return here.ss_family == AF_INET6 && !memcmp(&c->sin6_addr, &d->sin6_addr, sizeof(c->sin6_addr));
+}
+
+static gboolean check_safe(XldrvJob *job, const XldrvMigration *migration, int fd, GError **error)
+{
+    const GPtrArray *disks = xmlconf_domain_config(job->live)->disks;
+
+    for (guint i = 0; !(migration->flags & VIR_MIGRATE_UNSAFE) && !is_this_host(fd) && disks && i < disks->len; i++) {
+        const XmlconfDisk *disk = disks->pdata[i];
+        const char *source = xmlconf_disk_source(disk);
+
+        if (source && !disk->readonly && disk->type == XMLCONF_DISK_FILE && !is_shared_file_system(source))
+            return xldrv_set_error(error, VIR_ERR_MIGRATE_UNSAFE,
+                                   "disk '%s' is on '%s', which is on no shared file system", disk->target, source);
+    }
+    return TRUE;
+}
+
+/* ---- perform */
+
+typedef struct {
+    int fd;
+    struct domus_stream_limits limits;
+} Send;
+
+static int send_domain(struct domctl *ctl, gpointer data)
+{
+    const Send *how = data;
+
+    return domctl_send(ctl, how->fd, &how->limits);
+}
+
+static int set_limits(struct domctl *ctl, gpointer limits)
+{
+    return domctl_stream_limits(ctl, limits);
+}
+
+static struct domus_stream_limits limits_of(XldrvDomain *domain)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+
+    return (struct domus_stream_limits){
+        .flags = domain->migrate_flags & VIR_MIGRATE_AUTO_CONVERGE ? DOMUS_STREAM_CONVERGE : 0,
+        .max_downtime_ns = (domain->max_downtime_ms ? domain->max_downtime_ms : DOWNTIME_DEFAULT_MS) * 1000000ull,
+        .bytes_per_second = domain->max_speed_mib * MIB,
+    };
+}
+
+/* "tcp://host:port". */
+static int connect_to(const char *uri, GError **error)
+{
+    g_autoptr(GUri) parsed = uri ? g_uri_parse(uri, G_URI_FLAGS_NONE, NULL) : NULL;
+    g_autofree char *port = NULL;
+    const unsigned dead = LINK_DEAD_MS;
+    int fd, on = 1;
+
+    if (!parsed || g_strcmp0(g_uri_get_scheme(parsed), "tcp") || g_uri_get_port(parsed) <= 0) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no migration URI: tcp://HOST:PORT is expected", uri ? uri : "");
+        return -1;
+    }
+    port = g_strdup_printf("%d", g_uri_get_port(parsed));
+    fd = xldrv_tcp_open(g_uri_get_host(parsed), port, FALSE, CONNECT_MS, error);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
+    return fd;
+}
+
+static gboolean stop_if_not_live(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, GError **error)
+{
+    if (migration->flags & VIR_MIGRATE_LIVE || job->state == VIR_DOMAIN_PAUSED)
+        return TRUE;
+    if (!xldrv_instance_pause(job->instance, error))
+        return FALSE;
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+    return TRUE;
+}
+
+static gboolean send_all(XldrvJob *job, int fd, struct domus_stream_status *status, GError **error)
+{
+    Send how = {.fd = fd, .limits = limits_of(job)};
+
+    return xldrv_instance_control(job->instance, "migrate", send_domain, &how, error) &&
+           xldrv_stream_wait(job, "migrate", status, error);
+}
+
+/* From here on it stands still, and waits for what is decided elsewhere. */
+static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    const XldrvDeviceHost host = device_host(driver, job);
+    XldrvCookie cookie = {.id = xldrv_instance_id(job->instance)};
+    GVariant *bytes;
+
+    if (!release_disks(&host, xmlconf_domain_config(job->live)->disks, error))
+        return NULL;
+    cookie.store = xldrv_store_read_tree(driver->store, cookie.id, error);
+    if (!cookie.store)
+        return NULL;
+    bytes = xldrv_cookie_encode(&cookie);
+    g_variant_unref(cookie.store);
+    return bytes;
+}
+
+static void set_paused_state(XldrvDriver *driver, XldrvJob *job)
+{
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED);
+}
+
+/* A domain that could not be sent is what it was. */
+static void undo_perform(XldrvDriver *driver, XldrvJob *job, int state, int reason)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!xldrv_migration_cancel(driver, job, &why))
+        g_warning("domain '%s' stays paused: %s", job->name, why->message);
+    if (state == VIR_DOMAIN_RUNNING && job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION)
+        xldrv_instance_unpause(job->instance, NULL);
+    if (!why && (job->state != state || job->reason != reason) && job->reason == VIR_DOMAIN_PAUSED_MIGRATION)
+        xldrv_set_running_state(driver, job, state, reason);
+}
+
+static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, GError **error)
+{
+    struct domus_stream_status status = {0};
+    int state = job->state, reason = job->reason, fd = connect_to(migration->uri, error);
+    GVariant *cookie = NULL;
+
+    if (fd < 0)
+        return NULL;
+    if (!check_safe(job, migration, fd, error)) {
+        close(fd);
+        return NULL;
+    }
+    xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
+    if (stop_if_not_live(driver, job, migration, error) && send_all(job, fd, &status, error))
+        cookie = hand_over(driver, job, error);
+    close(fd);
+    xldrv_longjob_end(driver, job, cookie ? &status : NULL);
+    if (cookie)
+        set_paused_state(driver, job);
+    else
+        undo_perform(driver, job, state, reason);
+    return cookie;
+}
+
+static GVariant *handle_perform(GVariant *args, const char *dconnuri, const XldrvMigration *migration, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "migrate", error) : NULL;
+    GVariant *cookie;
+
+    if (!job || !check_running(job, error))
+        return NULL;
+    if (dconnuri) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "peer-to-peer migration is not supported");
+        return NULL;
+    }
+    g_mutex_lock(&job->lock);
+    job->migrate_flags = migration->flags;
+    if (migration->bandwidth_mib)
+        job->max_speed_mib = migration->bandwidth_mib;
+    g_mutex_unlock(&job->lock);
+    cookie = perform(xldrv_driver_get(), job, migration, error);
+    return cookie ? g_variant_new("(@ay)", cookie) : NULL;
+}
+
+/* ---- confirm */
+
+static GVariant *confirm(GVariant *args, const XldrvMigration *migration, gboolean cancelled, GError **error)
+{
+    XldrvDriver *driver = xldrv_driver_get();
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "confirm the migration of", error) : NULL;
+
+    if (!job)
+        return NULL;
+    if (!job->instance || job->state != VIR_DOMAIN_PAUSED || job->reason != VIR_DOMAIN_PAUSED_MIGRATION)
+        return xldrv_reply_void(); /* nothing was sent */
+    if (cancelled) {
+        if (!xldrv_migration_cancel(driver, job, error))
+            return NULL;
+        if (!(migration->flags & VIR_MIGRATE_LIVE))
+            xldrv_instance_unpause(job->instance, NULL);
+        if (migration->flags & VIR_MIGRATE_PAUSED)
+            return xldrv_reply_void();
+        xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_MIGRATION_CANCELED);
+        xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+        return xldrv_reply_void();
+    }
+    if (migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE && job->config && !xldrv_remove_definition(driver, job, 0, error))
+        return NULL;
+    xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, FALSE);
+    return xldrv_reply_void();
+}
+
+/* ---- procedures */
+
+GVariant *xldrv_handle_domain_migrate_begin3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 2), &migration, error))
+        return NULL;
+    migration.xml = xldrv_args_optional_string(args, 1);
+    return begin(args, &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_begin3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 1);
+    XldrvMigration migration;
+
+    return xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error) ? begin(args, &migration, error) : NULL;
+}
+
+GVariant *xldrv_handle_domain_migrate_perform3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 5), &migration, error))
+        return NULL;
+    migration.uri = xldrv_args_optional_string(args, 4);
+    migration.bandwidth_mib = xldrv_args_u64(args, 7);
+    return handle_perform(args, xldrv_args_optional_string(args, 3), &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_perform3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 2);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(params, xldrv_args_u32(args, 4), &migration, error))
+        return NULL;
+    return handle_perform(args, xldrv_args_optional_string(args, 1), &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_confirm3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 2), &migration, error))
+        return NULL;
+    return confirm(args, &migration, xldrv_args_i32(args, 3) != 0, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_confirm3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 1);
+    XldrvMigration migration;
+
+    if (!xldrv_migration_read(params, xldrv_args_u32(args, 3), &migration, error))
+        return NULL;
+    return confirm(args, &migration, xldrv_args_i32(args, 4) != 0, error);
+}
+
+/* ---- limits, also of what is under way */
+
+static gboolean change_limit(XldrvDomain *domain, guint64 *limit, guint64 value, GError **error)
+{
+    struct domus_stream_limits limits;
+    XldrvInstance *instance = NULL;
+    gboolean ok = TRUE;
+
+    g_mutex_lock(&domain->lock);
+    *limit = value;
+    if (domain->instance && domain->long_job == VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+        instance = xldrv_instance_ref(domain->instance);
+    g_mutex_unlock(&domain->lock);
+    limits = limits_of(domain);
+    if (instance)
+        ok = xldrv_instance_control(instance, "set the limits of", set_limits, &limits, error);
+    xldrv_instance_unref(instance);
+    return ok;
+}
+
+static GVariant *set_limit(GVariant *args, gboolean downtime, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = NULL;
+    guint64 value = xldrv_args_u64(args, 1);
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
+        return NULL;
+    if (value > G_MAXUINT32) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%" G_GUINT64_FORMAT " is too much", value);
+        return NULL;
+    }
+    domain = xldrv_args_domain(args, error);
+    if (!domain || !change_limit(domain, downtime ? &domain->max_downtime_ms : &domain->max_speed_mib, value, error))
+        return NULL;
+    return xldrv_reply_void();
+}
+
+static GVariant *get_limit(GVariant *args, gboolean downtime, GError **error)
+{
+    g_autoptr(XldrvDomain) domain = NULL;
+    guint64 value;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
+        return NULL;
+    g_mutex_lock(&domain->lock);
+    value = downtime ? domain->max_downtime_ms : domain->max_speed_mib;
+    g_mutex_unlock(&domain->lock);
+    return g_variant_new("(t)", downtime && !value ? (guint64)DOWNTIME_DEFAULT_MS : value);
+}
+
+GVariant *xldrv_handle_domain_migrate_set_max_downtime(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return set_limit(args, TRUE, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_get_max_downtime(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return get_limit(args, TRUE, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_set_max_speed(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return set_limit(args, FALSE, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_get_max_speed(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    return get_limit(args, FALSE, error);
+}

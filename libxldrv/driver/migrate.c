@@ -1,0 +1,123 @@
+/* Migration: parameters and cookies. */
+#include "config.h"
+
+#include "libxldrv/driver/migrate.h"
+
+#include <string.h>
+
+#include "libxldrv/driver/store.h"
+#include "libxldrv/rpc/rpc.h"
+
+/* ---- flags */
+
+static const struct {
+    guint flag;
+    const char *name;
+} refused[] = {
+    {VIR_MIGRATE_TUNNELLED, "tunnelled"},
+    {VIR_MIGRATE_PEER2PEER, "peer-to-peer"},
+    {VIR_MIGRATE_NON_SHARED_DISK, "copying disks (--copy-storage-all)"},
+    {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
+    {VIR_MIGRATE_OFFLINE, "offline"},
+    {VIR_MIGRATE_COMPRESSED, "compressed"},
+    {VIR_MIGRATE_POSTCOPY, "post-copy"},
+    {VIR_MIGRATE_TLS, "encrypted (--tls)"},
+    {VIR_MIGRATE_PARALLEL, "parallel"},
+    {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
+};
+
+static gboolean check_flags(guint flags, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(refused); i++) {
+        if (flags & refused[i].flag)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "%s migration is not supported",
+                                   refused[i].name);
+    }
+    if (flags & ~(guint)XLDRV_MIGRATE_FLAGS)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x) of a migration",
+                               flags & ~(guint)XLDRV_MIGRATE_FLAGS);
+    return TRUE;
+}
+
+/* ---- parameters */
+
+#define TEXT(name, field) {name, G_STRUCT_OFFSET(XldrvMigration, field), TRUE}
+
+static const struct {
+    const char *name;
+    gsize offset;
+    gboolean is_text; /* else an unsigned long long */
+} known[] = {
+    TEXT(VIR_MIGRATE_PARAM_URI, uri),
+    TEXT(VIR_MIGRATE_PARAM_DEST_NAME, dname),
+    TEXT(VIR_MIGRATE_PARAM_DEST_XML, xml),
+    TEXT(VIR_MIGRATE_PARAM_PERSIST_XML, persistent_xml),
+    TEXT(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, listen_address),
+    {VIR_MIGRATE_PARAM_BANDWIDTH, G_STRUCT_OFFSET(XldrvMigration, bandwidth_mib), FALSE},
+};
+
+static gboolean take(XldrvMigration *migration, const char *name, GVariant *value)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (strcmp(known[i].name, name) != 0)
+            continue;
+        if (known[i].is_text && g_variant_is_of_type(value, G_VARIANT_TYPE_STRING))
+            *(const char **)((char *)migration + known[i].offset) = g_variant_get_string(value, NULL);
+        else if (!known[i].is_text && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
+            *(guint64 *)((char *)migration + known[i].offset) = g_variant_get_uint64(value);
+        else
+            return FALSE;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *migration, GError **error)
+{
+    gsize n = params ? g_variant_n_children(params) : 0;
+
+    *migration = (XldrvMigration){.flags = flags};
+    for (gsize i = 0; i < n; i++) {
+        g_autoptr(GVariant) value = NULL;
+        const char *name;
+
+        g_variant_get_child(params, i, "(&sv)", &name, &value);
+        if (!take(migration, name, value))
+            return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "migration parameter '%s' is not supported", name);
+    }
+    return check_flags(flags, error);
+}
+
+/* ---- cookies */
+
+#define COOKIE_MAGIC "domus-migration-1"
+#define COOKIE_TYPE  G_VARIANT_TYPE("(si(ia(saya(uu))))")
+
+GVariant *xldrv_cookie_encode(const XldrvCookie *cookie)
+{
+    g_autoptr(GVariant) empty = g_variant_ref_sink(g_variant_new_parsed("(0, @a(saya(uu)) [])"));
+    g_autoptr(GVariant) whole = g_variant_ref_sink(
+        g_variant_new("(si@(ia(saya(uu))))", COOKIE_MAGIC, cookie->id, cookie->store ? cookie->store : empty));
+    g_autoptr(GBytes) bytes = g_variant_get_data_as_bytes(whole);
+
+    return g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, bytes, TRUE);
+}
+
+gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **error)
+{
+    g_autoptr(GBytes) data = g_variant_get_data_as_bytes(bytes);
+    g_autoptr(GVariant) whole = NULL;
+    const char *magic;
+
+    *cookie = (XldrvCookie){0};
+    if (!g_bytes_get_size(data))
+        return TRUE;
+    whole = g_variant_ref_sink(g_variant_new_from_bytes(COOKIE_TYPE, data, FALSE));
+    g_variant_get_child(whole, 0, "&s", &magic);
+    if (!g_variant_is_normal_form(whole) || strcmp(magic, COOKIE_MAGIC) != 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                               "the other side's migration cookie is of another driver or version");
+    g_variant_get_child(whole, 1, "i", &cookie->id);
+    cookie->store = g_variant_get_child_value(whole, 2);
+    return TRUE;
+}
