@@ -76,8 +76,8 @@ def check(console, what):
               run(console, "cat /tmp/disk"), f"{what}: the disk is what it was")
     tap.contains(run(console, f"ping -c 2 {HOST_IP}"), "2 packets received", f"{what}: the network works")
     tap.equal(run(console, "cat /sys/devices/system/cpu/online"), "0-1", f"{what}: both vCPUs are there")
-    trouble = run(console, "dmesg | grep -ciE 'BUG|stall|lockup|hung|call trace|clocksource.*unstable'")
-    tap.ok(trouble.endswith("0"), f"{what}: the kernel has nothing to complain about", run(console, "dmesg | tail -20"))
+    trouble = run(console, "dmesg | grep -E 'BUG: |detected stall|soft lockup -|blocked for more|Call Trace|marked unstable'")
+    tap.equal(trouble, "", f"{what}: the kernel has nothing to complain about")
 
 
 def again(host):
@@ -139,7 +139,7 @@ def damaged(host, good):
     refused(host, bad, "is damaged", "a damaged page")
     spoil(lambda f: f.truncate(size - 4096))
     refused(host, bad, "cut short", "a file that is cut short")
-    spoil(lambda f: f.truncate(100))
+    spoil(lambda f: f.truncate(50))
     refused(host, bad, "too short", "a file without anything")
 
 
