@@ -1,0 +1,172 @@
+/* What a peer or a file may say: state and channels with bytes changed, checksums made right again, so that what is behind them
+ * is reached. Nothing may crash or hang; what is accepted must be a domain that can be written again.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hv/fuzz.h"
+#include "hv/stream/sample.h"
+
+#define ROUNDS 3000u
+
+static int no_memory(struct hv_domain *d, struct hv_decoder *dec, void *opaque)
+{
+    (void)d, (void)opaque;
+    return hv_decode_end(dec);
+}
+
+/* Changes a few bytes of some record, and its checksum. */
+static void spoil(uint8_t *state, size_t bytes)
+{
+    struct hv_stream_record record;
+    size_t at = 0, wanted = fuzz_random((uint32_t)bytes);
+
+    for (;;) {
+        memcpy(&record, state + at, sizeof(record));
+        if (wanted < at + sizeof(record) + record.bytes)
+            break;
+        at += sizeof(record) + record.bytes;
+    }
+    for (unsigned n = 1 + fuzz_random(3); n && record.bytes; n--) {
+        size_t place = fuzz_random((uint32_t)record.bytes);
+        uint64_t value = fuzz_random(2) ? fuzz_edge() : fuzz_random64();
+        size_t count = 1u << fuzz_random(4);
+
+        memcpy(state + at + sizeof(record) + place, &value, count < record.bytes - place ? count : record.bytes - place);
+    }
+    if (fuzz_random(16) == 0)
+        record.type = (uint16_t)fuzz_random(64);
+    record.crc = hv_stream_record_crc(&record, state + at + sizeof(record));
+    memcpy(state + at, &record, sizeof(record));
+}
+
+/* True if it was accepted. */
+static bool try_state(const uint8_t *state, size_t bytes)
+{
+    char error[HV_STREAM_ERROR_BYTES];
+    struct hv_domain *d = empty_domain();
+    struct hv_encoder again = {0};
+    bool accepted;
+
+    /* As much memory as it has, so that decoding is not about that. */
+    accepted = d && !hv_physmap_populate(d, hv_gfn_of(0), TEST_PAGES) &&
+               !hv_stream_decode_state(d, state, bytes, no_memory, NULL, error);
+    if (accepted && hv_stream_encode_state(d, NULL, &again))
+        abort();
+    hv_encoder_fini(&again);
+    if (d)
+        hv_domain_free(d);
+    return accepted;
+}
+
+static void fuzz_states(const struct hv_encoder *good)
+{
+    unsigned accepted = 0;
+    uint8_t *state = malloc(good->used);
+
+    for (unsigned round = 0; round < ROUNDS / 10; round++) {
+        fuzz_seed(round + 1);
+        memcpy(state, good->data, good->used);
+        for (unsigned n = fuzz_random(3); n != ~0u; n--)
+            spoil(state, good->used);
+        accepted += try_state(state, fuzz_random(8) ? good->used : fuzz_random((uint32_t)good->used));
+    }
+    free(state);
+    TAP_OK(try_state(good->data, good->used), "what was not changed is accepted");
+    TAP_OK(accepted > 0 && accepted < ROUNDS / 10, "of what was changed, some is (%u)", accepted);
+}
+
+/* Lets what was sent be read, as far as it goes. */
+static void feed(struct hv_domain *d, int fd, const uint8_t *bytes, size_t count)
+{
+    struct domus_stream_status status;
+
+    for (unsigned i = 0; i < 64; i++) {
+        ssize_t n = count ? send(fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+
+        if (n > 0) {
+            bytes += n;
+            count -= (size_t)n;
+        }
+        if (!count)
+            shutdown(fd, SHUT_WR);
+        hv_stream_get_status(d, &status);
+        if (status.phase != DOMUS_STREAM_ACTIVE)
+            return;
+        d->stream->ops->step(d->stream);
+    }
+}
+
+static size_t make_channel(uint8_t *out)
+{
+    struct hv_stream_header header;
+    struct hv_stream_record record = {.type = HV_RECORD_PAGES};
+    size_t used = sizeof(header);
+    uint64_t count = 1 + fuzz_random(8);
+
+    hv_stream_header_init(&header, HV_STREAM_CHANNEL);
+    hv_stream_header_seal(&header);
+    memcpy(out, &header, sizeof(header));
+    for (unsigned n = 1 + fuzz_random(3); n; n--) {
+        uint8_t *payload = out + used + sizeof(record);
+        uint64_t said = fuzz_random(4) ? count : fuzz_edge();
+
+        record.bytes = 8 + 8 * count + HV_PAGE_SIZE * fuzz_random((uint32_t)count + 2);
+        memset(payload, 0x5a, record.bytes);
+        memcpy(payload, &said, 8);
+        for (uint64_t i = 0; i < count; i++) {
+            uint64_t entry = fuzz_random(4) ? (uint64_t)fuzz_random(TEST_PAGES) << 12 | fuzz_random(2) : fuzz_edge();
+
+            memcpy(payload + 8 + 8 * i, &entry, 8);
+        }
+        if (fuzz_random(8) == 0)
+            record.type = (uint16_t)fuzz_random(5);
+        record.crc = fuzz_random(8) ? hv_stream_record_crc(&record, payload) : 0;
+        if (fuzz_random(16) == 0)
+            record.bytes = fuzz_edge();
+        memcpy(out + used, &record, sizeof(record));
+        used += sizeof(record) + (record.bytes < 65536 ? record.bytes : 64);
+    }
+    return used;
+}
+
+static void fuzz_channels(void)
+{
+    uint8_t *bytes = malloc(1 << 20);
+
+    for (unsigned round = 0; round < ROUNDS / 10; round++) {
+        struct hv_domain *d = empty_domain();
+        int fds[2];
+
+        fuzz_seed(round + 100000);
+        if (!d || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) || hv_stream_receive(d, fds[1]))
+            break;
+        feed(d, fds[0], bytes, make_channel(bytes));
+        close(fds[0]);
+        hv_domain_free(d);
+    }
+    free(bytes);
+    TAP_OK(true, "channels");
+}
+
+int main(void)
+{
+    struct hv_encoder good = {0};
+    struct hv_domain *d;
+
+    hv_log_set_level(HV_LOG_ERROR);
+    if (hv_loop_new(&loop))
+        return 1;
+    d = make_domain();
+    TAP_OK(d && !hv_stream_encode_state(d, NULL, &good), "a domain");
+    hv_domain_free(d);
+    fuzz_states(&good);
+    fuzz_channels();
+    hv_encoder_fini(&good);
+    hv_loop_free(loop);
+    return tap_done();
+}
