@@ -77,7 +77,7 @@ XldrvAgentSession *xldrv_agent_begin(XldrvCall *call, XldrvDomain *domain, GErro
 
     session->domain = xldrv_domain_ref(domain);
     session->client = xldrv_client_ref(xldrv_call_client(call));
-    session->timeout = domain->agent_timeout;
+    session->timeout = g_atomic_int_get(&domain->agent_timeout);
     session->agent = find_agent(domain, error);
     session->link = session->agent ? xldrv_agent_take(session->agent, error) : NULL;
     return session->link && sync_session(session, error) ? g_steal_pointer(&session) : NULL;

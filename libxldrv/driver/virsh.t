@@ -109,7 +109,6 @@ def renaming(host):
 def unserved(host):
     """What is not served is named as users know it."""
     for command, name in [("reset one", "virDomainReset"), ("dump one /x", "virDomainCoreDump"),
-                          ("domfsinfo one", "virDomainGetFSInfo"),
                           ("iothreadinfo one", "virDomainGetIOThreadInfo"), ("net-list", "virConnectNumOfNetworks")]:
         tap.contains(host.virsh(command).err, f"not supported by the connection driver: {name}", command)
 
