@@ -90,6 +90,7 @@ def check_questions(host, console):
     fails(host, "guestvcpus g1 --enable 7", "guest is missing vCPUs '7'", "one that is not there")
     fails(host, "setvcpus g1 3 --guest", "are not 1 to 2", "more than there are")
     says(host, """qemu-agent-command g1 '{"execute": "guest-ping"}'""", r'\{"return": *\{\}\}', "any command")
+    fails(host, """qemu-agent-command g1 '{"execute": "guest-nothing"}'""", "'guest-nothing'", "one that there is not")
     fails(host, "qemu-agent-command g1 '[1'", "no JSON object", "but no nonsense")
     fails(host, "qemu-agent-command g1 " + "[" * 5000, "no JSON object", "however deep")
     fails(host, "qemu-monitor-command g1 info", "not supported", "there is no monitor of QEMU's")

@@ -4,7 +4,6 @@
 #include "libxldrv/driver/agent-command.h"
 
 #include <libvirt/libvirt-qemu.h>
-#include <string.h>
 
 #include "libxldrv/driver/wire.h"
 
@@ -175,15 +174,11 @@ gboolean xldrv_agent_do_silent(XldrvAgentSession *session, const char *command, 
     return reply != NULL;
 }
 
-char *xldrv_agent_pass(XldrvAgentSession *session, const char *command, GError **error)
+char *xldrv_agent_pass(XldrvAgentSession *session, const char *command, const char *name, GError **error)
 {
     gsize length = 0;
     g_autofree char *line = ask(session, command, &length, error);
+    g_autoptr(JsonNode) reply = line ? xldrv_agent_reply_parse(line, length, name, error) : NULL;
 
-    if (!line)
-        return NULL;
-    if (memchr(line, '\0', length) == NULL && g_utf8_validate(line, length, NULL))
-        return g_steal_pointer(&line);
-    xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "guest agent sent a malformed answer: no text");
-    return NULL;
+    return reply ? g_steal_pointer(&line) : NULL; /* without a NUL byte, or it would be no text */
 }

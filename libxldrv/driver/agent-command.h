@@ -26,7 +26,7 @@ JsonNode *xldrv_agent_run(XldrvAgentSession *session, const char *command, JsonO
 gboolean xldrv_agent_do(XldrvAgentSession *session, const char *command, JsonObject *arguments, GError **error);
 /* One that the agent answers only when it fails: a shutdown. */
 gboolean xldrv_agent_do_silent(XldrvAgentSession *session, const char *command, JsonObject *arguments, GError **error);
-/* The line of the answer to a whole command, whatever it says. */
-char *xldrv_agent_pass(XldrvAgentSession *session, const char *command, GError **error);
+/* The line of the answer to a whole command in JSON, @name for messages. Errors as above. */
+char *xldrv_agent_pass(XldrvAgentSession *session, const char *command, const char *name, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XldrvAgentSession, xldrv_agent_end)

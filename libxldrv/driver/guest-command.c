@@ -18,14 +18,17 @@ static gboolean check_timeout(int seconds, GError **error)
                            VIR_DOMAIN_QEMU_AGENT_COMMAND_MIN);
 }
 
-/* On one line, as the agent wants it. */
-static char *normalize(const char *command, GError **error)
+/* On one line, as the agent wants it; and what it is called. */
+static char *normalize(const char *command, char **name, GError **error)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(JsonNode) root = xldrv_json_is_bounded(command, strlen(command)) ? json_from_string(command, &why) : NULL;
 
-    if (root && JSON_NODE_HOLDS_OBJECT(root))
+    if (root && JSON_NODE_HOLDS_OBJECT(root)) {
+        const char *execute = xldrv_agent_find_string(root, "execute");
+        *name = g_strdup(execute ? execute : "?");
         return json_to_string(root, FALSE);
+    }
     xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the command is no JSON object%s%s", why ? ": " : "", why ? why->message : "");
     return NULL;
 }
@@ -34,17 +37,18 @@ static GVariant *agent_command(XldrvCall *call, GVariant *args, GError **error)
 {
     int seconds = xldrv_args_i32(args, 2);
     g_autofree char *command = NULL;
+    g_autofree char *name = NULL;
     g_autofree char *reply = NULL;
     g_autoptr(XldrvAgentSession) session = NULL;
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 3), 0, "virDomainQemuAgentCommand", error) || !check_timeout(seconds, error))
         return NULL;
-    command = normalize(xldrv_args_string(args, 1), error);
+    command = normalize(xldrv_args_string(args, 1), &name, error);
     session = command ? xldrv_agent_begin_args(call, args, error) : NULL;
     if (!session)
         return NULL;
     xldrv_agent_set_timeout(session, seconds);
-    reply = xldrv_agent_pass(session, command, error);
+    reply = xldrv_agent_pass(session, command, name, error);
     return reply ? g_variant_new("(ms)", reply) : NULL;
 }
 
