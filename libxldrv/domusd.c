@@ -17,6 +17,7 @@
 #include "libxldrv/host/log.h"
 #include "libxldrv/relay/relay.h"
 #include "libxldrv/rpc/activation.h"
+#include "libxldrv/rpc/admin.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/settings.h"
 #include "libxldrv/sockets.h"
@@ -84,6 +85,7 @@ typedef struct {
     XldrvDriver *driver;
     XldrvServer *server;
     XldrvTls *tls; /* NULL: it does not listen for TLS */
+    XldrvAdmin *admin;
     XldrvRelay *relay;
     GArray *passed_fds; /* sockets from the service manager */
     int pid_fd;
@@ -110,6 +112,22 @@ static gboolean start_server(Daemon *d, GError **error)
     xldrv_server_set_client_closed(d->server, on_client_closed, d);
     d->relay = xldrv_relay_new(d->server, &xldrv_remote_program, relay_sockets(d));
     return xldrv_sockets_open(d->server, &d->settings, d->paths, d->passed_fds, &d->tls, error);
+}
+
+static void quit(gpointer data)
+{
+    Daemon *d = data;
+
+    g_info("nobody was connected for as long as asked for");
+    g_main_loop_quit(d->loop);
+}
+
+static gboolean start_admin(Daemon *d, GError **error)
+{
+    const XldrvAdminOptions options = {.server = d->server, .tls = d->tls, .quit = quit, .data = d};
+
+    d->admin = xldrv_admin_new(&d->settings.admin_limits, &options);
+    return xldrv_sockets_open_admin(xldrv_admin_server(d->admin), &d->settings, d->paths, error);
 }
 
 static gboolean load_settings(Daemon *d, XldrvSettings *settings, GError **error)
@@ -185,7 +203,7 @@ static gboolean start(Daemon *d, GError **error)
         return FALSE;
     watch_signals(d);
     d->passed_fds = xldrv_activation_take_fds(); /* before there are threads */
-    return start_driver(d, error) && start_server(d, error);
+    return start_driver(d, error) && start_server(d, error) && start_admin(d, error);
 }
 
 static void notify(const char *state)
@@ -215,6 +233,7 @@ static int run(Daemon *d, int ready_fd)
         g_main_loop_run(d->loop);
         notify("STOPPING=1");
     }
+    g_clear_pointer(&d->admin, xldrv_admin_free);
     g_clear_pointer(&d->server, xldrv_server_free);
     xldrv_relay_free(d->relay);
     g_clear_pointer(&d->tls, xldrv_tls_free);

@@ -54,6 +54,11 @@ static const struct {
     {"clients", "auth_timeout", NUMBER, AT(limits.auth_timeout), 1, 3600},
     {"clients", "keepalive_interval", SIGNED_NUMBER, AT(limits.keepalive_interval), -1, 86400},
     {"clients", "keepalive_count", NUMBER, AT(limits.keepalive_count), 0, 1000},
+    {"admin", "admin_min_workers", NUMBER, AT(admin_limits.min_workers), 1, 1000},
+    {"admin", "admin_max_workers", NUMBER, AT(admin_limits.max_workers), 1, 1000},
+    {"admin", "admin_max_clients", NUMBER, AT(admin_limits.max_clients), 1, 100000},
+    {"admin", "admin_max_queued_clients", NUMBER, AT(admin_limits.max_queued_clients), 1, 65535},
+    {"admin", "admin_max_client_requests", NUMBER, AT(admin_limits.max_client_requests), 1, 1000},
     {"workers", "min_workers", NUMBER, AT(limits.min_workers), 1, 1000},
     {"workers", "max_workers", NUMBER, AT(limits.max_workers), 1, 1000},
     {"workers", "prio_workers", NUMBER, AT(limits.prio_workers), 1, 1000},
@@ -197,7 +202,12 @@ gboolean xldrv_settings_load(XldrvSettings *settings, const char *path, gboolean
                                 .auth_unix_rw = XLDRV_AUTH_POLKIT,
                                 .auth_tcp = XLDRV_AUTH_SASL,
                                 .tcp_min_ssf = 112,
-                                .limits = xldrv_default_limits};
+                                .limits = xldrv_default_limits,
+                                .admin_limits = xldrv_default_limits};
+    settings->admin_limits.min_workers = 1;
+    settings->admin_limits.max_workers = 5;
+    settings->admin_limits.max_clients = 5;
+    settings->admin_limits.max_queued_clients = 5;
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &why)) {
         complete(settings);
         if (!must_exist && g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT))

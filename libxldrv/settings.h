@@ -8,7 +8,7 @@
 typedef struct {
     char *hypervisor, *store_daemon, *engine, *user, *secret_uri, *network_uri, *storage_uri, *relay_sockets; /* NULL: not set */
     int verbosity;
-    XldrvLimits limits;
+    XldrvLimits limits, admin_limits;
 
     char *socket_group; /* NULL: our own */
     guint socket_mode, socket_ro_mode;

@@ -40,6 +40,17 @@ static gboolean open_unix(XldrvServer *server, const XldrvSettings *settings, co
            give_to_group(path, settings->socket_group, error);
 }
 
+/* Its program has no procedure by which others could authenticate. */
+gboolean xldrv_sockets_open_admin(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
+                                  GError **error)
+{
+    const UnixSocket admin = {"-admin-sock", 0600, {.auth = XLDRV_AUTH_POLKIT}};
+    XldrvSettings own = *settings;
+
+    own.socket_group = NULL;
+    return open_unix(server, &own, paths, &admin, error);
+}
+
 /* The service manager may name its sockets otherwise than we do, but for their ends. */
 static gboolean take(XldrvServer *server, const UnixSocket *writing, const UnixSocket *reading, const GArray *fds,
                      GError **error)

@@ -11,3 +11,6 @@
  * others of UNIX are made. *@tls gets what TLS works with, NULL without TLS, which must stay as long as @server. */
 gboolean xldrv_sockets_open(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
                             const GArray *passed, XldrvTls **tls, GError **error);
+/* The socket of the admin server, for root and our own user alone. */
+gboolean xldrv_sockets_open_admin(XldrvServer *server, const XldrvSettings *settings, const XldrvPaths *paths,
+                                  GError **error);

@@ -111,7 +111,8 @@ GVariant *xldrv_handle_connect_get_hostname(XldrvCall *call G_GNUC_UNUSED, GVari
 GVariant *xldrv_handle_connect_supports_feature(XldrvCall *call, GVariant *args, GError **error)
 {
     XldrvClient *client = xldrv_call_client(call);
-    int feature = xldrv_args_i32(args, 0);
+    int feature = xldrv_args_i32(args, 0), pid;
+    guint uid, gid;
 
     if (feature != FEATURE_PROGRAM_KEEPALIVE && !xldrv_client_is_open(client)) {
         xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "connection not open");
@@ -125,6 +126,7 @@ GVariant *xldrv_handle_connect_supports_feature(XldrvCall *call, GVariant *args,
     case FEATURE_MIGRATE_CHANGE_PROTECTION:
     case FEATURE_MIGRATION_PARAMS:
     case FEATURE_FD_PASSING:
+        return xldrv_reply_int(xldrv_client_peer(client, &uid, &gid, &pid)); /* UNIX sockets only */
     case FEATURE_TYPED_PARAM_STRING:
     case FEATURE_REMOTE_EVENT_CALLBACK:
     case FEATURE_REMOTE_CLOSE_CALLBACK:
@@ -135,7 +137,7 @@ GVariant *xldrv_handle_connect_supports_feature(XldrvCall *call, GVariant *args,
     }
 }
 
-/* Served on UNIX sockets only, which nobody can listen to. */
+/* Ours to the hypervisors; what its own connection is like a client knows. */
 GVariant *xldrv_handle_connect_is_secure(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GNUC_UNUSED,
                                          GError **error G_GNUC_UNUSED)
 {

@@ -69,6 +69,11 @@ static GVariant *identity_args(const XldrvHandshake *handshake)
             add_param(&params, VIR_CONNECT_IDENTITY_PROCESS_TIME, g_variant_new_uint64(start_time));
         }
     }
+    if (handshake->client->sasl_user)
+        add_param(&params, VIR_CONNECT_IDENTITY_SASL_USER_NAME, g_variant_new_string(handshake->client->sasl_user));
+    if (handshake->client->x509_name)
+        add_param(&params, VIR_CONNECT_IDENTITY_X509_DISTINGUISHED_NAME,
+                  g_variant_new_string(handshake->client->x509_name));
     return g_variant_new("(a(sv)u)", &params, 0);
 }
 

@@ -44,6 +44,8 @@ XldrvClient *xldrv_client_new(XldrvServer *server, int fd, const XldrvListen *ho
     client->auth = xldrv_auth_required(&client->peer, how->auth);
     client->needs_layer = !client->peer.known && !how->tls;
     client->min_ssf = how->min_ssf;
+    client->uses_tls = how->tls != NULL;
+    client->connected_s = g_get_real_time() / G_USEC_PER_SEC;
     client->sasl_allowed = how->sasl_allowed;
     client->streams = g_hash_table_new(NULL, NULL);
     g_queue_init(&client->out);

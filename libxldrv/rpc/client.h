@@ -25,6 +25,8 @@ typedef enum {
 struct _XldrvClient {
     /* Immutable. */
     guint64 id;
+    gint64 connected_s; /* since the epoch */
+    gboolean uses_tls;
     XldrvMailbox *mailbox;
     XldrvPeer peer;
     XldrvAuth auth;             /* what it has to do to be authenticated */

@@ -266,9 +266,18 @@ static gboolean check_streams(XldrvClient *client, const XldrvCall *call, GError
     return TRUE;
 }
 
+/* Between processes of one machine alone. */
+static gboolean check_fds(XldrvClient *client, const XldrvCall *call, GError **error)
+{
+    if (client->peer.known || !(call->procedure->flags & XLDRV_PROC_FDS_OUT))
+        return TRUE;
+    return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                           "file descriptors cannot be passed on a connection that is not to a UNIX socket");
+}
+
 static const CheckFn checks[] = {
     check_status,   check_known,  check_authenticated, check_open,
-    check_readonly, check_served, check_streams,
+    check_readonly, check_served, check_streams, check_fds,
 };
 
 static gboolean call_check(XldrvClient *client, const XldrvCall *call, GError **error)
@@ -334,6 +343,8 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
         call_finish(call);
     } else if (call->procedure->flags & XLDRV_PROC_NO_AUTH) {
         answer_auth(server, call);
+    } else if (call->procedure->flags & XLDRV_PROC_LOOP) {
+        xldrv_call_run(call, server);
     } else if (is_raw(call)) {
         server->raw->call(call, server->raw_data);
     } else {

@@ -9,27 +9,24 @@
 #define PATH            "/org/freedesktop/PolicyKit1/Authority"
 #define INTERFACE       "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_QUESTIONS 1u
-/* A check without questions is a lookup of rules. */
-#define CHECK_MS        10000
+#define WITHDRAW_MS     10000
 
 #define CONNECTION_FLAGS                                                                                               \
     (G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION)
 
 /* ---- question and answer */
 
-static GVariant *question(const XldrvPeer *peer, const char *action, const char *const *details, guint flags,
-                          const char *cancellation_id)
+static GVariant *question(const XldrvPeer *peer, const char *action, const char *cancellation_id)
 {
-    GVariantBuilder process, pairs;
+    GVariantBuilder process, details;
 
     g_variant_builder_init(&process, G_VARIANT_TYPE("a{sv}"));
     g_variant_builder_add(&process, "{sv}", "pid", g_variant_new_uint32(peer->pid));
     g_variant_builder_add(&process, "{sv}", "start-time", g_variant_new_uint64(peer->start_time));
     g_variant_builder_add(&process, "{sv}", "uid", g_variant_new_int32(peer->uid));
-    g_variant_builder_init(&pairs, G_VARIANT_TYPE("a{ss}"));
-    for (; details && details[0]; details += 2)
-        g_variant_builder_add(&pairs, "{ss}", details[0], details[1]);
-    return g_variant_new("((sa{sv})sa{ss}us)", "unix-process", &process, action, &pairs, flags, cancellation_id);
+    g_variant_builder_init(&details, G_VARIANT_TYPE("a{ss}"));
+    return g_variant_new("((sa{sv})sa{ss}us)", "unix-process", &process, action, &details, ALLOW_QUESTIONS,
+                         cancellation_id);
 }
 
 static gboolean refuse(GError **error, virErrorNumber code, const char *action, const char *why)
@@ -66,64 +63,7 @@ static gboolean check_known(const XldrvPeer *peer, const char *action, GError **
            refuse(error, VIR_ERR_AUTH_FAILED, action, "the client's process is not known");
 }
 
-/* ---- without questions */
-
-struct _XldrvPolkit {
-    GMutex lock;
-    GDBusConnection *connection; /* under lock */
-};
-
-XldrvPolkit *xldrv_polkit_new(void)
-{
-    XldrvPolkit *polkit = g_new0(XldrvPolkit, 1);
-    g_mutex_init(&polkit->lock);
-    return polkit;
-}
-
-void xldrv_polkit_free(XldrvPolkit *polkit)
-{
-    if (!polkit)
-        return;
-    g_clear_object(&polkit->connection);
-    g_mutex_clear(&polkit->lock);
-    g_free(polkit);
-}
-
-/* A reference; made anew when the bus has ended it. */
-static GDBusConnection *take_connection(XldrvPolkit *polkit, GError **error)
-{
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&polkit->lock);
-
-    if (polkit->connection && g_dbus_connection_is_closed(polkit->connection))
-        g_clear_object(&polkit->connection);
-    if (!polkit->connection) {
-        g_autofree char *address = g_dbus_address_get_for_bus_sync(G_BUS_TYPE_SYSTEM, NULL, error);
-        if (address)
-            polkit->connection = g_dbus_connection_new_for_address_sync(address, CONNECTION_FLAGS, NULL, NULL, error);
-    }
-    return polkit->connection ? g_object_ref(polkit->connection) : NULL;
-}
-
-gboolean xldrv_polkit_check(XldrvPolkit *polkit, const XldrvPeer *peer, const char *action,
-                            const char *const *details, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (!check_known(peer, action, &why))
-        return xldrv_set_error_from(error, VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "%s", why->message);
-    g_autoptr(GDBusConnection) connection = take_connection(polkit, &why);
-    g_autoptr(GVariant) answer =
-        connection ? g_dbus_connection_call_sync(connection, NAME, PATH, INTERFACE, "CheckAuthorization",
-                                                 question(peer, action, details, 0, ""), G_VARIANT_TYPE("((bba{ss}))"),
-                                                 G_DBUS_CALL_FLAGS_NONE, CHECK_MS, NULL, &why)
-                   : NULL;
-    if (!answer)
-        return unreachable(error, why);
-    return judge(answer, action, NULL) ||
-           xldrv_set_error_from(error, VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "'polkit' denies '%s'", action);
-}
-
-/* ---- with questions */
+/* ---- asking */
 
 typedef struct {
     XldrvPeer peer;
@@ -148,7 +88,7 @@ static void question_end(Question *q, const GError *error)
 static void withdraw(Question *q)
 {
     g_dbus_connection_call(q->connection, NAME, PATH, INTERFACE, "CancelCheckAuthorization",
-                           g_variant_new("(s)", q->cancellation_id), NULL, G_DBUS_CALL_FLAGS_NONE, CHECK_MS, NULL, NULL,
+                           g_variant_new("(s)", q->cancellation_id), NULL, G_DBUS_CALL_FLAGS_NONE, WITHDRAW_MS, NULL, NULL,
                            NULL);
     g_dbus_connection_flush(q->connection, NULL, NULL, NULL);
 }
@@ -182,7 +122,7 @@ static void on_connected(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gp
         return;
     }
     g_dbus_connection_call(q->connection, NAME, PATH, INTERFACE, "CheckAuthorization",
-                           question(&q->peer, q->action, NULL, ALLOW_QUESTIONS, q->cancellation_id),
+                           question(&q->peer, q->action, q->cancellation_id),
                            G_VARIANT_TYPE("((bba{ss}))"), G_DBUS_CALL_FLAGS_NONE, G_MAXINT, q->cancellable, on_answer,
                            q);
 }

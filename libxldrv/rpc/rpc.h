@@ -55,6 +55,7 @@ typedef enum {
     XLDRV_PROC_FDS_IN = 1 << 5,
     XLDRV_PROC_FDS_OUT = 1 << 6,
     XLDRV_PROC_EVENT = 1 << 7, /* server to client only */
+    XLDRV_PROC_LOOP = 1 << 8,  /* its handler never blocks, and runs on the main loop */
 } XldrvProcedureFlags;
 
 typedef struct {

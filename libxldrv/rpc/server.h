@@ -16,7 +16,8 @@ typedef struct _XldrvRaw XldrvRaw; /* raw.h */
 
 struct _XldrvServer {
     char *name;         /* immutable */
-    XldrvLimits limits; /* immutable */
+    XldrvLimits limits;
+    struct _XldrvAdmin *admin; /* of an admin server */
     GMainContext *context;
     XldrvMailbox *mailbox;
     XldrvWorkers *workers;

@@ -45,6 +45,8 @@ static gpointer wait_job_locked(XldrvWorkers *workers, Kind kind)
     gint64 until = g_get_monotonic_time() + IDLE_TIME;
     gpointer job = NULL;
 
+    if (crew->running > crew->max)
+        return NULL;
     crew->idle++;
     while (!workers->quit && !(job = next_job_locked(workers, kind))) {
         if (g_cond_wait_until(&crew->work, &workers->lock, until))
@@ -124,6 +126,28 @@ XldrvWorkers *xldrv_workers_new(guint min, guint max, guint prio, GFunc run, gpo
         g_cond_init(&workers->crew[kind].work);
     }
     return workers;
+}
+
+void xldrv_workers_set(XldrvWorkers *workers, guint min, guint max, guint prio)
+{
+    g_mutex_lock(&workers->lock);
+    workers->crew[ORDINARY].min = min;
+    workers->crew[ORDINARY].max = MAX(max, 1);
+    workers->crew[PRIO].max = prio;
+    g_mutex_unlock(&workers->lock);
+}
+
+void xldrv_workers_get_info(XldrvWorkers *workers, XldrvWorkersInfo *info)
+{
+    g_mutex_lock(&workers->lock);
+    const Crew *ordinary = &workers->crew[ORDINARY];
+    *info = (XldrvWorkersInfo){.min = ordinary->min,
+                               .max = ordinary->max,
+                               .prio = workers->crew[PRIO].max,
+                               .running = ordinary->running,
+                               .idle = ordinary->idle,
+                               .queued = workers->queue[ORDINARY].length + workers->queue[PRIO].length};
+    g_mutex_unlock(&workers->lock);
 }
 
 void xldrv_workers_push(XldrvWorkers *workers, gpointer job, gboolean high)
