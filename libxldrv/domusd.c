@@ -151,6 +151,7 @@ static gboolean start_driver(Daemon *d, GError **error)
         .engine = a->engine ? a->engine : s->engine,
         .secret_uri = s->secret_uri,
         .network_uri = s->network_uri,
+        .filter_uri = s->filter_uri,
         .storage_uri = s->storage_uri,
         .relay_sockets = relay_sockets(d),
         .user = a->user ? a->user : s->user,

@@ -22,6 +22,7 @@ static const struct {
     {"store", "program", STRING, AT(store_daemon), 0, 0},
     {"secrets", "uri", STRING, AT(secret_uri), 0, 0},
     {"networks", "uri", STRING, AT(network_uri), 0, 0},
+    {"filters", "uri", STRING, AT(filter_uri), 0, 0},
     {"storage", "uri", STRING, AT(storage_uri), 0, 0},
     {"relay", "sockets", STRING, AT(relay_sockets), 0, 0},
     {"sockets", "unix_sock_group", STRING, AT(socket_group), 0, 0},

@@ -6,7 +6,7 @@
 #include "libxldrv/rpc/rpc.h"
 
 typedef struct {
-    char *hypervisor, *store_daemon, *engine, *user, *secret_uri, *network_uri, *storage_uri, *relay_sockets; /* NULL: not set */
+    char *hypervisor, *store_daemon, *engine, *user, *secret_uri, *network_uri, *filter_uri, *storage_uri, *relay_sockets; /* NULL: not set */
     int verbosity;
     XldrvLimits limits, admin_limits;
 

@@ -127,6 +127,45 @@ def direct(host, networks):
     tap.equal(ports(networks, "direct"), [], "direct: no port is left")
 
 
+def isolated(host):
+    xml = f"<interface type='bridge'><mac address='{MAC.format(6)}'/><source bridge='{BRIDGE}'/><port isolated='yes'/></interface>"
+    tap.equal(attach(host, xml).status, 0, "isolated: attach-device")
+    tap.contains(live_interface(host, 6), "<port isolated='yes'/>", "isolated: told")
+    out = subprocess.run(["ip", "-d", "-o", "link", "show", "master", BRIDGE], stdout=subprocess.PIPE, text=True).stdout
+    tap.contains(out, "isolated on", "isolated: so is the port")
+    tap.equal(detach(host, xml).status, 0, "isolated: detach-device")
+
+
+def filtered(host, networks, console):
+    """What the guest sends under another address does not come through."""
+    def filters(*args):
+        return networks.virsh("-c", "nwfilter:///system", *args).stdout
+
+    filters("nwfilter-define", host.write_xml(
+        "<filter name='n-honest' chain='root'><rule action='drop' direction='out' priority='500'>"
+        "<mac match='no' srcmacaddr='$MAC'/></rule></filter>", "filter.xml"))
+    xml = nic(7, "nat", "<filterref filter='n-honest'><parameter name='IP' value='192.0.2.77'/></filterref>")
+    result = attach(host, xml)
+    if not tap.equal(result.status, 0, "filter: attach-device"):
+        tap.note(result)
+        return
+    vif = f"vif{host.virsh('domid g1').out.strip()}.1"
+    tap.contains(filters("nwfilter-binding-list"), vif, "filter: bound to the tap")
+    told = filters("nwfilter-binding-dumpxml", vif)
+    tap.ok("value='192.0.2.77'" in told and MAC.format(7) in told and "<name>g1</name>" in told, "filter: parameters", told)
+    tap.contains(live_interface(host, 7), "<filterref filter='n-honest'>", "filter: told")
+    wait_for(lambda: MAC.format(7) in run(console, "cat /sys/class/net/eth1/address"), 20)
+    run(console, "ip link set eth0 down; ip addr add 192.0.2.77/25 dev eth1; ip link set eth1 up")
+    tap.ok(wait_for(lambda: "1 packets received" in run(console, "ping -c 1 -W 1 192.0.2.1"), 20), "filter: an honest guest passes")
+    run(console, "ip link set eth1 down; ip link set eth1 address 00:16:3e:77:00:99; ip link set eth1 up")
+    tap.contains(run(console, "ping -c 3 -W 1 192.0.2.1"), " 0 packets received", "filter: another address does not")
+    run(console, "ip link set eth0 up")
+    tap.equal(detach(host, xml).status, 0, "filter: detach-device")
+    tap.equal(filters("nwfilter-binding-list").strip(), "", "filter: no binding is left")
+    err = attach(host, nic(7, "nat", "<filterref filter='n-none'/>")).err
+    tap.contains(err, "n-none", "filter: one that is not there is named")
+
+
 def refused(host, networks):
     before = host.virsh("dumpxml g1").out
     for xml, words in ((nic(9, "nowhere"), ("Network not found", "'nowhere'")),
@@ -159,7 +198,7 @@ def killed_daemon(host, networks):
 enter_namespaces(__file__)
 subprocess.run(f"ip link set lo up; ip link add nv0 type veth peer name nv1; ip link set nv0 up; "
                f"ip link add {BRIDGE} type bridge; ip link set {BRIDGE} up", shell=True, check=True)
-with LibvirtDaemon("network", "network") as networks, Host() as host:
+with LibvirtDaemon("network", "network", "nwfilter") as networks, Host() as host:
     networks.define("net", NAT, start=True)
     for name, text in OTHERS.items():
         networks.define("net", f"<network><name>{name}</name>{text}</network>", start=name != "idle")
@@ -176,6 +215,8 @@ with LibvirtDaemon("network", "network") as networks, Host() as host:
     told(host, networks)
     kinds(host, networks)
     direct(host, networks)
+    isolated(host)
+    filtered(host, networks, console)
     refused(host, networks)
     console.close()
     killed_daemon(host, networks)

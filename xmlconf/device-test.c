@@ -136,6 +136,9 @@ static const struct {
     {NIC("<ip address='192.0.2.1'/>"), XMLCONF_ERROR_UNSUPPORTED, "must be of type 'user'"},
     {"<interface type='user'><ip address='192.0.2'/></interface>", XMLCONF_ERROR_XML, "is not an IP address"},
     {"<interface type='user'><portForward proto='sctp'/></interface>", XMLCONF_ERROR_XML, "value 'sctp'"},
+    {"<interface type='user'><filterref filter='f'/></interface>", XMLCONF_ERROR_UNSUPPORTED, "no tap"},
+    {NIC("<port isolated='yes'/>"), XMLCONF_ERROR_UNSUPPORTED, "only ports of bridges"},
+    {NIC("<port isolated='maybe'/>"), XMLCONF_ERROR_XML, "'maybe'"},
     {"<interface type='wlan'/>", XMLCONF_ERROR_XML, "value 'wlan'"},
     {NIC("<source bridge='b'/>"), XMLCONF_ERROR_XML, "'b' must be of type 'bridge'"},
     {NIC("<mac address='00:16:3e:00:00'/>"), XMLCONF_ERROR_XML, "value '00:16:3e:00:00' of attribute 'address'"},
@@ -152,7 +155,6 @@ static const struct {
     {NIC("<mtu size='67'/>"), XMLCONF_ERROR_XML, "value '67'"},
     {NIC("<link state='sideways'/>"), XMLCONF_ERROR_XML, "value 'sideways'"},
     {NIC("<bandwidth/>"), XMLCONF_ERROR_UNSUPPORTED, "bandwidth"},
-    {NIC("<filterref filter='f'/>"), XMLCONF_ERROR_UNSUPPORTED, "network filters"},
     {NIC("<script path='/s'/>"), XMLCONF_ERROR_UNSUPPORTED, "scripts"},
     {NIC("<vlan/>"), XMLCONF_ERROR_UNSUPPORTED, "element <vlan>"},
 };

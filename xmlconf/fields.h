@@ -53,6 +53,7 @@ extern const XmlconfRecord xmlconf_graphics_record;  /* XmlconfGraphics at <grap
 extern const XmlconfRecord xmlconf_video_record;     /* XmlconfVideo at <video> */
 extern const XmlconfRecord xmlconf_input_record;     /* XmlconfInput at <input> */
 
+extern const XmlconfRecord xmlconf_filter_parameter_record; /* XmlconfFilterParameter at <parameter> */
 extern const XmlconfChoice xmlconf_macvtap_modes[]; /* interface.c */
 
 /* record.c: rows applied to a tree and a structure. */
@@ -63,6 +64,8 @@ gboolean xmlconf_record_read(const XmlconfRecord *record, xmlNode *element, gpoi
                              GError **error);
 /* Brings @element and all below it in line with @base. */
 void xmlconf_record_write(const XmlconfRecord *record, xmlNode *element, gconstpointer base, gboolean live);
+/* A document of its own, as text. */
+char *xmlconf_record_format(const XmlconfRecord *record, gconstpointer base);
 /* Takes what is secret out of @element and what is below it. */
 void xmlconf_record_strip_secrets(const XmlconfRecord *record, xmlNode *element);
 /* Frees what @base owns and zeroes it. */

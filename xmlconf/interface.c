@@ -166,8 +166,11 @@ static const XmlconfField fields[] = {
     {"backend@type", &xmlconf_value_word, NIC(backend), .choices = backends},
     {"backend@logFile", &xmlconf_value_path, NIC(log_file)},
     {"driver@queues", &xmlconf_value_nonzero, NIC(queues), .min = 1, .max = XMLCONF_MAX_QUEUES},
-    XMLCONF_REFUSED("filterref", "network filters are not supported yet"),
+    {"filterref@filter", &xmlconf_value_string, NIC(filter)},
+    {"filterref/parameter", .flags = XMLCONF_FIELD_LIST, NIC(filter_parameters),
+     .record = &xmlconf_filter_parameter_record, .max = XMLCONF_MAX_FILTER_PARAMETERS},
     {"link@state", &xmlconf_value_enum, NIC(link), .choices = links},
+    {"port@isolated", &xmlconf_value_yes, NIC(isolated)},
     {"mtu@size", &xmlconf_value_nonzero, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
     XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
     {"alias@name", &xmlconf_value_string, NIC(alias), .flags = XMLCONF_FIELD_LIVE},
@@ -254,6 +257,22 @@ static gboolean check_range(const XmlconfPortRange *range, GError **error)
     return TRUE;
 }
 
+static gboolean check_tap(const XmlconfInterface *interface, GError **error)
+{
+    const char *problem = NULL;
+
+    if (interface->filter && interface->type == XMLCONF_INTERFACE_USER)
+        problem = "an interface of type 'user' has no tap that could be filtered";
+    else if (interface->filter_parameters && interface->filter_parameters->len && !interface->filter)
+        problem = "element <filterref> needs an attribute 'filter'";
+    else if (interface->isolated && interface->type != XMLCONF_INTERFACE_BRIDGE &&
+             interface->type != XMLCONF_INTERFACE_NETWORK)
+        problem = "only ports of bridges can be isolated";
+    if (problem)
+        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED, problem);
+    return !problem;
+}
+
 static gboolean check_user(const XmlconfInterface *interface, GError **error)
 {
     gboolean user = interface->type == XMLCONF_INTERFACE_USER;
@@ -300,7 +319,7 @@ static void find_type(XmlconfInterface *interface, gboolean live)
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error)
 {
     find_type(interface, live);
-    if (!check_source(interface, live, error) || !check_user(interface, error))
+    if (!check_source(interface, live, error) || !check_user(interface, error) || !check_tap(interface, error))
         return FALSE;
     if (interface->type == XMLCONF_INTERFACE_DIRECT && !interface->mode)
         interface->mode = g_strdup(xmlconf_macvtap_modes[0].word);

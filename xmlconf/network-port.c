@@ -27,7 +27,7 @@ static const XmlconfField fields[] = {
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported"),
     XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
     XMLCONF_REFUSED("vlan", "VLANs of interfaces are not supported"),
-    XMLCONF_REFUSED("port", "isolated ports are not supported yet"),
+    {"port@isolated", &xmlconf_value_yes, PORT(isolated)},
     {"plug@type", &xmlconf_value_enum, PORT(plug), .choices = plugs},
     {"plug@bridge", &xmlconf_value_netdev, PORT(bridge)},
     {"plug@dev", &xmlconf_value_netdev, PORT(dev)},
@@ -44,12 +44,7 @@ static const XmlconfRecord port_record = {
 
 char *xmlconf_network_port_format(const XmlconfNetworkPort *port)
 {
-    g_autoptr(xmlDoc) doc = xmlNewDoc(BAD_CAST "1.0");
-    xmlNode *root = xmlNewDocNode(doc, NULL, BAD_CAST port_record.element, NULL);
-
-    xmlDocSetRootElement(doc, root);
-    xmlconf_record_write(&port_record, root, port, TRUE);
-    return xmlconf_document_format(root, 0, FALSE);
+    return xmlconf_record_format(&port_record, port);
 }
 
 gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, GError **error)

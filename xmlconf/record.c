@@ -5,6 +5,7 @@
  * it touched into their order. */
 #include "config.h"
 
+#include "xmlconf/document.h"
 #include "xmlconf/fields.h"
 
 #include <stdlib.h>
@@ -541,4 +542,14 @@ void xmlconf_record_copy(const XmlconfRecord *record, gpointer to, gconstpointer
             *text = g_strdup(*text);
         }
     }
+}
+
+char *xmlconf_record_format(const XmlconfRecord *record, gconstpointer base)
+{
+    g_autoptr(xmlDoc) doc = xmlNewDoc(BAD_CAST "1.0");
+    xmlNode *root = xmlNewDocNode(doc, NULL, BAD_CAST record->element, NULL);
+
+    xmlDocSetRootElement(doc, root);
+    xmlconf_record_write(record, root, base, TRUE);
+    return xmlconf_document_format(root, 0, FALSE);
 }

@@ -151,6 +151,11 @@ typedef enum {
     XMLCONF_INTERFACE_DIRECT,
     XMLCONF_INTERFACE_USER,
 } XmlconfInterfaceType;
+#define XMLCONF_MAX_FILTER_PARAMETERS 64
+typedef struct {
+    char *name, *value;
+} XmlconfFilterParameter;
+
 typedef struct {
     char *address, *family; /* "ipv4" or "ipv6"; or NULL */
     guint prefix;           /* 0: not said */
@@ -185,6 +190,9 @@ typedef struct {
     char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
     XmlconfLink link;
     guint mtu;   /* 0: not said */
+    char *filter;                 /* libvirt's, by its name; or NULL */
+    GPtrArray *filter_parameters; /* of XmlconfFilterParameter; NULL: none */
+    gboolean isolated;            /* from other isolated ports of its bridge */
     char *alias; /* running domain */
 } XmlconfInterface;
 
@@ -392,6 +400,16 @@ char *xmlconf_interface_tap(int domid, guint index);
 /* Whether a tap's name is of that kind. */
 gboolean xmlconf_interface_is_generated(const char *tap);
 
+/* What libvirt's filter daemon is told of an interface. */
+typedef struct {
+    char *owner_name, *owner_uuid;
+    char *port, *link; /* the tap, and what it is on top of; the latter may be NULL */
+    char *mac, *filter;
+    GPtrArray *parameters; /* of XmlconfFilterParameter; or NULL */
+} XmlconfFilterBinding;
+/* Its <filterbinding>. */
+char *xmlconf_filter_binding_format(const XmlconfFilterBinding *binding);
+
 /* A port of one of libvirt's virtual networks, as its network daemon takes and tells it. */
 typedef enum { XMLCONF_PLUG_NONE, XMLCONF_PLUG_NETWORK, XMLCONF_PLUG_BRIDGE, XMLCONF_PLUG_DIRECT } XmlconfPlug;
 typedef struct {
@@ -399,6 +417,7 @@ typedef struct {
     XmlconfPlug plug; /* what the daemon says the interface is to be plugged into; none: it is to say so */
     char *bridge;     /* plug network, bridge */
     char *dev, *mode; /* plug direct */
+    gboolean isolated;
 } XmlconfNetworkPort;
 
 /* Its <networkport>. */

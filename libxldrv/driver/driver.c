@@ -93,6 +93,7 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->engine = g_strdup(options->engine);
     driver->secret_uri = peer_uri(options->secret_uri, "secret");
     driver->network_uri = peer_uri(options->network_uri, "network");
+    driver->filter_uri = peer_uri(options->filter_uri, "nwfilter");
     driver->storage_uri = g_strdup(options->storage_uri);
     driver->relay_sockets = g_strdup(options->relay_sockets);
     driver->domains = xldrv_domains_new();
@@ -186,6 +187,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     g_free(driver->engine);
     g_free(driver->secret_uri);
     g_free(driver->network_uri);
+    g_free(driver->filter_uri);
     g_free(driver->storage_uri);
     g_free(driver->relay_sockets);
     g_free(driver->store_daemon);

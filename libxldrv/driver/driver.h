@@ -32,6 +32,7 @@ typedef struct {
     char *store_daemon;      /* immutable: path of domus-xenstored */
     char *secret_uri;        /* immutable: libvirt's, of the secret daemon */
     char *network_uri;       /* immutable: libvirt's, of the network daemon */
+    char *filter_uri;        /* immutable: libvirt's, of the filter daemon */
     char *storage_uri;       /* immutable: libvirt's, of the storage daemon; NULL: what listens in relay_sockets */
     char *relay_sockets;     /* immutable: directory of the sockets of libvirt's other daemons */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
@@ -59,6 +60,7 @@ typedef struct {
     const char *store_daemon; /* likewise */
     const char *secret_uri;   /* NULL: the system's as root, else the session's */
     const char *network_uri;  /* likewise */
+    const char *filter_uri;   /* likewise */
     const char *storage_uri;  /* NULL: what listens in relay_sockets */
     const char *relay_sockets;
     const char *engine;       /* NULL: the hypervisor's choice */

@@ -254,6 +254,8 @@ static gboolean check_update(const XmlconfInterface *now, const XmlconfInterface
         problem = "device";
     else if (now->type == XMLCONF_INTERFACE_USER && g_strcmp0(now->dev, wanted->dev) != 0)
         problem = "device";
+    else if (g_strcmp0(now->filter, wanted->filter) != 0)
+        problem = "filter";
     else if (now->queues != wanted->queues)
         problem = "number of queues";
     else if (now->mtu != wanted->mtu)

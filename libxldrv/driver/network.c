@@ -37,6 +37,7 @@ static char *describe(const XldrvDeviceHost *host, const XmlconfInterface *inter
         .owner_uuid = (char *)host->uuid,
         .group = interface->portgroup,
         .mac = interface->mac,
+        .isolated = interface->isolated,
     };
 
     return xmlconf_network_port_format(&port);
@@ -67,6 +68,7 @@ static gboolean take(XmlconfInterface *interface, const char *xml, GError **erro
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "network '%s' has no place for interface '%s'",
                                interface->network, interface->mac);
     interface->actual = actual_types[port.plug];
+    interface->isolated = port.isolated;
     move_text(&interface->bridge, &port.bridge);
     move_text(&interface->dev, &port.dev);
     move_text(&interface->mode, &port.mode);

@@ -3,6 +3,7 @@
 
 #include "libxldrv/driver/nic.h"
 
+#include "libxldrv/driver/filter.h"
 #include "libxldrv/driver/network.h"
 #include "libxldrv/driver/passt.h"
 #include "libxldrv/host/macvtap.h"
@@ -29,6 +30,7 @@ static gboolean open_tap(const XldrvDeviceHost *host G_GNUC_UNUSED, const Xmlcon
         .mac = mac,
         .mtu = interface->mtu,
         .bridge = interface->bridge,
+        .isolated = interface->isolated,
         .up = TRUE,
     };
 
@@ -90,15 +92,21 @@ gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface
     *port = (XldrvNicPort){.kind = DOMUS_VIF_TAP};
     if (interface->type == XMLCONF_INTERFACE_NETWORK && !xldrv_network_plug(host, interface, error))
         return FALSE;
-    if (kinds[interface->actual].open(host, interface, mac, port, error))
+    if (!kinds[interface->actual].open(host, interface, mac, port, error)) {
+        xldrv_network_unplug(host->driver, interface);
+        g_clear_pointer(&interface->target, g_free); /* what has that name may be another's */
+        return FALSE;
+    }
+    if (xldrv_filter_bind(host, interface, error))
         return TRUE;
-    xldrv_network_unplug(host->driver, interface);
-    g_clear_pointer(&interface->target, g_free); /* what has that name may be another's */
+    xldrv_tap_close(port->fds, port->n_fds);
+    xldrv_nic_close(host->driver, host->uuid, interface);
     return FALSE;
 }
 
 void xldrv_nic_close(XldrvDriver *driver, const char *uuid, const XmlconfInterface *interface)
 {
+    xldrv_filter_unbind(driver, interface);
     if (kinds[interface->actual].close)
         kinds[interface->actual].close(driver, uuid, interface);
     xldrv_network_unplug(driver, interface);

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <string.h>
@@ -111,6 +113,26 @@ static gboolean put_bridge(NlSock *socket, RtnlLink *change, gconstpointer value
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "network interface '%s' is not a bridge", name);
     rtnl_link_set_master(change, rtnl_link_get_ifindex(bridge));
     return TRUE;
+}
+
+/* libnl has no call for this attribute of a port. Source: <linux/if_link.h>. */
+static gboolean isolate(const char *name, GError **error)
+{
+    g_autoptr(NlSock) socket = xldrv_netlink_connect(error);
+    struct nl_msg *message = socket ? nlmsg_alloc_simple(RTM_SETLINK, NLM_F_REQUEST) : NULL;
+    const struct ifinfomsg about = {.ifi_family = AF_BRIDGE, .ifi_index = (int)if_nametoindex(name)};
+    struct nlattr *port;
+    int status;
+
+    if (!message)
+        return FALSE;
+    nlmsg_append(message, (void *)&about, sizeof(about), NLMSG_ALIGNTO);
+    port = nla_nest_start(message, IFLA_PROTINFO | NLA_F_NESTED);
+    nla_put_u8(message, IFLA_BRPORT_ISOLATED, 1);
+    nla_nest_end(message, port);
+    status = nl_send_sync(socket, message); /* which takes the message */
+    return status >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot isolate network interface '%s': %s",
+                                          name, nl_geterror(status));
 }
 
 gboolean xldrv_link_set_up(const char *name, gboolean up, GError **error)
@@ -222,6 +244,8 @@ static gboolean configure(const XldrvTap *tap, const char *name, GError **error)
     if (mtu && !xldrv_link_set_mtu(name, mtu, error))
         return FALSE;
     if (tap->bridge && !xldrv_link_set_bridge(name, tap->bridge, error))
+        return FALSE;
+    if (tap->bridge && tap->isolated && !isolate(name, error))
         return FALSE;
     return !tap->up || xldrv_link_set_up(name, TRUE, error);
 }

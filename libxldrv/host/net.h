@@ -14,6 +14,7 @@ typedef struct {
     const guint8 *mac;  /* 6 bytes: the guest's address, from which the host's side is made; NULL: any */
     guint mtu;          /* 0: that of the bridge, or as it is */
     const char *bridge; /* to be plugged into; NULL: none */
+    gboolean isolated;  /* there, from other ports that are */
     gboolean up;
 } XldrvTap;
 
