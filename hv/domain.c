@@ -81,11 +81,13 @@ int hv_domain_new(const struct hv_engine_ops *engine, struct hv_loop *loop, stru
     d->loop = loop;
     atomic_init(&d->shutdown_code, -1);
     pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->split_lock, NULL);
     for (size_t i = 0; i < HV_ARRAY_LEN(parts); i++) {
         int rc = parts[i].init(d);
 
         if (rc) {
             parts_fini(d, i);
+            pthread_mutex_destroy(&d->split_lock);
             pthread_mutex_destroy(&d->lock);
             free(d);
             return rc;
@@ -109,6 +111,7 @@ void hv_domain_free(struct hv_domain *d)
         hv_vcpu_free(d->vcpus[i]);
     d->nr_vcpus = 0;
     parts_fini(d, HV_ARRAY_LEN(parts));
+    pthread_mutex_destroy(&d->split_lock);
     pthread_mutex_destroy(&d->lock);
     free(d);
 }

@@ -78,6 +78,7 @@ struct hv_domain {
     char name[64];        /* for messages only */
 
     pthread_mutex_t lock;
+    pthread_mutex_t split_lock; /* stores over two pages, for engines that make them in two steps */
     struct hv_memory mem;
     unsigned nr_vcpus; /* immutable once a vCPU runs */
     struct hv_vcpu *vcpus[HV_MAX_VCPUS];

@@ -10,6 +10,7 @@
 
 #define THREADS 4
 #define ROUNDS  20000u
+#define SPLIT_ROUNDS 2000u /* hosts may make them slow on purpose */
 
 static pthread_barrier_t barrier;
 
@@ -240,6 +241,43 @@ static void *queue(void *arg)
     return NULL;
 }
 
+/* ------------------------------------------------------------------ a word in two pages */
+
+static struct {
+    uint8_t pages[4][4096] __attribute__((aligned(4096)));
+    uint64_t guarded;
+} split;
+
+static void *use_split(void *arg)
+{
+    uint64_t *sum = (uint64_t *)(split.pages[1] - 3);
+    uint32_t *lock = (uint32_t *)(split.pages[3] - 2), one;
+
+    pin((unsigned)(uintptr_t)arg);
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < SPLIT_ROUNDS; i++) {
+        __asm__ volatile("lock addq $1, %0" : "+m"(*sum) : : "memory");
+        do {
+            one = 1;
+            __asm__ volatile("xchg %0, %1" : "+r"(one), "+m"(*lock) : : "memory");
+        } while (one);
+        split.guarded++;
+        __asm__ volatile("movl $0, %0" : "=m"(*lock) : : "memory");
+    }
+    return NULL;
+}
+
+static void check_split(void)
+{
+    uint64_t sum;
+
+    memset(&split, 0, sizeof(split));
+    run_threads(2, use_split);
+    memcpy(&sum, split.pages[1] - 3, sizeof(sum));
+    equal(sum, 2 * SPLIT_ROUNDS, "locked additions to a word in two pages");
+    equal(split.guarded, 2 * SPLIT_ROUNDS, "a lock in two pages");
+}
+
 static void *count_local(void *arg)
 {
     static __thread uint64_t local;
@@ -271,6 +309,7 @@ void check_threads(void)
     uint64_t start;
 
     check_atomics();
+    check_split();
     check_order();
     run_threads(2, ping_pong);
     equal(turn, 1000, "two threads take turns by futex");

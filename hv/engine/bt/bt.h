@@ -16,10 +16,11 @@
  * the jump cache from linear address to translated code. GS is set once for the thread, since where
  * user code may not do that itself it is a slow system call. At a switch of address spaces the TLB
  * entries that are not global are put aside and those of the other one put back; jumps of user code
- * are told apart by a salt in their tags. Returns go by the jump cache too: RSP is the guest's, so
- * that the host's own prediction of returns is out of reach, and a stack of return addresses would
- * cost each call what it saves the return, for nearly all returns hit the first level. Tags are negated, and an empty entry of the TLB has a tag
- * that no address of its index matches.
+ * are told apart by a salt in their tags. Returns go by the jump cache too, and nearly all hit its
+ * first level (count.c): RSP is the guest's, so that the host's own prediction of returns is out of
+ * reach, and a stack of return addresses would only replace one look into memory by another, at the
+ * price of a store with each call. Tags are negated, and an empty entry of the TLB has a tag that
+ * no address of its index matches.
  *
  * A block is found by guest physical address, linear address and kind. An instruction that is in
  * two pages is a block of its own, which is only found through the jump cache, for that is what
@@ -27,8 +28,8 @@
  * block; all others look into the jump cache. Stores to pages with cached code never hit the TLB,
  * so the interpreter makes them and finds stale code through hv/x86/codemap.h, whose log of stale
  * pages each vCPU reads before it enters translated code: the first bytes of a stale block become a
- * jump out. The place of stale blocks is used again where nothing follows them, so that code
- * which changes all the time does not fill the cache.
+ * jump out. The place of stale blocks is used again where nothing follows them, so that code which
+ * changes all the time does not fill the cache.
  *
  * Accesses of a block with the same base and index registers form a group (group.c): one look into
  * the TLB for all of them, at a place where it may destroy the flags. If that fails, the block goes

@@ -231,11 +231,13 @@ enum hv_run interp_run(struct hv_vcpu *v)
         case 0:
             return loop(x);
         case INTERP_LEAVE_FAULT:
+            interp_split_end(x);
             err = take_fault(x);
             if (err)
                 return leave_reason(x, err);
             break;
         default:
+            interp_split_end(x);
             return x->stop_reason;
         }
     }

@@ -188,6 +188,7 @@ struct interp {
     struct interp_op *fault_op; /* the instruction that left, NULL between instructions */
     enum hv_run stop_reason;
     uint64_t bounce[8]; /* operands that are not in one RAM page */
+    bool split;         /* the domain's split_lock is held */
 
     /* A translator on top of this engine (bt/): executes @translatable code from cpu until something is
      * for this engine's loop; is told of INVLPG. NULL without. */
@@ -248,6 +249,13 @@ void interp_read_bytes(struct interp *x, struct interp_op *op, uint64_t va, void
                        unsigned bytes);
 void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, const void *buf,
                         unsigned bytes);
+/* Other vCPUs' stores over two pages wait from begin to end, so that a read-modify-write of such an
+ * operand is atomic. A fault ends it, too. */
+void interp_split_begin(struct interp *x);
+void interp_split_end(struct interp *x);
+/* What is not simple of interp_modify and interp_modified, in mem.h. */
+void *interp_modify_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
+void interp_modified_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
 /* Faults unless @bytes at @va can be written. */
 void interp_check_write(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes);
 /* Host address of @va if [@va, @va + @bytes) is RAM in one page, else NULL; faults as the access

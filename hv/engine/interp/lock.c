@@ -1,7 +1,7 @@
 /* Read-modify-write of memory that is atomic: LOCK forms, XCHG, XADD, CMPXCHG. Guest vCPUs are
  * threads, so these are the host's own locked instructions on guest memory. An operand that is not
- * in one page of memory is modified in a buffer and is not atomic (a split lock over two pages, or
- * a device register).
+ * in one page of memory is modified in a buffer: in two pages it is atomic all the same, for all
+ * stores over two pages wait for each other; a device register is not.
  */
 #include "config.h"
 

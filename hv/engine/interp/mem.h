@@ -188,16 +188,7 @@ INTERP_INLINE void *interp_modify(struct interp *x, struct interp_op *op, uint64
 
     if (INTERP_LIKELY(e->write == interp_tag(x, va, bytes)))
         return (void *)(va + e->addend);
-    void *host = interp_host(x, op, va, bytes, true);
-
-    if (host)
-        return host;
-    interp_check_write(x, op, va, bytes);
-    if (bytes <= 8)
-        x->bounce[0] = interp_read_slow(x, op, va, bytes);
-    else
-        interp_read_bytes(x, op, va, x->bounce, bytes);
-    return x->bounce;
+    return interp_modify_slow(x, op, va, bytes);
 }
 
 /* Ends what interp_modify began: the new value is at @host. */
@@ -206,10 +197,8 @@ INTERP_INLINE void interp_modified(struct interp *x, struct interp_op *op, uint6
 {
     if (INTERP_LIKELY(host != x->bounce))
         interp_stored(x, op, host, bytes);
-    else if (bytes <= 8)
-        interp_write_slow(x, op, va, bytes, interp_load_host(host, bytes));
     else
-        interp_write_bytes(x, op, va, host, bytes);
+        interp_modified_slow(x, op, va, bytes);
 }
 
 /* ---- operands by number, for handlers that are not specialised by form */

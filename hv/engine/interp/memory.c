@@ -132,13 +132,9 @@ void interp_check_write(struct interp *x, struct interp_op *op, uint64_t va, uns
     }
 }
 
-void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, const void *buf,
-                        unsigned bytes)
+static void write_pieces(struct interp *x, struct interp_op *op, uint64_t va, const uint8_t *in,
+                         unsigned bytes)
 {
-    const uint8_t *in = buf;
-
-    if (crosses(va, bytes))
-        interp_check_write(x, op, va, bytes);
     while (bytes) {
         unsigned n = piece_of(va, bytes);
         hv_gpa gpa;
@@ -155,6 +151,57 @@ void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, con
         in += n;
         bytes -= n;
     }
+}
+
+void interp_split_begin(struct interp *x)
+{
+    pthread_mutex_lock(&x->v->domain->split_lock);
+    x->split = true;
+}
+
+void interp_split_end(struct interp *x)
+{
+    if (x->split)
+        pthread_mutex_unlock(&x->v->domain->split_lock);
+    x->split = false;
+}
+
+void interp_write_bytes(struct interp *x, struct interp_op *op, uint64_t va, const void *buf,
+                        unsigned bytes)
+{
+    if (!crosses(va, bytes)) {
+        write_pieces(x, op, va, buf, bytes);
+        return;
+    }
+    interp_check_write(x, op, va, bytes);
+    if (!x->split)
+        interp_split_begin(x);
+    write_pieces(x, op, va, buf, bytes);
+    interp_split_end(x);
+}
+
+void *interp_modify_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
+{
+    void *host = interp_host(x, op, va, bytes, true);
+
+    if (host)
+        return host;
+    interp_check_write(x, op, va, bytes);
+    if (crosses(va, bytes))
+        interp_split_begin(x);
+    if (bytes <= 8)
+        x->bounce[0] = interp_read_slow(x, op, va, bytes);
+    else
+        interp_read_bytes(x, op, va, x->bounce, bytes);
+    return x->bounce;
+}
+
+void interp_modified_slow(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes)
+{
+    if (bytes <= 8)
+        interp_write_slow(x, op, va, bytes, interp_load_host(x->bounce, bytes));
+    else
+        interp_write_bytes(x, op, va, x->bounce, bytes);
 }
 
 void *interp_host(struct interp *x, struct interp_op *op, uint64_t va, unsigned bytes, bool write)
