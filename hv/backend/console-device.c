@@ -154,6 +154,8 @@ int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, in
 
     if (devid == 0 || devid >= HV_CONSOLES_MAX)
         return -ENOENT;
+    if (!hv_console_can_use(tty_fd)) /* before there is a device that would have to go again */
+        return -EINVAL;
     if (!device)
         error = add(d, devid, &device);
     return error ? error : hv_console_set_terminal(device->console, tty_fd, log_fd);

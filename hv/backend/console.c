@@ -473,9 +473,14 @@ static bool is_listening(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening;
 }
 
+bool hv_console_can_use(int tty_fd)
+{
+    return tty_fd < 0 || !set_nonblocking(tty_fd);
+}
+
 int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd)
 {
-    if (tty_fd >= 0 && set_nonblocking(tty_fd))
+    if (!hv_console_can_use(tty_fd))
         return -EINVAL;
     detach(con);
     if (con->log_fd >= 0)

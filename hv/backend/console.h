@@ -29,6 +29,8 @@ void hv_console_encode(struct hv_console *con, struct hv_encoder *e);
 int hv_console_decode(struct hv_console *con, struct hv_decoder *d) HV_MUST_CHECK;
 /* The domain is not frozen any more. */
 void hv_console_thaw(struct hv_console *con);
+/* Whether hv_console_set_terminal can take @tty_fd, which it then makes non-blocking. */
+bool hv_console_can_use(int tty_fd);
 
 /* The domain's first console, whose ring is the builder's. */
 

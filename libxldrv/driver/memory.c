@@ -51,18 +51,29 @@ static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError
 
 /* ---- the running guest */
 
+static gboolean write_target(XldrvJob *job, guint64 kib, GError **error)
+{
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, kib);
+
+    return xldrv_store_write(xldrv_driver_get()->store, xldrv_instance_id(job->instance), "memory/target", text, error);
+}
+
 /* A guest that is to have more may take it before it is told to; one that is to have less is told first. */
 static gboolean set_target(XldrvJob *job, guint64 now_kib, guint64 kib, GError **error)
 {
-    XldrvStore *store = xldrv_driver_get()->store;
-    int id = xldrv_instance_id(job->instance);
-    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, kib);
+    const gboolean more = kib > now_kib;
 
-    if (kib > now_kib && !xldrv_limit_memory(job->instance, kib, error))
+    if (more && !xldrv_limit_memory(job->instance, kib, error))
         return FALSE;
-    if (!xldrv_store_write(store, id, "memory/target", text, error))
+    if (!write_target(job, kib, error)) {
+        if (more)
+            xldrv_limit_memory(job->instance, now_kib, NULL);
         return FALSE;
-    return kib >= now_kib || xldrv_limit_memory(job->instance, kib, error);
+    }
+    if (more || xldrv_limit_memory(job->instance, kib, error))
+        return TRUE;
+    write_target(job, now_kib, NULL);
+    return FALSE;
 }
 
 static gboolean check_running(XldrvJob *job, GError **error)
