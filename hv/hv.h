@@ -105,6 +105,7 @@ enum domus_op {
 enum domus_memory_options {
     DOMUS_MEMORY_LOCKED = 1u << 0,    /* never paged out; the process must be allowed to lock so much */
     DOMUS_MEMORY_IMMEDIATE = 1u << 1, /* taken from the host at once, not when the guest first touches it */
+    DOMUS_MEMORY_HUGE = 1u << 2,      /* huge pages of 2 MiB from the host's pool, all but the first 2 MiB */
 };
 
 enum domus_device_class { DOMUS_DEVICE_VBD = 1, DOMUS_DEVICE_VIF = 2, DOMUS_DEVICE_CONSOLE = 3,

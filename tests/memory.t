@@ -42,6 +42,109 @@ def balloon(text, current_mib):
                   rf"\1\n  <currentMemory unit='MiB'>{current_mib}</currentMemory>", text)
 
 
+POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+GROUPS = "/sys/fs/cgroup/memory/domus.slice"
+
+
+def pool(name="nr"):
+    with open(POOL.replace("nr_huge", name + "_huge")) as f:
+        return int(f.read())
+
+
+def set_pool(pages):
+    try:
+        with open(POOL, "w") as f:
+            f.write(str(pages))
+    except OSError:
+        pass
+    return pool() == pages
+
+
+def hugepages(host):
+    """Memory from the host's pool, with a balloon that gives some of it back."""
+    backing = "<memoryBacking><hugepages><page size='2048' unit='KiB'/></hugepages></memoryBacking>\n  <vcpu"
+    text = host.xml(name="g3", memory_mib=256).replace("<vcpu", backing, 1)
+    path = host.write_xml(text, "huge.xml")
+    tap.equal(host.virsh_args("define", "--validate", path).status, 0, "a definition with huge pages")
+    before = pool()
+    if not set_pool(before + 60):
+        tap.skip("the host gives no huge pages")
+        return
+    try:
+        result = host.virsh("start g3")
+        tap.ok(result.status == 1 and re.search(r"needs 128 huge pages of 2048 KiB and the host's pool has \d+ free", result.err),
+               "a pool that is short is told with its figures", result)
+        if not set_pool(before + 130):
+            tap.skip("the host gives no more huge pages")
+            return
+        tap.equal(host.virsh("start g3").status, 0, "with enough of them it starts")
+        tap.equal(pool("free") - pool("resv"), before + 130 - 127, "and has them")
+        with host.console("g3") as console:
+            tap.ok(console.expect(r"guest: up") and console.prompt(), "it boots", console.text[-3000:])
+            used = pool("free")
+            tap.equal(host.virsh("setmem g3 100M --live").status, 0, "setmem")
+            tap.ok(wait_for(lambda: stats(host, "g3")["actual"] == 100 * MIB, 60), "the balloon", stats(host, "g3"))
+            tap.ok(wait_for(lambda: pool("free") - pool("resv") > before + 3 + 20, 20), "gives whole ones back to the pool",
+                   f"{used} {pool('free')} {pool('resv')}")
+            tap.equal(host.virsh("setmem g3 256M --live").status, 0, "setmem once more")
+            tap.ok(wait_for(lambda: stats(host, "g3")["actual"] == 256 * MIB, 60), "the guest has it again", stats(host, "g3"))
+            tap.ok("OK" in (console.run("dd if=/dev/zero of=/tmp/x bs=1M count=60 2>/dev/null && echo O''K") or ""),
+                   "and can use it", console.text[-500:])
+        host.virsh("destroy g3")
+        tap.ok(wait_for(lambda: pool("free") == before + 130, 20), "all are free when it has ended")
+    finally:
+        host.virsh("destroy g3")
+        set_pool(before)
+    for old, new, words in (("size='2048'", "size='1048576'", "1048576 KiB are not supported"),
+                            (">256</memory>", ">257</memory>", "not a multiple"),
+                            ("unit='KiB'/>", "unit='KiB' nodeset='0'/>", "all memory of a guest")):
+        result = host.virsh_args("define", host.write_xml(text.replace(old, new), "huge.xml"))
+        tap.ok(result.status == 1 and words in result.err, f"{new} is refused", result)
+
+
+def group_file(name):
+    for folder, _, files in os.walk(GROUPS):
+        if name in files and os.path.basename(folder).startswith("domus-"):
+            with open(os.path.join(folder, name)) as f:
+                return int(f.read())
+    return None
+
+
+def limits(host):
+    """virsh memtune: what a control group lets the domain's process have."""
+    text = host.xml(name="g4", memory_mib=256).replace(
+        "<vcpu", "<memtune><hard_limit unit='MiB'>600</hard_limit></memtune>\n  <vcpu", 1)
+    tap.equal(host.virsh_args("define", "--validate", host.write_xml(text, "limit.xml")).status, 0, "memtune in a definition")
+    shown = host.virsh("memtune g4").out
+    tap.ok(re.search(r"hard_limit +: 614400\nsoft_limit +: unlimited\nswap_hard_limit: unlimited", shown), "virsh memtune", shown)
+    result = host.virsh("memtune g4 --hard-limit 500M --swap-hard-limit 400M --config")
+    tap.ok(result.status == 1 and "swap_hard_limit 409600 KiB is less than hard_limit" in result.err, "what cannot be", result)
+    tap.equal(host.virsh("memtune g4 --soft-limit 300M --config").status, 0, "memtune --config")
+    tap.contains(host.virsh("dumpxml g4").out, "<soft_limit unit='KiB'>307200</soft_limit>", "is in the definition")
+    if not os.access("/sys/fs/cgroup/memory/tasks", os.W_OK):
+        tap.skip("no cgroup v1 memory controller")
+        return
+    tap.equal(host.virsh("start g4 --paused").status, 0, "it starts")
+    tap.equal(group_file("memory.limit_in_bytes"), 600 << 20, "in a group with its limit")
+    tap.equal(group_file("memory.soft_limit_in_bytes"), 300 << 20, "and the soft one")
+    tap.equal(host.virsh("memtune g4 --hard-limit 700M --swap-hard-limit 800M --live").status, 0, "memtune --live")
+    tap.equal((group_file("memory.limit_in_bytes"), group_file("memory.memsw.limit_in_bytes")), (700 << 20, 800 << 20),
+              "changes it")
+    tap.equal(host.virsh("memtune g4 --hard-limit 400M --swap-hard-limit 500M --live").status, 0, "and down")
+    tap.equal((group_file("memory.limit_in_bytes"), group_file("memory.memsw.limit_in_bytes")), (400 << 20, 500 << 20),
+              "in the order that the kernel wants")
+    with host.unsaveable("g4"):
+        tap.equal(host.virsh("memtune g4 --hard-limit 450M --live --config").status, 1, "a definition that cannot be saved")
+    tap.equal(group_file("memory.limit_in_bytes"), 400 << 20, "leaves the limit as it was")
+    tap.equal(host.virsh("memtune g4 --hard-limit -1 --swap-hard-limit -1 --live").status, 0, "limits are lifted")
+    tap.ok(group_file("memory.limit_in_bytes") > 1 << 50, "all of them")
+    host.stop(9)
+    host.start()
+    tap.contains(host.virsh("memtune g4 --live").out, "soft_limit     : 307200", "a new daemon knows them")
+    host.virsh("destroy g4")
+    tap.equal(group_file("memory.limit_in_bytes"), None, "the group goes with the domain")
+
+
 with Host() as host:
     text = balloon(host.xml(name="g1", memory_mib=384), 192)
     tap.equal(host.virsh_args("define", host.write_xml(text)).status, 0, "half of the memory at the start")
@@ -137,6 +240,9 @@ with Host() as host:
         tap.equal(host.virsh("inject-nmi g2").status, 0, "inject-nmi")
         tap.ok(wait_for(lambda: re.search(r"\] .*NMI", console.run("dmesg | tail -5") or ""), 10), "arrives", console.text[-500:])
     host.virsh("destroy g2")
+
+    hugepages(host)
+    limits(host)
 
     tap.equal(host.virsh("setmaxmem g1 128M --config").status, 0, "setmaxmem --config")
     shown = host.virsh("dumpxml g1").out

@@ -45,6 +45,83 @@ def group_files(name):
     return found
 
 
+def blkio_group(name):
+    for folder, _, files in os.walk("/sys/fs/cgroup/blkio/domus.slice"):
+        if name in files and os.path.basename(folder).startswith("domus-"):
+            with open(os.path.join(folder, name)) as f:
+                return f.read().strip()
+    return None
+
+
+def block_device():
+    """One of the host's, or None: no test reads or writes it."""
+    for name in sorted(os.listdir("/sys/block")):
+        if not name.startswith(("loop", "ram", "zram")) and os.path.exists(f"/dev/{name}"):
+            with open(f"/sys/block/{name}/dev") as f:
+                return f"/dev/{name}", f.read().strip()
+    return None, None
+
+
+def block_io(host):
+    """virsh blkiotune: a domain's part of the host's block devices."""
+    device, number = block_device()
+    if not device:
+        tap.skip("this host has no block device")
+        return
+    limits = f"<blkiotune><weight>500</weight><device><path>{device}</path><read_bytes_sec>1048576</read_bytes_sec></device></blkiotune>"
+    text = host.xml(name="g5").replace("<os>", limits + "<os>")
+    tap.equal(host.virsh_args("define", "--validate", host.write_xml(text, "g5.xml")).status, 0, "blkiotune in a definition")
+    out = host.virsh("blkiotune g5").out
+    tap.ok(re.search(rf"weight +: 500\n.*device_read_bytes_sec: {device},1048576\n", out, re.S), "virsh blkiotune", out)
+    result = host.virsh(f"blkiotune g5 --device-write-iops-sec {device},100 --device-weights {device},200 --config")
+    tap.equal(result.status, 0, "blkiotune --config") or tap.note(result)
+    shown = host.virsh("dumpxml g5").out
+    tap.ok("<weight>200</weight>" in shown and "<write_iops_sec>100</write_iops_sec>" in shown, "is in the definition", shown)
+    for option, words in (("--weight 5", "weight"), ("--device-weights x,200", "'x'"), (f"--device-weights {device},9", "'9'"),
+                          (f"--device-read-bytes-sec {device}", "''")):
+        result = host.virsh(f"blkiotune g5 {option} --config")
+        tap.ok(result.status == 1 and words in result.err, f"blkiotune {option} is refused", result)
+    result = host.virsh("start g5 --paused")
+    if blkio_group("blkio.bfq.weight") is None and not os.path.exists("/sys/fs/cgroup/blkio/blkio.weight"):
+        tap.ok(result.status == 1 and "weight" in result.err, "weights that the kernel has not are named at the start", result)
+        tap.equal(blkio_group("tasks"), None, "and no group is left")
+    host.virsh("undefine g5")
+    host.virsh_args("define", host.write_xml(text.replace("<weight>500</weight>", ""), "g5.xml"))
+    if not os.access("/sys/fs/cgroup/blkio/tasks", os.W_OK):
+        tap.skip("no cgroup v1 blkio controller")
+        return
+    result = host.virsh("start g5 --paused")
+    tap.equal(result.status, 0, "limits of a device") or tap.note(result)
+    tap.equal(blkio_group("blkio.throttle.read_bps_device"), f"{number} 1048576", "are the group's")
+    result = host.virsh(f"blkiotune g5 --device-read-bytes-sec {device},0 --device-write-iops-sec {device},50 --live")
+    tap.equal(result.status, 0, "blkiotune --live") or tap.note(result)
+    tap.equal((blkio_group("blkio.throttle.read_bps_device"), blkio_group("blkio.throttle.write_iops_device")),
+              ("", f"{number} 50"), "changes them")
+    result = host.virsh("blkiotune g5 --device-write-iops-sec /dev/null,50 --live")
+    tap.ok(result.status == 1 and "'/dev/null': it is not a block device" in result.err, "what is no block device is named", result)
+    with host.unsaveable("g5"):
+        tap.equal(host.virsh(f"blkiotune g5 --device-write-iops-sec {device},70 --live --config").status, 1,
+                  "a definition that cannot be saved")
+    tap.equal(blkio_group("blkio.throttle.write_iops_device"), f"{number} 50", "leaves the limits as they were")
+    host.virsh("destroy g5")
+    tap.equal(blkio_group("tasks"), None, "the group goes with the domain")
+
+
+def boot_order(host):
+    """Kept and checked; a guest that is booted from its kernel has no other use for it."""
+    disk = "<disk type='file'><source file='/nonexistent'/><target dev='{}'/><boot order='{}'/></disk>"
+    good = host.xml(name="g6").replace("<console", disk.format("xvda", 2) + disk.format("xvdb", 1) + "<console")
+    tap.equal(host.virsh_args("define", "--validate", host.write_xml(good, "g6.xml")).status, 0, "boot order in a definition")
+    tap.equal(re.findall(r"<boot order='(\d)'/>", host.virsh("dumpxml g6").out), ["2", "1"], "is kept")
+    for old, new, words in (("order='1'", "order='2'", "boot order '2' used for more than one device"), ("order='1'", "order='0'", "'0'"),
+                            ("</os>", "<boot dev='hd'/></os>", "booted from its kernel")):
+        result = host.virsh_args("define", host.write_xml(good.replace(old, new), "g6.xml"))
+        tap.ok(result.status == 1 and words in result.err, f"{new} is refused", result)
+    nic = host.write_xml("<interface type='bridge'><source bridge='br0'/><boot order='1'/></interface>", "nic.xml")
+    result = host.virsh_args("attach-device", "g6", nic, "--config")
+    tap.ok(result.status == 1 and "boot order '1'" in result.err, "and of a device that is attached", result)
+
+
 with Host() as host:
     tune = f"<cputune><vcpupin vcpu='1' cpuset='{LAST}'/><emulatorpin cpuset='{FIRST}'/></cputune>\n  <os>"
     text = host.xml(name="g1", vcpus=3).replace("<os>", tune)
@@ -138,4 +215,10 @@ with Host() as host:
         text = host.xml(name="g2", vcpus=3).replace("<os>", f"<cputune>{part}</cputune><os>")
         result = host.virsh_args("define", host.write_xml(text))
         tap.ok(result.status == 1 and words in result.err, f"{part} is refused", result)
+    for device, words in (("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>", "RDRAND"),
+                          ("<vsock model='virtio'><cid auto='yes'/></vsock>", "vsock")):
+        result = host.virsh_args("define", host.write_xml(host.xml(name="g2").replace("<console", device + "<console", 1)))
+        tap.ok(result.status == 1 and words in result.err, f"{device[:6]} is refused by name", result)
+    boot_order(host)
+    block_io(host)
 tap.done()

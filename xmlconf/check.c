@@ -24,7 +24,9 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
                     config->max_vcpus);
         return FALSE;
     }
-    return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error);
+    return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error) &&
+           xmlconf_memtune_check(&config->memtune, error) && xmlconf_blkiotune_check(&config->blkiotune, error) &&
+           xmlconf_memory_backing_check(config, error);
 }
 
 static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GError **error)
@@ -37,7 +39,8 @@ static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GEr
         if (!xmlconf_interface_complete(config->interfaces->pdata[i], live, error))
             return FALSE;
     }
-    return xmlconf_disks_check(config->disks, error) && xmlconf_video_complete(config, live, error);
+    return xmlconf_disks_check(config->disks, error) && xmlconf_boot_check(config, error) &&
+           xmlconf_video_complete(config, live, error);
 }
 
 gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GError **error)

@@ -119,7 +119,7 @@ static const struct {
     {DISK("<iotune><read_iops_sec_max>8</read_iops_sec_max></iotune>"), XMLCONF_ERROR_XML, "read_iops_sec_max and no"},
     {DISK("<iotune><size_iops_sec>8</size_iops_sec></iotune>"), XMLCONF_ERROR_UNSUPPORTED, "<size_iops_sec> in <iotune>"},
     {DISK("<iotune><group_name>g</group_name></iotune>"), XMLCONF_ERROR_UNSUPPORTED, "<group_name> in <iotune>"},
-    {DISK("<boot order='1'/>"), XMLCONF_ERROR_UNSUPPORTED, "boot devices"},
+    {DISK("<boot order='0'/>"), XMLCONF_ERROR_XML, "value '0'"},
     {DISK("<transient/>"), XMLCONF_ERROR_UNSUPPORTED, "transient"},
     {DISK("<readonly>yes</readonly>"), XMLCONF_ERROR_XML, "element <readonly> must not contain text"},
     {DISK("<wwn>5000c50015ea71ad</wwn>"), XMLCONF_ERROR_UNSUPPORTED, "element <wwn>"},

@@ -269,6 +269,8 @@ static void settle(XmlconfDomain *domain)
 /* Whether a device that was added last fits what is there. */
 static gboolean check_added(XmlconfDomain *domain, XmlconfDeviceType type, GError **error)
 {
+    if (!xmlconf_boot_check(&domain->config, error))
+        return FALSE;
     switch (type) {
     case XMLCONF_DEVICE_DISK:
         return xmlconf_disks_check(domain->config.disks, error);

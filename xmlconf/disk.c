@@ -270,7 +270,7 @@ static const XmlconfField fields[] = {
     XMLCONF_REFUSED("transient", "transient disks are not supported yet"),
     {"serial", &value_serial, DISK(serial)},
     XMLCONF_REFUSED("encryption", "it has to be in <source>"),
-    XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
+    {"boot@order", &xmlconf_value_uint64, DISK(boot_order), .min = 1, .max = G_MAXUINT32},
     {"alias@name", &xmlconf_value_string, DISK(alias), .flags = XMLCONF_FIELD_LIVE},
 };
 

@@ -131,6 +131,10 @@ const XmlconfRecord xmlconf_vcpu_pin_record = {
     {"cputune/" prefix "period", &xmlconf_value_count, DOMAIN(member.period), .min = 1000, .max = 1000000},            \
     {"cputune/" prefix "quota", &xmlconf_value_quota, DOMAIN(member.quota), .min = 1000, .max = 17592186044415}
 
+#define MEMTUNE(name)                                                                                                  \
+    {"memtune/" #name, &xmlconf_value_amount, DOMAIN(memtune.name##_kib), .max = XMLCONF_MAX_LIMIT_KIB},               \
+    {"memtune/" #name "@unit", &xmlconf_value_amount_unit, DOMAIN(memtune.name##_kib)}
+
 static const XmlconfField domain_fields[] = {
     {"@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_REQUIRED, .fallback = "xen"},
     {"@id", &xmlconf_value_id, DOMAIN(id), .flags = XMLCONF_FIELD_LIVE, .max = G_MAXINT32},
@@ -147,16 +151,24 @@ static const XmlconfField domain_fields[] = {
      .max = XMLCONF_MAX_MEMORY_KIB, .same_as = G_STRUCT_OFFSET(XmlconfDomainConfig, memory_kib)},
     {"currentMemory@unit", &xmlconf_value_unit, .fallback = "KiB"},
     XMLCONF_REFUSED("maxMemory", "memory devices are not supported: a guest's memory moves between 0 and <memory>"),
-    XMLCONF_REFUSED("memoryBacking/hugepages",
-                    "pools of huge pages are not used: the host backs guests with transparent huge pages"),
+    {"memoryBacking/hugepages", &xmlconf_value_present, DOMAIN(hugepages)},
+    {"memoryBacking/hugepages/page@size", &xmlconf_value_amount, DOMAIN(hugepage_kib), .max = G_MAXINT64},
+    {"memoryBacking/hugepages/page@unit", &xmlconf_value_amount_unit, DOMAIN(hugepage_kib)},
+    XMLCONF_REFUSED("memoryBacking/hugepages/page@nodeset", "all memory of a guest is of huge pages, or none"),
     {.path = "memoryBacking/nosharepages"}, /* it never is */
     {"memoryBacking/locked", &xmlconf_value_present, DOMAIN(memory_locked)},
     {"memoryBacking/source@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "anonymous"},
     {"memoryBacking/access@mode", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "private"},
     {"memoryBacking/allocation@mode", &xmlconf_value_enum, DOMAIN(allocation), .choices = allocations},
-    XMLCONF_REFUSED("memoryBacking/discard", "memory of a guest is no file that could be discarded"),
-    XMLCONF_REFUSED("blkiotune", "limits of block I/O by control groups are not supported"),
-    XMLCONF_REFUSED("memtune", "limits of memory by control groups are not supported"),
+    {.path = "memoryBacking/discard"}, /* nothing is kept of it */
+    {"blkiotune/weight", &xmlconf_value_count, DOMAIN(blkiotune.weight), .min = XMLCONF_MIN_WEIGHT,
+     .max = XMLCONF_MAX_WEIGHT},
+    {"blkiotune/device", .flags = XMLCONF_FIELD_LIST, DOMAIN(blkiotune.devices), .record = &xmlconf_blkio_device_record,
+     .max = XMLCONF_MAX_DISKS},
+    MEMTUNE(hard_limit),
+    MEMTUNE(soft_limit),
+    XMLCONF_REFUSED("memtune/min_guarantee", "no memory can be kept for a domain but by <locked> and <hugepages>"),
+    MEMTUNE(swap_hard_limit),
     {"vcpu", &xmlconf_value_uint, DOMAIN(max_vcpus), .fallback = "1", .min = 1, .max = XMLCONF_MAX_VCPUS},
     {"vcpu@placement", &xmlconf_value_fixed, .fallback = "static"},
     {"vcpu@cpuset", &xmlconf_value_cpuset, DOMAIN(cpuset)},
@@ -229,6 +241,8 @@ static const XmlconfField domain_fields[] = {
     XMLCONF_REFUSED("devices/sound", "sound devices are not supported"),
     XMLCONF_REFUSED("devices/hostdev", "host devices are not supported"),
     XMLCONF_REFUSED("devices/watchdog", "Xen's watchdog is a hypercall, not a device: what it does is <on_crash>"),
+    XMLCONF_REFUSED("devices/rng", "Xen has no protocol for entropy: guests have the CPU's own RDRAND and RDSEED"),
+    XMLCONF_REFUSED("devices/vsock", "Xen has no protocol for vsock: use a <channel>"),
     XMLCONF_REFUSED("devices/controller", "device controllers are not supported"),
     {"devices/memballoon@model", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "xen"},
 };

@@ -47,6 +47,7 @@ extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console
 extern const XmlconfRecord xmlconf_channel_record; /* XmlconfConsole at <channel> */
 extern const XmlconfRecord xmlconf_cpu_feature_record; /* XmlconfCpuFeature at <feature> */
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
+extern const XmlconfRecord xmlconf_blkio_device_record; /* XmlconfBlkioDevice at <device> in <blkiotune> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
 extern const XmlconfRecord xmlconf_graphics_record;  /* XmlconfGraphics at <graphics> */
@@ -85,6 +86,13 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GEr
 gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error);
 /* cputune.c: what its rows cannot say, for so many vCPUs. */
 gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GError **error);
+
+/* tuning.c: amounts of memory (guint64 in KiB) that need not be there, 0 being as absent, and their attribute 'unit'. */
+extern const XmlconfValueType xmlconf_value_amount, xmlconf_value_amount_unit;
+/* What the rows cannot say of limits, of huge pages, and of the order of boot devices. */
+gboolean xmlconf_blkiotune_check(const XmlconfBlkiotune *tune, GError **error);
+gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError **error);
+gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error);
 
 /* disk-check.c, interface.c, console.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);

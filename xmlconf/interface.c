@@ -172,7 +172,7 @@ static const XmlconfField fields[] = {
     {"link@state", &xmlconf_value_enum, NIC(link), .choices = links},
     {"port@isolated", &xmlconf_value_yes, NIC(isolated)},
     {"mtu@size", &xmlconf_value_nonzero, NIC(mtu), .min = MIN_MTU, .max = G_MAXUINT16},
-    XMLCONF_REFUSED("boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
+    {"boot@order", &xmlconf_value_uint64, NIC(boot_order), .min = 1, .max = G_MAXUINT32},
     {"alias@name", &xmlconf_value_string, NIC(alias), .flags = XMLCONF_FIELD_LIVE},
 };
 

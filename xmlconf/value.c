@@ -244,6 +244,16 @@ static char *write_count(const XmlconfField *field G_GNUC_UNUSED, gconstpointer 
 
 const XmlconfValueType xmlconf_value_count = {read_count, write_count, FALSE};
 
+static gboolean read_uint64(const XmlconfField *field, xmlNode *element G_GNUC_UNUSED, const char *text, gpointer value,
+                            GError **error)
+{
+    g_autofree char *trimmed = stripped(text);
+
+    return g_ascii_string_to_unsigned(trimmed, 10, field->min, field->max, value, NULL) ||
+           range_error(field, text, error);
+}
+const XmlconfValueType xmlconf_value_uint64 = {read_uint64, write_count, FALSE};
+
 static gboolean read_quota(const XmlconfField *field, xmlNode *element, const char *text, gpointer value,
                            GError **error)
 {

@@ -33,6 +33,7 @@ extern const XmlconfValueType xmlconf_value_uuid;    /* 36 characters, lower cas
 extern const XmlconfValueType xmlconf_value_memory;  /* guint64 in KiB; reads the element's unit */
 extern const XmlconfValueType xmlconf_value_uint;    /* guint from min to max */
 extern const XmlconfValueType xmlconf_value_count;   /* guint64 from min to max, 0 is as absent */
+extern const XmlconfValueType xmlconf_value_uint64;  /* the same, but what is there must be in the range */
 extern const XmlconfValueType xmlconf_value_quota;   /* gint64 from min to max, -1 for any below 0; 0 is as absent */
 extern const XmlconfValueType xmlconf_value_id;      /* int, negative is as absent */
 extern const XmlconfValueType xmlconf_value_enum;    /* an enum of int size, by choices */

@@ -140,6 +140,7 @@ typedef struct {
     gboolean tray_open;                    /* running domain */
     XmlconfIotune iotune;
     gboolean readonly, shareable;
+    guint64 boot_order; /* 0: none */
     char *serial; /* or NULL */
     char *alias;  /* running domain */
 } XmlconfDisk;
@@ -194,6 +195,7 @@ typedef struct {
     GPtrArray *filter_parameters; /* of XmlconfFilterParameter; NULL: none */
     gboolean isolated;            /* from other isolated ports of its bridge */
     char *alias; /* running domain */
+    guint64 boot_order; /* 0: none */
 } XmlconfInterface;
 
 /* Most of each. */
@@ -245,6 +247,38 @@ typedef struct {
     char *bus;   /* "xen" */
     char *alias; /* running domain */
 } XmlconfInput;
+
+/* Limits of what the host gives a domain of memory, in KiB; 0: not said. The last is of memory and swap together. */
+#define XMLCONF_MAX_LIMIT_KIB ((guint64)9007199254740991) /* as libvirt has it: more is no limit */
+typedef struct {
+    guint64 hard_limit_kib, soft_limit_kib, swap_hard_limit_kib;
+} XmlconfMemtune;
+
+/* Whether they fit together. */
+gboolean xmlconf_memtune_check(const XmlconfMemtune *tune, GError **error);
+
+/* A domain's part of the host's block devices, against others; 0: not said, here and below. */
+#define XMLCONF_MIN_WEIGHT 100
+#define XMLCONF_MAX_WEIGHT 1000
+typedef struct {
+    char *path; /* of the block device */
+    guint64 weight, read_bytes_sec, write_bytes_sec, read_iops_sec, write_iops_sec;
+} XmlconfBlkioDevice;
+
+typedef struct {
+    guint64 weight;
+    GPtrArray *devices; /* of XmlconfBlkioDevice, no path twice; NULL: none */
+} XmlconfBlkiotune;
+
+/* The device of that path, or NULL; _get adds it. _prune removes those that say nothing. */
+XmlconfBlkioDevice *xmlconf_blkiotune_find(const XmlconfBlkiotune *tune, const char *path);
+XmlconfBlkioDevice *xmlconf_blkiotune_get(XmlconfBlkiotune *tune, const char *path);
+void xmlconf_blkiotune_prune(XmlconfBlkiotune *tune);
+void xmlconf_blkiotune_copy(XmlconfBlkiotune *to, const XmlconfBlkiotune *from); /* @to holds nothing before */
+void xmlconf_blkiotune_clear(XmlconfBlkiotune *tune);
+
+/* Huge pages of the host's pool that guests can have. */
+#define XMLCONF_HUGEPAGE_KIB ((guint64)2048)
 
 /* When the host gives a domain its memory: as it touches it, or all at the start. */
 typedef enum { XMLCONF_ALLOCATION_DEFAULT, XMLCONF_ALLOCATION_ONDEMAND, XMLCONF_ALLOCATION_IMMEDIATE } XmlconfAllocation;
@@ -314,6 +348,10 @@ typedef struct {
     guint64 memory_kib;         /* <memory>: maximum */
     guint64 current_memory_kib; /* <currentMemory> */
     gboolean memory_locked;     /* never paged out by the host */
+    gboolean hugepages;         /* from the host's pool */
+    guint64 hugepage_kib;       /* their size; 0: not said */
+    XmlconfMemtune memtune;
+    XmlconfBlkiotune blkiotune;
     XmlconfAllocation allocation;
     guint max_vcpus, current_vcpus;
     char *cpuset; /* <vcpu cpuset=...>; or NULL */

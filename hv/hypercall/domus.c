@@ -25,6 +25,7 @@
 #include "hv/hypercall/subop.h"
 #include "hv/loader/e820.h"
 #include "hv/loader/loader.h"
+#include "hv/machine/hugepages.h"
 #include "hv/store/ring.h"
 
 #define CMDLINE_MAX 4096u
@@ -255,11 +256,13 @@ static long memory_options(struct hv_caller *c, const uint64_t args[5], void *ar
     (void)arg;
     if (!d)
         return -XEN_ESRCH;
-    if (args[1] & ~(uint64_t)(DOMUS_MEMORY_LOCKED | DOMUS_MEMORY_IMMEDIATE))
+    if (args[1] & ~(uint64_t)(DOMUS_MEMORY_LOCKED | DOMUS_MEMORY_IMMEDIATE | DOMUS_MEMORY_HUGE))
         return -XEN_EINVAL;
     pthread_mutex_lock(&d->lock);
     if (d->mem.ram_pages)
         error = -XEN_EBUSY;
+    else if (args[1] & DOMUS_MEMORY_HUGE)
+        error = hv_hugepages_enable(&d->mem);
     if (!error) {
         d->mem.locked = args[1] & DOMUS_MEMORY_LOCKED;
         d->mem.immediate = args[1] & DOMUS_MEMORY_IMMEDIATE;

@@ -4,10 +4,12 @@
 #include "hv/machine/memory.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "hv/machine/hugepages.h"
 #include "hv/tap.h"
 
 #define TOP (1ull << HV_GPA_BITS)
@@ -206,6 +208,42 @@ static void test_limited(void)
 #endif
 }
 
+/* Where the host's pool has none, nothing becomes RAM. */
+static void test_huge(void)
+{
+    const uint64_t first = HV_HUGE_PAGES, count = 2 * HV_HUGE_PAGES;
+    struct hv_memory mem;
+    uint32_t word = 7;
+
+    if (hv_memory_init(&mem) || hv_hugepages_enable(&mem))
+        abort();
+    mem.max_pages = 4 * HV_HUGE_PAGES;
+    TAP_OK(hv_memory_populate(&mem, hv_gfn_of(0), 10) == 0 && !hv_hugepages_has(&mem, hv_gfn_of(0)),
+           "the first 2 MiB are ordinary memory");
+    if (hv_memory_populate(&mem, hv_gfn_of(first - 10), count + 20)) {
+        TAP_OK(mem.ram_pages == 10 && !hv_hugepages_has(&mem, hv_gfn_of(first)), "no huge pages: nothing has changed");
+        hv_memory_fini(&mem);
+        return;
+    }
+    TAP_OK(mem.ram_pages == count + 30 && hv_hugepages_has(&mem, hv_gfn_of(first)) &&
+               hv_hugepages_has(&mem, hv_gfn_of(first + count - 1)) && !hv_hugepages_has(&mem, hv_gfn_of(first - 1)) &&
+               !hv_hugepages_has(&mem, hv_gfn_of(first + count)),
+           "whole ones inside a range are huge");
+    if (hv_memory_write(&mem, hv_gpa_of(first << HV_PAGE_SHIFT), &word, 4))
+        abort();
+    TAP_OK(hv_memory_map_shared(&mem, hv_gfn_of(first), 0, true) < 0, "no page of the hypervisor is mapped into one");
+    TAP_OK(hv_memory_release(&mem, hv_gfn_of(first), 5) == 0 && hv_hugepages_has(&mem, hv_gfn_of(first)) &&
+               hv_memory_populate(&mem, hv_gfn_of(first), 5) == 0 &&
+               hv_memory_read(&mem, hv_gpa_of(first << HV_PAGE_SHIFT), &word, 4) == 0 && word == 0,
+           "a part that is given back is cleared, and comes again");
+    TAP_OK(hv_memory_release(&mem, hv_gfn_of(first - 3), HV_HUGE_PAGES + 5) == 0 &&
+               !hv_hugepages_has(&mem, hv_gfn_of(first)) && hv_hugepages_has(&mem, hv_gfn_of(first + HV_HUGE_PAGES)),
+           "one that is given back as a whole is not huge any more");
+    TAP_OK(hv_memory_populate(&mem, hv_gfn_of(first), 100) == 0 && !hv_hugepages_has(&mem, hv_gfn_of(first)),
+           "a part of it comes again as ordinary memory");
+    hv_memory_fini(&mem);
+}
+
 int main(void)
 {
     struct hv_memory mem;
@@ -218,6 +256,7 @@ int main(void)
     test_shared_limit(&mem);
     hv_memory_fini(&mem);
     hv_memory_fini(&mem);
+    test_huge();
     test_limited();
     return tap_done();
 }

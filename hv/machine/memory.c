@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "hv/machine/dirty.h"
+#include "hv/machine/hugepages.h"
 #include "hv/x86/codemap.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -111,6 +112,7 @@ void hv_memory_fini(struct hv_memory *mem)
     hv_memory_log_free(mem);
     if (mem->types)
         munmap(mem->types, mem->nr_gfns);
+    hv_hugepages_fini(mem);
     memset(mem, 0, sizeof(*mem));
     mem->shared_fd = -1;
 }
@@ -151,6 +153,23 @@ static int hold(const struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     return 0;
 }
 
+/* A change of protection keeps the contents of what is RAM already. A huge page has it from the start. */
+static int open_up(const struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    while (count) {
+        uint64_t n = hv_hugepages_run(mem, gfn, count);
+
+        if (!hv_hugepages_has(mem, gfn)) {
+            if (mprotect(host_of(mem, gfn), bytes_of(n), PROT_READ | PROT_WRITE) < 0)
+                return -ENOMEM;
+            (void)madvise(host_of(mem, gfn), bytes_of(n), MADV_HUGEPAGE); /* a wish: fewer faults */
+        }
+        gfn.v += n;
+        count -= n;
+    }
+    return 0;
+}
+
 int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
 {
     uint64_t ram, fresh;
@@ -165,11 +184,7 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
         return -EINVAL;
     if (mem->ram_pages > mem->max_pages || fresh > mem->max_pages - mem->ram_pages)
         return -ENOMEM;
-    /* A change of protection keeps the contents of what is RAM already. */
-    if (mprotect(host_of(mem, gfn), bytes_of(count), PROT_READ | PROT_WRITE) < 0)
-        return -ENOMEM;
-    (void)madvise(host_of(mem, gfn), bytes_of(count), MADV_HUGEPAGE); /* a wish: fewer faults */
-    if (hold(mem, gfn, count))
+    if (hv_hugepages_map(mem, gfn, count) || open_up(mem, gfn, count) || hold(mem, gfn, count))
         return -ENOMEM;
     set_types(mem, gfn, count, HV_PAGE_RAM);
     for (uint64_t i = 0; fresh && mem->dirty && i < count; i++)
@@ -195,6 +210,22 @@ static void forget_contents(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     memset(p, 0, bytes_of(count)); /* locked memory, or too many mappings */
 }
 
+/* What the host takes back; the guest has not got it any more. */
+static void give_back(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
+{
+    while (count) {
+        uint64_t n = hv_hugepages_run(mem, gfn, count);
+
+        if (!hv_hugepages_release(mem, gfn, count, &n)) {
+            if (mem->locked)
+                (void)munlock(host_of(mem, gfn), bytes_of(n)); /* else it cannot be given back */
+            forget_contents(mem, gfn, n);
+        }
+        gfn.v += n;
+        count -= n;
+    }
+}
+
 int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
 {
     if (!count)
@@ -203,9 +234,7 @@ int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
         return -EINVAL;
     set_types(mem, gfn, count, HV_PAGE_HOLE);
     mem->ram_pages -= count;
-    if (mem->locked)
-        (void)munlock(host_of(mem, gfn), bytes_of(count)); /* else it cannot be given back */
-    forget_contents(mem, gfn, count);
+    give_back(mem, gfn, count);
     return 0;
 }
 
@@ -236,6 +265,8 @@ int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool
 
     if (!in_range(mem, gfn, 1) || index >= mem->shared_pages)
         return -EINVAL;
+    if (hv_hugepages_has(mem, gfn)) /* a part of one is no mapping of its own */
+        return -ENOMEM;
     old = hv_memory_type(mem, gfn);
     p = mmap(host_of(mem, gfn), HV_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              mem->shared_fd, (off_t)bytes_of(index));

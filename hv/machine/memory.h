@@ -40,6 +40,7 @@ struct hv_memory {
     bool over_file;  /* some of it is mapped from a file; domain->lock, as the next */
     unsigned pieces; /* times that a part of that was given back */
     bool locked, immediate; /* set before there is RAM: never paged out; taken from the host when it is populated */
+    uint8_t *huge; /* 1 for each 2 MiB that are one huge page of the host's pool; NULL: not wanted. As locked */
     uint64_t max_pages;    /* limit set by XEN_DOMCTL_max_mem; domain->lock */
     /* Pages with cached code (hv/x86/codemap.h), NULL for an engine without; whoever writes to
      * guest memory reports it there; set before vCPUs run. */

@@ -157,6 +157,12 @@ XLDRV_HANDLER(node_get_free_memory);
 XLDRV_HANDLER(node_get_cells_free_memory);
 XLDRV_HANDLER(node_get_free_pages);
 
+/* memtune.c */
+XLDRV_HANDLER(domain_get_memory_parameters);
+XLDRV_HANDLER(domain_set_memory_parameters);
+/* blkiotune.c */
+XLDRV_HANDLER(domain_get_blkio_parameters);
+XLDRV_HANDLER(domain_set_blkio_parameters);
 /* scheduler.c */
 XLDRV_HANDLER(domain_get_scheduler_type);
 XLDRV_HANDLER(domain_get_scheduler_parameters);

@@ -212,21 +212,6 @@ GVariant *xldrv_handle_domain_pin_vcpu_flags(XldrvCall *call G_GNUC_UNUSED, GVar
     return xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error) ? pin_vcpu_call(args, flags, error) : NULL;
 }
 
-/* The configuration that a question with these flags is about. */
-static XmlconfDomain *asked_config(GVariant *args, guint flags, const char *function, GError **error)
-{
-    g_autoptr(XldrvDomain) domain = NULL;
-    XldrvImpact impact;
-
-    if (!xldrv_check_flags(flags, IMPACT_FLAGS, function, error) ||
-        !xldrv_check_exclusive(flags, IMPACT_FLAGS, "live and config", error))
-        return NULL;
-    domain = xldrv_args_domain(args, error);
-    if (!domain || !xldrv_impact(domain, flags, &impact, error))
-        return NULL;
-    return xldrv_domain_get_config(domain, impact.config);
-}
-
 GVariant *xldrv_handle_domain_get_vcpu_pin_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     int count = xldrv_args_i32(args, 1), map_bytes = xldrv_args_i32(args, 2);
@@ -237,7 +222,7 @@ GVariant *xldrv_handle_domain_get_vcpu_pin_info(XldrvCall *call G_GNUC_UNUSED, G
 
     if (!xldrv_check_cpu_maps(count, map_bytes, error))
         return NULL;
-    config = asked_config(args, xldrv_args_u32(args, 3), G_STRFUNC, error);
+    config = xldrv_asked_config(args, xldrv_args_u32(args, 3), G_STRFUNC, error);
     if (!config)
         return NULL;
     typed = xmlconf_domain_config(config);
@@ -298,7 +283,7 @@ GVariant *xldrv_handle_domain_get_emulator_pin_info(XldrvCall *call G_GNUC_UNUSE
 
     if (!xldrv_check_cpu_maps(1, map_bytes, error))
         return NULL;
-    config = asked_config(args, xldrv_args_u32(args, 2), G_STRFUNC, error);
+    config = xldrv_asked_config(args, xldrv_args_u32(args, 2), G_STRFUNC, error);
     if (!config)
         return NULL;
     xldrv_add_cpu_map(maps, emulator_cpuset(xmlconf_domain_config(config)), map_bytes);

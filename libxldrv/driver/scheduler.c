@@ -148,27 +148,6 @@ static gsize find_parameter(const char *name)
     return i;
 }
 
-/* Any integer type will do: clients send what their users typed. */
-static gboolean number_of(GVariant *value, gint64 *number)
-{
-    switch (g_variant_classify(value)) {
-    case G_VARIANT_CLASS_INT32:
-        *number = g_variant_get_int32(value);
-        return TRUE;
-    case G_VARIANT_CLASS_UINT32:
-        *number = g_variant_get_uint32(value);
-        return TRUE;
-    case G_VARIANT_CLASS_INT64:
-        *number = g_variant_get_int64(value);
-        return TRUE;
-    case G_VARIANT_CLASS_UINT64:
-        *number = (gint64)MIN(g_variant_get_uint64(value), G_MAXINT64);
-        return TRUE;
-    default:
-        return FALSE;
-    }
-}
-
 static gboolean read_parameter(Request *request, const char *name, GVariant *value, GError **error)
 {
     gsize i = find_parameter(name);
@@ -176,7 +155,7 @@ static gboolean read_parameter(Request *request, const char *name, GVariant *val
 
     if (i == G_N_ELEMENTS(parameters))
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "parameter '%s' not supported", name);
-    if (!number_of(value, &number))
+    if (!xldrv_param_number(value, &number))
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "parameter '%s' is not a number", name);
     if (parameters[i].kind == QUOTA && number < 0)
         number = NO_QUOTA;

@@ -18,9 +18,11 @@
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
+#include "libxldrv/driver/limits.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
+#include "libxldrv/host/host.h"
 #include "libxldrv/host/process.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/state/files.h"
@@ -199,7 +201,8 @@ static int set_memory(struct domctl *ctl, gpointer data)
 {
     Start *s = data;
     unsigned options = (s->config->memory_locked ? DOMUS_MEMORY_LOCKED : 0) |
-                       (s->config->allocation == XMLCONF_ALLOCATION_IMMEDIATE ? DOMUS_MEMORY_IMMEDIATE : 0);
+                       (s->config->allocation == XMLCONF_ALLOCATION_IMMEDIATE ? DOMUS_MEMORY_IMMEDIATE : 0) |
+                       (s->config->hugepages ? DOMUS_MEMORY_HUGE : 0);
     int rc = options ? domctl_memory_options(ctl, options) : 0;
 
     if (rc)
@@ -213,6 +216,29 @@ static gboolean allow_locking(Start *s, GError **error)
     return !s->config->memory_locked ||
            xldrv_process_allow_locking(xldrv_instance_process(s->instance),
                                        (s->config->memory_kib + LOCK_SLACK_KIB) * 1024, error);
+}
+
+/* The host's pool must have them all; the hypervisor says no more than that it has not. */
+static gboolean check_hugepages(Start *s, GError **error)
+{
+    guint64 wanted = s->config->memory_kib / XMLCONF_HUGEPAGE_KIB, reserved = 0, there = 0;
+
+    if (!s->config->hugepages)
+        return TRUE;
+    xldrv_host_hugepages((guint)XMLCONF_HUGEPAGE_KIB, &there, &reserved);
+    there -= MIN(reserved, there);
+    return wanted <= there ||
+           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           "domain '%s' needs %" G_GUINT64_FORMAT " huge pages of %" G_GUINT64_FORMAT
+                           " KiB and the host's pool has %" G_GUINT64_FORMAT " free", s->config->name, wanted,
+                           XMLCONF_HUGEPAGE_KIB, there);
+}
+
+/* Before the process has the guest's memory: what it has already is not counted. */
+static gboolean limit_process(Start *s, GError **error)
+{
+    return xldrv_limit_memory_use(s->driver, s->job, s->instance, &s->config->memtune, error) &&
+           xldrv_limit_block_io(s->driver, s->job, s->instance, &s->config->blkiotune, error);
 }
 
 static int load_kernel(struct domctl *ctl, gpointer data)
@@ -462,7 +488,8 @@ static gboolean let_run(Start *s, GError **error)
     return s->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
 }
 
-static const Step first_steps[] = {check_stray, open_files, write_status, start_process, bind_process, allow_locking, create,
+static const Step first_steps[] = {check_stray, open_files, write_status, start_process, bind_process, limit_process,
+                                   check_hugepages, allow_locking, create,
                                    bind_vcpus, set_cpu, build};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,

@@ -7,7 +7,7 @@
 #include "libxldrv/host/cgroup.h"
 
 /* Two hosts under roots of their own may have a domain of the same UUID. */
-static char *group_name(XldrvDriver *driver, const char *uuid)
+char *xldrv_tune_group(XldrvDriver *driver, const char *uuid)
 {
     return g_strdup_printf("domus-%s-%08x", uuid, g_str_hash(driver->paths->root));
 }
@@ -32,8 +32,8 @@ gboolean xldrv_tune(XldrvDriver *driver, XldrvDomain *domain, XldrvInstance *ins
 
     if (!says_something(tune))
         return TRUE;
-    groups = xldrv_cgroups_find(error);
-    name = group_name(driver, domain->uuid_text);
+    groups = xldrv_cgroups_find(XLDRV_CGROUP_CPU, error);
+    name = xldrv_tune_group(driver, domain->uuid_text);
     return groups && xldrv_cgroups_apply(groups, name, xldrv_instance_process(instance)->pid, &limits, error);
 }
 
@@ -51,9 +51,11 @@ gboolean xldrv_let_run(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instan
 
 void xldrv_untune(XldrvDriver *driver, const char *uuid)
 {
-    g_autoptr(XldrvCgroups) groups = xldrv_cgroups_find(NULL);
-    g_autofree char *name = group_name(driver, uuid);
+    g_autofree char *name = xldrv_tune_group(driver, uuid);
 
-    if (groups && xldrv_cgroups_exists(groups, name))
-        xldrv_cgroups_remove(groups, name);
+    for (int controller = 0; controller < XLDRV_N_CGROUP_CONTROLLERS; controller++) {
+        g_autoptr(XldrvCgroups) groups = xldrv_cgroups_find((XldrvCgroupController)controller, NULL);
+        if (groups && xldrv_cgroups_exists(groups, name))
+            xldrv_cgroups_remove(groups, name);
+    }
 }

@@ -186,3 +186,38 @@ gboolean xldrv_impact(XldrvDomain *domain, guint flags, XldrvImpact *impact, GEr
                                "transient domains do not have any persistent config");
     return TRUE;
 }
+
+gboolean xldrv_param_number(GVariant *value, gint64 *number)
+{
+    switch (g_variant_classify(value)) {
+    case G_VARIANT_CLASS_INT32:
+        *number = g_variant_get_int32(value);
+        return TRUE;
+    case G_VARIANT_CLASS_UINT32:
+        *number = g_variant_get_uint32(value);
+        return TRUE;
+    case G_VARIANT_CLASS_INT64:
+        *number = g_variant_get_int64(value);
+        return TRUE;
+    case G_VARIANT_CLASS_UINT64:
+        *number = (gint64)MIN(g_variant_get_uint64(value), G_MAXINT64);
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+XmlconfDomain *xldrv_asked_config(GVariant *args, guint flags, const char *function, GError **error)
+{
+    const guint both = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG;
+    g_autoptr(XldrvDomain) domain = NULL;
+    XldrvImpact impact;
+
+    if (!xldrv_check_flags(flags, both, function, error) ||
+        !xldrv_check_exclusive(flags, both, "live and config", error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    if (!domain || !xldrv_impact(domain, flags, &impact, error))
+        return NULL;
+    return xldrv_domain_get_config(domain, impact.config);
+}

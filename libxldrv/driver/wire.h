@@ -35,6 +35,9 @@ gboolean xldrv_check_exclusive(guint flags, guint both, const char *names, GErro
 /* One element of a list of typed parameters, (sv). @value is floating. */
 void xldrv_params_add(GVariantBuilder *params, const char *name, GVariant *value);
 
+/* Any integer type will do: clients send what their users typed. FALSE: it is no number. */
+gboolean xldrv_param_number(GVariant *value, gint64 *number);
+
 /* Makes an error of ours of one of xmlconf's (taken). Always FALSE. */
 gboolean xldrv_set_xml_error(GError **error, GError *xml_error);
 
@@ -47,3 +50,5 @@ typedef struct {
 } XldrvImpact;
 /* Resolves "current" for @domain; VIR_ERR_OPERATION_INVALID if it lacks what was asked for. */
 gboolean xldrv_impact(XldrvDomain *domain, guint flags, XldrvImpact *impact, GError **error);
+/* The configuration that a question with VIR_DOMAIN_AFFECT_* in @flags and the domain as argument 0 is about. */
+XmlconfDomain *xldrv_asked_config(GVariant *args, guint flags, const char *function, GError **error);

@@ -43,7 +43,7 @@ static void make_group(const Fixture *f, const char *group, const char *const *f
 
 static const char *const v1_files[] = {"cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us", "tasks", NULL};
 
-static void setup(Fixture *f, gconstpointer line)
+static void find(Fixture *f, gconstpointer line, XldrvCgroupController controller)
 {
     g_autofree char *controllers = NULL;
     g_autofree char *mountinfo = NULL;
@@ -55,8 +55,18 @@ static void setup(Fixture *f, gconstpointer line)
     g_auto(GStrv) parts = g_strsplit(f->root, " ", 2);
     g_autofree char *escaped = g_strjoinv("\\040", parts);
     mountinfo = g_strdup_printf(line, escaped);
-    f->groups = xldrv_cgroups_find_in(mountinfo, &error);
+    f->groups = xldrv_cgroups_find_in(mountinfo, controller, &error);
     g_assert_no_error(error);
+}
+
+static void setup(Fixture *f, gconstpointer line)
+{
+    find(f, line, XLDRV_CGROUP_CPU);
+}
+
+static void setup_memory(Fixture *f, gconstpointer line)
+{
+    find(f, line, XLDRV_CGROUP_MEMORY);
 }
 
 static void teardown(Fixture *f, gconstpointer line G_GNUC_UNUSED)
@@ -69,6 +79,7 @@ static void teardown(Fixture *f, gconstpointer line G_GNUC_UNUSED)
 }
 
 #define V1 "22 1 0:20 / /proc rw - proc proc rw\n30 25 0:28 / %s rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
+#define V1_MEMORY "30 25 0:28 / %s rw,relatime - cgroup cgroup rw,memory\n"
 #define V2 "30 25 0:28 / %s rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 static void test_v1(Fixture *f, gconstpointer line G_GNUC_UNUSED)
@@ -130,6 +141,24 @@ static void test_half_made(Fixture *f, gconstpointer line G_GNUC_UNUSED)
     g_assert_false(xldrv_cgroups_exists(f->groups, "d"));
 }
 
+static void test_whole(Fixture *f, gconstpointer line G_GNUC_UNUSED)
+{
+    static const char *const files[] = {"cgroup.subtree_control", "cgroup.procs", "memory.limit_in_bytes", "memory.max", NULL};
+    const XldrvCgroupValue values[] = {{{"memory.max", "memory.limit_in_bytes"}, (char *)"4096"}};
+    const XldrvCgroupValue absent[] = {{{"memory.none", NULL}, (char *)"1"}};
+    g_autofree char *thread = g_strdup_printf("%d", (int)getpid());
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(xldrv_cgroups_is_unified(f->groups));
+    make_group(f, "domus.slice/m", files);
+    g_assert_true(xldrv_cgroups_set(f->groups, "m", getpid(), values, 1, &error));
+    expect(f, "domus.slice/m/memory.max", "4096");
+    expect(f, "domus.slice/m/memory.limit_in_bytes", "");
+    expect(f, "domus.slice/m/cgroup.procs", thread);
+    g_assert_false(xldrv_cgroups_set(f->groups, "m", getpid(), absent, 1, &error));
+    g_assert_nonnull(strstr(error->message, "domus.slice/m/memory.none"));
+}
+
 static void test_absent(void)
 {
     static const char *const texts[] = {
@@ -139,7 +168,7 @@ static void test_absent(void)
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GError) error = NULL;
-        g_assert_null(xldrv_cgroups_find_in(texts[i], &error));
+        g_assert_null(xldrv_cgroups_find_in(texts[i], XLDRV_CGROUP_CPU, &error));
         g_assert_nonnull(strstr(error->message, "controller 'cpu'"));
     }
 }
@@ -151,6 +180,7 @@ int main(int argc, char **argv)
     g_test_add("/cgroup/v2", Fixture, V2, setup, test_v2, teardown);
     g_test_add("/cgroup/refused", Fixture, V2, setup, test_refused, teardown);
     g_test_add("/cgroup/half-made", Fixture, V2, setup, test_half_made, teardown);
+    g_test_add("/cgroup/whole", Fixture, V1_MEMORY, setup_memory, test_whole, teardown);
     g_test_add_func("/cgroup/absent", test_absent);
     return g_test_run();
 }

@@ -19,7 +19,16 @@
 
 struct _XldrvCgroups {
     char *root;
+    XldrvCgroupController controller;
     gboolean unified; /* cgroup v2 */
+};
+
+static const struct {
+    const char *v1, *v2, *what;
+} controllers[XLDRV_N_CGROUP_CONTROLLERS] = {
+    [XLDRV_CGROUP_CPU] = {"cpu", "cpu", "CPU shares and quotas need"},
+    [XLDRV_CGROUP_MEMORY] = {"memory", "memory", "limits of memory need"},
+    [XLDRV_CGROUP_BLOCK_IO] = {"blkio", "io", "limits of block I/O need"},
 };
 
 /* ---- finding */
@@ -31,16 +40,16 @@ static gboolean has_word(const char *list, const char *separators, const char *w
     return g_strv_contains((const char *const *)words, word);
 }
 
-static gboolean unified_has_cpu(const char *root)
+static gboolean unified_has(const char *root, const char *controller)
 {
     g_autofree char *path = g_build_filename(root, "cgroup.controllers", NULL);
     g_autofree char *text = NULL;
 
-    return g_file_get_contents(path, &text, NULL, NULL) && has_word(text, " \n", "cpu");
+    return g_file_get_contents(path, &text, NULL, NULL) && has_word(text, " \n", controller);
 }
 
 /* One line: "36 35 98:0 /root /mount/point options... - type source super-options". */
-static XldrvCgroups *try_mount(const char *line)
+static XldrvCgroups *try_mount(const char *line, XldrvCgroupController controller)
 {
     g_auto(GStrv) words = g_strsplit(line, " ", -1);
     guint n = g_strv_length(words), dash = 0;
@@ -54,35 +63,42 @@ static XldrvCgroups *try_mount(const char *line)
         return NULL;
     root = g_strcompress(words[4]); /* spaces are \040 */
     unified = strcmp(words[dash + 1], "cgroup2") == 0;
-    if (unified ? !unified_has_cpu(root)
-                : strcmp(words[dash + 1], "cgroup") != 0 || !has_word(words[dash + 3], ",", "cpu"))
+    if (unified ? !unified_has(root, controllers[controller].v2)
+                : strcmp(words[dash + 1], "cgroup") != 0 || !has_word(words[dash + 3], ",", controllers[controller].v1))
         return NULL;
     groups = g_new0(XldrvCgroups, 1);
     groups->root = g_steal_pointer(&root);
+    groups->controller = controller;
     groups->unified = unified;
     return groups;
 }
 
-XldrvCgroups *xldrv_cgroups_find_in(const char *mountinfo, GError **error)
+XldrvCgroups *xldrv_cgroups_find_in(const char *mountinfo, XldrvCgroupController controller, GError **error)
 {
     g_auto(GStrv) lines = g_strsplit(mountinfo, "\n", -1);
 
     for (char **line = lines; *line; line++) {
-        XldrvCgroups *groups = try_mount(*line);
+        XldrvCgroups *groups = try_mount(*line, controller);
         if (groups)
             return groups;
     }
     xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                    "CPU shares and quotas need the cgroup controller 'cpu', which is not mounted on this host");
+                    "%s the cgroup controller '%s', which is not mounted on this host", controllers[controller].what,
+                    controllers[controller].v1);
     return NULL;
 }
 
-XldrvCgroups *xldrv_cgroups_find(GError **error)
+XldrvCgroups *xldrv_cgroups_find(XldrvCgroupController controller, GError **error)
 {
     g_autofree char *text = NULL;
 
     g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL);
-    return xldrv_cgroups_find_in(text ? text : "", error);
+    return xldrv_cgroups_find_in(text ? text : "", controller, error);
+}
+
+gboolean xldrv_cgroups_is_unified(const XldrvCgroups *groups)
+{
+    return groups->unified;
 }
 
 void xldrv_cgroups_free(XldrvCgroups *groups)
@@ -129,7 +145,9 @@ static gboolean make(const char *group, GError **error)
 /* In cgroup v2 a group hands the controller on to those in it only if told to. */
 static gboolean hand_on(const XldrvCgroups *groups, const char *group, GError **error)
 {
-    return !groups->unified || write_file(group, "cgroup.subtree_control", "+cpu", error);
+    g_autofree char *word = g_strconcat("+", controllers[groups->controller].v2, NULL);
+
+    return !groups->unified || write_file(group, "cgroup.subtree_control", word, error);
 }
 
 static char *group_path(const XldrvCgroups *groups, const char *name)
@@ -294,6 +312,57 @@ gboolean xldrv_cgroups_apply(const XldrvCgroups *groups, const char *name, int p
     }
     return set_shares(groups, group, limits->shares, error) && set_limit(groups, group, &limits->global, error) &&
            place_threads(groups, group, pid, limits, error);
+}
+
+/* ---- whole domains */
+
+static const char *file_there(const char *group, const XldrvCgroupValue *value)
+{
+    g_autofree char *path = value->files[1] ? g_build_filename(group, value->files[0], NULL) : NULL;
+
+    return path && !g_file_test(path, G_FILE_TEST_EXISTS) ? value->files[1] : value->files[0];
+}
+
+static gboolean write_all(const char *group, const XldrvCgroupValue *values, guint n, gboolean backwards, GError **error)
+{
+    for (guint i = 0; i < n; i++) {
+        const XldrvCgroupValue *value = &values[backwards ? n - 1 - i : i];
+        if (!write_file(group, file_there(group, value), value->text, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* Of cgroup v2 it may be there with its threads for the CPU's sake, and then the process is in it. */
+static gboolean make_whole(const XldrvCgroups *groups, const char *group, int pid, GError **error)
+{
+    g_autofree char *slice = g_path_get_dirname(group);
+    gboolean there = g_file_test(group, G_FILE_TEST_IS_DIR);
+
+    if (!hand_on(groups, groups->root, error) || !make(slice, error) || !hand_on(groups, slice, error) ||
+        !make(group, error))
+        return FALSE;
+    if ((there && groups->unified) || write_number(group, "cgroup.procs", pid, error))
+        return TRUE;
+    if (!there)
+        remove_group(group);
+    return FALSE;
+}
+
+/* Limits that depend on each other (memory, and memory with swap) are taken in one order when they grow and in the other
+ * when they shrink. */
+gboolean xldrv_cgroups_set(const XldrvCgroups *groups, const char *name, int pid, const XldrvCgroupValue *values, guint n,
+                           GError **error)
+{
+    g_autofree char *group = group_path(groups, name);
+    g_autoptr(GError) why = NULL;
+
+    if (!make_whole(groups, group, pid, error))
+        return FALSE;
+    if (write_all(group, values, n, FALSE, &why) || write_all(group, values, n, TRUE, NULL))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 /* ---- the end */

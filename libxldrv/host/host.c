@@ -218,3 +218,17 @@ gboolean xldrv_host_free_pages(int cell, guint page_kib, guint64 *pages)
     }
     return xldrv_sysfs_number(of_cell, pages) || (cell == 0 && xldrv_sysfs_number(of_host, pages));
 }
+
+static void read_pool(guint page_kib, const char *what, guint64 *pages)
+{
+    g_autofree char *path = g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%ukB/%s_hugepages", page_kib, what);
+
+    if (!xldrv_sysfs_number(path, pages))
+        *pages = 0;
+}
+
+void xldrv_host_hugepages(guint page_kib, guint64 *there, guint64 *reserved)
+{
+    read_pool(page_kib, "free", there);
+    read_pool(page_kib, "resv", reserved);
+}

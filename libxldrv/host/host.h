@@ -31,6 +31,8 @@ gboolean xldrv_host_process_rss(int pid, guint64 *kib);
 guint xldrv_host_cells(void);
 gboolean xldrv_host_meminfo(int cell, const char *name, guint64 *kib);
 
+/* What the host's pool of huge pages has free, and how many of those are promised to somebody. */
+void xldrv_host_hugepages(guint page_kib, guint64 *there, guint64 *reserved);
 /* Free pages of @page_kib in a cell: 4 are ordinary pages. FALSE: there is no such page size. */
 gboolean xldrv_host_free_pages(int cell, guint page_kib, guint64 *pages);
 
