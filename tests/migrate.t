@@ -165,14 +165,9 @@ def aborted(source, target, ticks):
     check(source, ticks, "after an abort")
 
 
-def hypervisors(host):
-    out = subprocess.run(["pgrep", "-f", f"domus-hv .*--name g1"], stdout=subprocess.PIPE, text=True).stdout.split()
-    return [int(p) for p in out]
-
-
-def killed_destination(source, target, ticks, before):
+def killed_destination(source, target, ticks):
     thread, results = slow(source, target)
-    for pid in set(hypervisors(target)) - set(before):
+    for pid in target.hv_pids():
         os.kill(pid, signal.SIGKILL)
     thread.join(60)
     tap.ok(results and results[0].status != 0, "the destination's hypervisor is killed", results)
@@ -195,7 +190,7 @@ with Host() as a, Host() as b:
     hop(a, b, ticks, "there again")
     tap.contains(b.virsh("domjobinfo g1 --completed").out, "Job type", "domjobinfo --completed answers")
     aborted(b, a, ticks)
-    killed_destination(b, a, ticks, hypervisors(b))
+    killed_destination(b, a, ticks)
     hop(b, a, ticks, "after all that")
     tap.equal(a.virsh("destroy g1").status, 0, "destroy")
 tap.done()
