@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/network.h"
+#include "libxldrv/host/net.h"
 
 #define KIND         "vif"
 #define ALIAS_PREFIX "net"
@@ -40,6 +41,19 @@ guint xldrv_nic_free_devid(const GPtrArray *interfaces)
     return n;
 }
 
+/* A tap's name that no other has: another daemon of this machine may have a domain of the same id. */
+static char *free_tap(int id, guint devid)
+{
+    g_autofree char *first = xmlconf_interface_tap(id, devid);
+    char *name = g_strdup(first);
+
+    for (guint n = 1; n < 100 && xldrv_link_exists(name); n++) {
+        g_free(name);
+        name = g_strdup_printf("%s-%u", first, n);
+    }
+    return name;
+}
+
 /* What a running domain's document says of it. A name that the user gave stays. */
 static void fill_live_fields(XmlconfInterface *interface, int id, guint devid)
 {
@@ -47,7 +61,7 @@ static void fill_live_fields(XmlconfInterface *interface, int id, guint devid)
     interface->alias = g_strdup_printf(ALIAS_PREFIX "%u", devid);
     if (!interface->target || xmlconf_interface_is_generated(interface->target)) {
         g_free(interface->target);
-        interface->target = xmlconf_interface_tap(id, devid);
+        interface->target = free_tap(id, devid);
     }
 }
 
