@@ -123,6 +123,16 @@ def check_refusals(host):
 
 
 libvirt.registerErrorHandler(lambda *_: None, None)
+def check_moved(host):
+    """What another daemon chose for a socket is not kept."""
+    source = "<source mode='bind' path='/elsewhere/channel/target/g3-a'/>"
+    text = host.xml(name="g3").replace("</devices>", channel("a", extra=source) + "</devices>")
+    result = host.virsh_args("create", "--paused", host.write_xml(text))
+    tap.equal(result.status, 0, "a domain with a socket of another root") or tap.note(result)
+    tap.contains(host.virsh("dumpxml g3").out, f"{host.root}/var/lib/domus/channel/target/g3-a", "gets its own")
+    host.virsh("destroy g3")
+
+
 with Host() as host:
     path = f"{host.root}/var/lib/domus/channel/target/g1-org.example.a"
     text = host.xml(name="g1").replace("</devices>", channel("org.example.a") + channel("org.example.b", "pty") + "</devices>")
@@ -147,4 +157,5 @@ with Host() as host:
     host.virsh("destroy g1")
     tap.ok(not os.path.exists(path), "the socket goes with its domain")
     check_refusals(host)
+    check_moved(host)
 tap.done()

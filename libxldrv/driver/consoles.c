@@ -103,13 +103,16 @@ static void remove_nodes(const XldrvDeviceHost *host, const XmlconfConsole *cons
 
 /* ---- attach */
 
-/* Where a channel's socket is if it names none: as libvirt's driver for Xen names it. */
+/* Where a channel's socket is if it names none: as libvirt's driver for Xen names it. A domain that comes from another
+ * daemon brings what that one chose. */
 static gboolean choose_path(const XldrvDeviceHost *host, XmlconfConsole *channel, GError **error)
 {
     g_autofree char *name = g_strdup_printf("%s-%s", host->name, channel->name);
+    g_autofree char *chosen = g_strconcat("/channel/target/", name, NULL);
 
-    if (channel->type != XMLCONF_CHAR_UNIX || channel->path)
+    if (channel->type != XMLCONF_CHAR_UNIX || (channel->path && !(channel->name && g_str_has_suffix(channel->path, chosen))))
         return TRUE;
+    g_free(channel->path);
     channel->path = xldrv_file_path(host->driver->paths->channel_dir, name, "", error);
     return channel->path != NULL;
 }
