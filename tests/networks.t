@@ -225,4 +225,5 @@ with LibvirtDaemon("network", "network", "nwfilter") as networks, Host() as host
     tap.equal(ports(networks, "nat"), [], "no port is left")
     networks.stop()
     tap.contains(host.virsh("start g1").err, "cannot reach libvirt's network daemon", "no network daemon: is told")
+    networks.start()  # which then ends what its networks have running
 tap.done()
