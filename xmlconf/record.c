@@ -379,14 +379,14 @@ void xmlconf_record_strip_secrets(const XmlconfRecord *record, xmlNode *element)
 {
     for (guint i = 0; i < record->n_fields; i++) {
         const XmlconfField *field = &record->fields[i];
-        const char *slash = strrchr(field->path, '/');
+        const char *slash = strrchr(field->path, '/'); /* NULL: the list is right below */
         xmlNode *parent, *item;
 
         if (field->flags & XMLCONF_FIELD_SECRET)
             write_attribute(record, element, field, NULL);
         if (!(field->flags & XMLCONF_FIELD_LIST))
             continue;
-        parent = get_path(element, field->path, (gsize)(slash - field->path), FALSE);
+        parent = get_path(element, field->path, slash ? (gsize)(slash - field->path) : 0, FALSE);
         for (guint n = 0; parent && (item = get_child(parent, field->record->element, n, FALSE)); n++)
             xmlconf_record_strip_secrets(field->record, item);
     }
