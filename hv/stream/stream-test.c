@@ -284,6 +284,7 @@ static void test_broken_channel(struct hv_domain *d)
 
 static void test_foreign_channel(void)
 {
+    static const char request[] = "GET / HTTP/1.0\r\nHost: somewhere.else.example.org\r\nAccept: everything\r\n\r\n";
     struct domus_stream_status status;
     struct hv_stream_reply reply = {.error = 0};
     struct hv_domain *back;
@@ -291,7 +292,7 @@ static void test_foreign_channel(void)
 
     (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
     back = receiver(fds[1]);
-    (void)!send(fds[0], "GET / HTTP/1.0\r\nHost: somewhere.else.example.org\r\nAccept: everything\r\n\r\n", 80, MSG_NOSIGNAL);
+    (void)!send(fds[0], request, sizeof(request), MSG_NOSIGNAL);
     status = wait_for_end(back);
     TAP_OK(status.phase == DOMUS_STREAM_FAILED && strstr(status.text, "not a saved domain"), "a foreign peer: %s", status.text);
     TAP_OK(recv(fds[0], &reply, sizeof(reply), 0) == sizeof(reply) && reply.error, "which is told");
