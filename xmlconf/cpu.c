@@ -83,6 +83,22 @@ void xmlconf_cpu_mask(const XmlconfCpuMap *map, const XmlconfCpuFeatures *featur
 
 /* ---- what is asked for */
 
+/* As libvirt's schema has them. */
+static gboolean check_feature_name(const char *name, GError **error)
+{
+    const char *p = name ? name : "";
+
+    while (g_ascii_isalnum(*p) || (*p && strchr("-_.", *p)))
+        p++;
+    if (*p)
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "'%s' is not the name of a CPU <feature>", name);
+    else if (!name || !*name)
+        g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "a CPU <feature> has no name");
+    else
+        return TRUE;
+    return FALSE;
+}
+
 gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error)
 {
     if (cpu->mode == XMLCONF_CPU_DEFAULT && (cpu->model || cpu->features || cpu->match || cpu->vendor))
@@ -96,10 +112,8 @@ gboolean xmlconf_cpu_complete(XmlconfCpu *cpu, GError **error)
         cpu->match = XMLCONF_MATCH_EXACT;
     for (guint i = 0; cpu->features && i < cpu->features->len; i++) {
         const XmlconfCpuFeature *feature = cpu->features->pdata[i];
-        if (!feature->name) {
-            g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "a CPU <feature> has no name");
+        if (!check_feature_name(feature->name, error))
             return FALSE;
-        }
         for (guint k = 0; k < i; k++) {
             const XmlconfCpuFeature *other = cpu->features->pdata[k];
             if (strcmp(feature->name, other->name) == 0) {

@@ -204,6 +204,7 @@ static const struct {
     {"<name>", "<cpu><topology sockets='1' cores='1' threads='1'/></cpu><name>", XMLCONF_ERROR_UNSUPPORTED, "topology"},
     {"<name>", "<cpu><numa/></cpu><name>", XMLCONF_ERROR_UNSUPPORTED, "one NUMA node"},
     {"<name>", "<cpu mode='host-model'><feature name=''/></cpu><name>", XMLCONF_ERROR_XML, "has no name"},
+    {"<name>", "<cpu mode='host-model'><feature name='a b'/></cpu><name>", XMLCONF_ERROR_XML, "'a b' is not the name"},
     {"<name>", "<cpu mode='host-model'><feature name='a'/><feature name='a'/></cpu><name>", XMLCONF_ERROR_XML,
      "'a' is there more than once"},
     {"<name>", "<vcpus/><name>", XMLCONF_ERROR_UNSUPPORTED, "vCPUs come and go in order"},
