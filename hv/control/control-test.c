@@ -132,7 +132,7 @@ static void test_creation(struct domctl *ctl)
     TAP_OK(domctl_create(ctl, 7, uuid, 2) == 0, "it is created");
     TAP_OK(domctl_create(ctl, 7, uuid, 2) == -EEXIST, "once");
     TAP_OK(domctl_max_vcpus(ctl, 3) == -EINVAL && domctl_max_vcpus(ctl, 2) == 0, "with the vCPUs announced");
-    TAP_OK(domctl_memory_options(ctl, 4) == -EINVAL && domctl_memory_options(ctl, DOMUS_MEMORY_IMMEDIATE) == 0,
+    TAP_OK(domctl_memory_options(ctl, DOMUS_MEMORY_HUGE << 1) == -EINVAL && domctl_memory_options(ctl, DOMUS_MEMORY_IMMEDIATE) == 0,
            "its memory is taken at once");
     TAP_OK(domctl_max_mem(ctl, 1ull << 50) == -EINVAL, "not with all the memory in the world");
     TAP_OK(domctl_max_mem(ctl, 16 * 1024) == 0, "with 16 MiB");
