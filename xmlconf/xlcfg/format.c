@@ -205,6 +205,12 @@ static gboolean add_interfaces(GString *out, const XmlconfDomainConfig *config, 
     return TRUE;
 }
 
+/* Not written yet. */
+static gboolean add_graphics(GString *out G_GNUC_UNUSED, const XmlconfDomainConfig *config, GError **error)
+{
+    return !config->graphics || config->graphics->len == 0 || lost(config, "graphics", error);
+}
+
 /* xl's own console is all that a guest has. */
 static gboolean add_consoles(GString *out G_GNUC_UNUSED, const XmlconfDomainConfig *config, GError **error)
 {
@@ -235,7 +241,7 @@ static gboolean add_channels(GString *out, const XmlconfDomainConfig *config, GE
 
 static const struct {
     gboolean (*add)(GString *out, const XmlconfDomainConfig *config, GError **error);
-} parts[] = {{add_machine}, {add_cpus}, {add_consoles}, {add_channels}, {add_disks}, {add_interfaces}};
+} parts[] = {{add_machine}, {add_cpus}, {add_consoles}, {add_channels}, {add_graphics}, {add_disks}, {add_interfaces}};
 
 char *xmlconf_xlcfg_format(XmlconfDomain *domain, GError **error)
 {

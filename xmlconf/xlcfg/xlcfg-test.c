@@ -49,6 +49,7 @@ static const struct {
     {"vif = [ 'mac=00:16:3e:00:00:01,bridge=br7' ]", "<source bridge='br7'/>"},
     {"vif = [ 'mac=00:16:3E:00:00:01 , vifname=v1,mtu=1400,script=vif-bridge' ]", "<mtu size='1400'/>"},
     {"vif = [ '' ]", "<source bridge='xenbr0'/>"},
+    {"vfb = [ 'vnc=1,vnclisten=0.0.0.0,vncdisplay=2' ]", "<graphics type='vnc' port='5902' autoport='no' listen='0.0.0.0'>"},
     {"channel = [ 'name=a.b,connection=socket,path=/run/c.sock' ]", "<target type='xen' name='a.b'/>"},
     {"acpi = 1\nlocaltime = 0\npci = [ ]\nfuture_key = 1", "<name>g</name>"},
 };
@@ -148,6 +149,7 @@ static const struct {
     {"<devices><interface type='ethernet'/></devices>", "not on a bridge"},
     {"<devices><console type='pty'/><console type='pty'/></devices>", "consoles but one"},
     {"<devices><channel type='null'><target type='xen' name='a'/></channel></devices>", "channels but of type pty"},
+    {"<devices><graphics type='vnc'/></devices>", "graphics"},
     {"<cputune><emulatorpin cpuset='0'/></cputune>", "single threads"},
     {"<cpu mode='host-model'><feature policy='disable' name='aes'/></cpu>", "CPU models and features"},
 };
