@@ -206,8 +206,8 @@ static gboolean take_result(const XmlconfDomainConfig *config, const char *dir, 
         !open_copy(dir, ramdisk, "ramdisk", &boot->ramdisk_fd, error))
         return FALSE;
     boot->cmdline = find_line(text, bytes, "args");
-    boot->kernel = g_strdup_printf("%s of boot loader '%s'", "kernel", config->bootloader);
-    boot->ramdisk = ramdisk ? g_strdup("ramdisk") : NULL;
+    boot->kernel = g_strdup_printf("found by %s", config->bootloader);
+    boot->ramdisk = ramdisk ? g_strdup(boot->kernel) : NULL;
     return TRUE;
 }
 
