@@ -94,9 +94,9 @@ static XldrvJob *take_job_locked(XldrvDomain *domain, const char *what)
     return xldrv_domain_ref(domain);
 }
 
-XldrvJob *xldrv_job_begin(XldrvDomain *domain, const char *what, GError **error)
+XldrvJob *xldrv_job_begin_within(XldrvDomain *domain, guint seconds, const char *what, GError **error)
 {
-    gint64 deadline = g_get_monotonic_time() + JOB_WAIT_SECONDS * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
     while (domain->job && !domain->removed) {
@@ -112,6 +112,11 @@ XldrvJob *xldrv_job_begin(XldrvDomain *domain, const char *what, GError **error)
     xldrv_set_error(error, VIR_ERR_NO_DOMAIN, "no domain with matching uuid '%s' (%s)",
                     domain->uuid_text, domain->name);
     return NULL;
+}
+
+XldrvJob *xldrv_job_begin(XldrvDomain *domain, const char *what, GError **error)
+{
+    return xldrv_job_begin_within(domain, JOB_WAIT_SECONDS, what, error);
 }
 
 XldrvJob *xldrv_job_begin_waiting(XldrvDomain *domain, const char *what)

@@ -75,6 +75,8 @@ void xldrv_domain_set_state(XldrvDomain *domain, int state, int reason);
  * @what names the operation for the error of those who wait. The job holds a reference to its domain. */
 typedef XldrvDomain XldrvJob;
 XldrvJob *xldrv_job_begin(XldrvDomain *domain, const char *what, GError **error);
+/* As above, but waits @seconds at most. */
+XldrvJob *xldrv_job_begin_within(XldrvDomain *domain, guint seconds, const char *what, GError **error);
 /* As above, without limit of time: for what must happen. NULL: the domain is gone. */
 XldrvJob *xldrv_job_begin_waiting(XldrvDomain *domain, const char *what);
 void xldrv_job_end(XldrvJob *job);

@@ -29,6 +29,7 @@ struct _XldrvInstance {
     char *name;             /* immutable: for messages */
     char *control_path;     /* immutable */
     XldrvProcess *process;  /* immutable */
+    gint killed;            /* atomic */
 
     GMutex call_lock;
     GCond call_ended;
@@ -419,6 +420,17 @@ static gboolean ask_to_end(XldrvInstance *instance)
     rc = domctl_destroy(ctl);
     domctl_free(ctl);
     return rc != -ESRCH && rc != -ETIMEDOUT;
+}
+
+void xldrv_instance_kill(XldrvInstance *instance)
+{
+    g_atomic_int_set(&instance->killed, TRUE);
+    xldrv_process_kill(instance->process, SIGKILL);
+}
+
+gboolean xldrv_instance_was_killed(XldrvInstance *instance)
+{
+    return g_atomic_int_get(&instance->killed);
 }
 
 void xldrv_instance_destroy(XldrvInstance *instance)

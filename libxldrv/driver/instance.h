@@ -56,6 +56,11 @@ gboolean xldrv_instance_watch(XldrvInstance *instance, XldrvInstanceEventFn fn, 
 gboolean xldrv_instance_rewatch(XldrvInstance *instance, GError **error);
 void xldrv_instance_unwatch(XldrvInstance *instance);
 
+/* Kills the process because the domain is to be destroyed, by somebody who cannot have its job: whoever has it, and
+ * waits for an answer, gets an error. */
+void xldrv_instance_kill(XldrvInstance *instance);
+gboolean xldrv_instance_was_killed(XldrvInstance *instance);
+
 /* Ends the process: asks it to destroy the domain, then kills it. Returns when it is gone. */
 void xldrv_instance_destroy(XldrvInstance *instance);
 

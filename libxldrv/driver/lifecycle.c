@@ -132,12 +132,49 @@ static XldrvJob *begin_alive(GVariant *args, const char *what, GError **error)
 
 /* ---- destroy */
 
+/* Whoever has the domain's job longer than this may wait for a hypervisor that does not answer, or is saving the
+ * domain: destroy is what helps then, and does not wait for it. */
+#define DESTROY_WAIT_SECONDS 5
+
+/* NULL without an error: the domain was killed, and another has cleaned up. */
+static XldrvJob *begin_destroy(XldrvDomain *domain, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = xldrv_job_begin_within(domain, DESTROY_WAIT_SECONDS, "destroy", NULL);
+    g_autoptr(XldrvInstance) killed = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!job) {
+        killed = xldrv_domain_get_instance(domain, NULL);
+        if (killed)
+            xldrv_instance_kill(killed);
+        job = xldrv_job_begin(domain, "destroy", &why);
+    }
+    if (job && job->instance && (!killed || job->instance == killed))
+        return g_steal_pointer(&job);
+    if (killed && (job || g_error_matches(why, XLDRV_ERROR, VIR_ERR_NO_DOMAIN)))
+        return NULL;
+    if (why)
+        g_propagate_error(error, g_steal_pointer(&why));
+    else
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
+    return NULL;
+}
+
 static GVariant *destroy(GVariant *args, GError **error)
 {
-    g_autoptr(XldrvJobGuard) job = begin_running(args, "destroy", error);
+    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(XldrvJobGuard) job = NULL;
+    g_autoptr(GError) why = NULL;
 
-    if (!job)
+    if (!domain)
         return NULL;
+    job = begin_destroy(domain, &why);
+    if (why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    if (!job)
+        return xldrv_reply_void();
     xldrv_stop(xldrv_driver_get(), job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
                FALSE);
     return xldrv_reply_void();

@@ -313,6 +313,16 @@ static void handle_display_lost(XldrvDriver *driver, XldrvJob *job, const XldrvR
     react_later(reaction, RETRY_SECONDS);
 }
 
+static void handle_ended(XldrvDriver *driver, XldrvJob *job)
+{
+    if (xldrv_instance_was_killed(job->instance)) {
+        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, FALSE);
+        return;
+    }
+    g_warning("domain '%s': its hypervisor process ended", job->name);
+    xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
+}
+
 static void react(XldrvDriver *driver, const XldrvReaction *reaction)
 {
     g_autoptr(XldrvJobGuard) job = xldrv_job_begin_waiting(reaction->domain, "react");
@@ -322,8 +332,7 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         return;
     switch (reaction->event) {
     case XLDRV_INSTANCE_ENDED:
-        g_warning("domain '%s': its hypervisor process ended", job->name);
-        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
+        handle_ended(driver, job);
         break;
     case HV_EVENT_SHUTDOWN:
         handle_shutdown(driver, job, reaction->arg);
