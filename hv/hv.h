@@ -88,6 +88,7 @@ enum domus_op {
     DOMUS_OP_vif_detach = 25,    /* args[1] -> struct domus_vif_detach */
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
+    DOMUS_OP_vif_set_limits = 28, /* args[1] -> struct domus_vif_limits */
     DOMUS_OP_save = 32,          /* fds: a file, written from where it is on */
     DOMUS_OP_restore = 33,       /* args[1] -> struct domus_restore, fds: the same */
     DOMUS_OP_send = 34,          /* args[1] -> struct domus_stream_limits, fds: a stream socket to one that receives */
@@ -243,6 +244,13 @@ enum domus_vif_port {
     DOMUS_VIF_STREAM = 1, /* a connected UNIX stream socket: frames after a 32-bit big-endian length (passt) */
 };
 
+/* A limit in one direction; 0 for none, and no peak or burst without an average, or peak below it. */
+struct domus_vif_rate {
+    uint64_t average; /* bytes in a second */
+    uint64_t peak;    /* likewise, while there is a burst; 0: as fast as it comes */
+    uint64_t burst;   /* bytes that go beyond the average at once; 0: what passes in a tenth of a second */
+};
+
 /* A network interface as the other side of xen-netfront. The nodes of both ends must be in the store before, the
  * backend's writable for the domain: device/vif/DEVID (backend, backend-id, state 1, handle, mac, mtu) of the domain and
  * /local/domain/0/backend/vif/DOMID/DEVID (frontend, frontend-id, online 1, state 1) with `b DOMID` permission. */
@@ -254,8 +262,7 @@ struct domus_vif {
     uint8_t mac[6];          /* IN: of the guest's interface */
     uint8_t link_down;       /* IN: starts with no carrier */
     uint8_t zero;            /* IN */
-    uint32_t rate_interval_us; /* IN: what the guest may send: rate_bytes in each interval of this length; */
-    uint64_t rate_bytes;       /*     0 for no limit */
+    struct domus_vif_rate from_guest, to_guest; /* IN */
     char error[256];         /* OUT: on failure, what is wrong */
 };
 
@@ -267,6 +274,12 @@ struct domus_vif_detach {
 struct domus_vif_link {
     uint32_t devid; /* IN */
     uint32_t up;    /* IN */
+};
+
+struct domus_vif_limits {
+    uint32_t devid; /* IN */
+    uint32_t zero;  /* IN */
+    struct domus_vif_rate from_guest, to_guest; /* IN: in place of those that it has */
 };
 
 /* Directions as libvirt and `ip -s link show vifD.N` tell them, from the host's side: rx is what the guest sent. */
@@ -466,6 +479,7 @@ int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds)
 /* 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV, -EALREADY. */
 int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force);
 int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up);
+int domctl_vif_set_limits(struct domctl *ctl, const struct domus_vif_limits *limits);
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats);
 
 /* Framebuffer, keyboard, and who shows them: see struct domus_vfb and what follows. Descriptors are duplicated. */

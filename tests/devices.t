@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -120,6 +121,73 @@ def link_state(host, console):
     tap.ok(wait_for(lambda: "1 packets received" in run(console, f"ping -c 1 -W 1 {HOST_IP}")), "and again")
 
 
+def transfer_seconds(console, kib, to_guest):
+    """How long so much takes until the guest has it all, or from its first byte on until it has sent it all."""
+    data, took = bytes(kib * 1024), []
+    with socket.create_server((HOST_IP, 0)) as server:
+        server.settimeout(30)
+
+        def serve():
+            connection = server.accept()[0]
+            with connection:
+                connection.settimeout(120)
+                if to_guest:
+                    connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
+                else:
+                    left = len(data) - len(connection.recv(1))
+                    start = time.monotonic()
+                    while left > 0 and (part := connection.recv(65536)):
+                        left -= len(part)
+                    took.append(time.monotonic() - start)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = server.getsockname()[1]
+        start = time.monotonic()
+        out = run(console, f"nc {HOST_IP} {port} </dev/null | wc -c" if to_guest else
+                  f"dd if=/dev/zero bs=1k count={kib} 2>/dev/null | nc {HOST_IP} {port}", 120)
+        if to_guest:
+            tap.ok(out.endswith(str(len(data))), "all of it comes", out)
+            took.append(time.monotonic() - start)
+        thread.join()
+    return took[0]
+
+
+def tuned(host, options="--live"):
+    out = host.virsh(f"domiftune g1 {MAC} {options}").out
+    return {name: int(value) for name, value in re.findall(r"^(\S+) *: (\d+)$", out, re.M)}
+
+
+def limits(host, console):
+    """Lower bounds of times only: how fast it is beyond a limit is no test's matter."""
+    before = tuned(host)
+    tap.equal((len(before), set(before.values())), (7, {0}), "domiftune: no limits")
+    result = host.virsh(f"domiftune g1 {MAC} --outbound 1000,0,100 --live --config")
+    tap.equal(result.status, 0, "domiftune --outbound") or tap.note(result)
+    tap.equal([tuned(host, where)["outbound.average"] for where in ("--live", "--config")], [1000, 1000], "is told")
+    tap.contains(host.virsh("dumpxml g1").out, "<outbound average='1000' burst='100'/>", "and in the XML")
+    seconds = transfer_seconds(console, 2048, False)
+    tap.ok(seconds >= 1.5, "what the guest sends is held back", seconds)
+    result = host.virsh(f"domiftune g1 {MAC} --inbound 1000,2000,100 --live")
+    tap.equal(result.status, 0, "domiftune --inbound") or tap.note(result)
+    seconds = transfer_seconds(console, 2048, True)
+    tap.ok(seconds >= 1.5, "so is what it gets", seconds)
+    tap.equal(tuned(host)["outbound.average"], 1000, "the other direction keeps its own")
+    for options, part in (("--inbound 100,50", "peak below its average"), ("--inbound 100,0,0,50", "inbound.floor"),
+                          ("--outbound 99999999999", "")):
+        result = host.virsh(f"domiftune g1 {MAC} {options} --live")
+        tap.ok(result.status != 0 and part in result.err, f"domiftune {options} is refused", result)
+    tap.contains(host.virsh("domiftune g1 vif99.9 --inbound 1 --live").err, "vif99.9", "so is an interface that is not there")
+    tap.equal((tuned(host)["inbound.average"], tuned(host)["inbound.peak"]), (1000, 2000), "and all is as it was")
+    result = host.virsh_args("update-device", "g1", host.write_xml(
+        nic("<bandwidth><inbound average='300'/></bandwidth>"), "nic.xml"), "--live")
+    tap.equal(result.status, 0, "update-device") or tap.note(result)
+    tap.equal((tuned(host)["inbound.average"], tuned(host)["outbound.average"]), (300, 0), "puts others in their place")
+    tap.equal(host.virsh(f"domiftune g1 {MAC} --inbound 0 --outbound 0 --live --config").status, 0, "domiftune 0")
+    tap.equal((set(tuned(host).values()), "<bandwidth>" in host.virsh("dumpxml g1").out), ({0}, False), "takes them away")
+
+
 def disk_hotplug(host, console, watcher):
     extra = image(host, "extra.img", 4)
     result = host.virsh(f"attach-disk g1 {extra} xvdc --live --config")
@@ -197,6 +265,7 @@ with Host() as host:
     network_works(host, console)
     interface_questions(host)
     link_state(host, console)
+    limits(host, console)
     disk_hotplug(host, console, watcher)
     interface_hotplug(host, console, watcher)
     console.close()

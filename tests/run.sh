@@ -27,7 +27,7 @@ examples/guest-files.sh cloud >/dev/null
 export ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:allocator_may_return_null=1"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 if [ $# -gt 0 ]; then
-	exec prove -fo -e '' "$@"
+	exec prove -f -e '' "$@"
 fi
 
 # tests DIR: the names of all tests of a build, programs with their folder.
@@ -36,9 +36,9 @@ tests() {
 }
 status=0
 echo "== tests under ASan and UBSan"
-(cd build-asan && DOMUS_BUILD=$top/build-asan top_srcdir=$top prove -fo -e '' -j"$jobs" $(tests .)) || status=1
+(cd build-asan && DOMUS_BUILD=$top/build-asan top_srcdir=$top prove -f -e '' -j"$jobs" $(tests .)) || status=1
 echo "== tests"
-(cd build && DOMUS_BUILD=$top/build top_srcdir=$top prove -fo -e '' -j"$jobs" $(tests .)) || status=1
+(cd build && DOMUS_BUILD=$top/build top_srcdir=$top prove -f -e '' -j"$jobs" $(tests .)) || status=1
 echo "== what a user does, with the real programs"
-DOMUS_BUILD=$top/build prove -fo -e '' -j"$jobs" tests/*.t || status=1
+DOMUS_BUILD=$top/build prove -f -e '' -j"$jobs" tests/*.t || status=1
 exit $status

@@ -154,7 +154,11 @@ static const struct {
     {NIC("<model type='modem'/>"), XMLCONF_ERROR_XML, "value 'modem'"},
     {NIC("<mtu size='67'/>"), XMLCONF_ERROR_XML, "value '67'"},
     {NIC("<link state='sideways'/>"), XMLCONF_ERROR_XML, "value 'sideways'"},
-    {NIC("<bandwidth/>"), XMLCONF_ERROR_UNSUPPORTED, "bandwidth"},
+    {NIC("<bandwidth><inbound peak='2'/></bandwidth>"), XMLCONF_ERROR_XML, "inbound bandwidth of an interface needs an average"},
+    {NIC("<bandwidth><outbound burst='2'/></bandwidth>"), XMLCONF_ERROR_XML, "outbound bandwidth of an interface needs an average"},
+    {NIC("<bandwidth><outbound average='9' peak='8'/></bandwidth>"), XMLCONF_ERROR_XML, "a peak below its average"},
+    {NIC("<bandwidth><inbound average='-1'/></bandwidth>"), XMLCONF_ERROR_XML, "'-1'"},
+    {NIC("<bandwidth><inbound average='9' floor='8'/></bandwidth>"), XMLCONF_ERROR_UNSUPPORTED, "reserved"},
     {NIC("<script path='/s'/>"), XMLCONF_ERROR_UNSUPPORTED, "scripts"},
     {NIC("<vlan/>"), XMLCONF_ERROR_UNSUPPORTED, "element <vlan>"},
 };

@@ -32,6 +32,17 @@ struct _XmlconfField {
 /* The element of a device that has what only the driver's own files tell. */
 #define XMLCONF_PRIVATE "privateData"
 
+/* The rows of an XmlconfBandwidth that is @start bytes from the start of its record. */
+#define XMLCONF_RATE_ROW(which, name, start)                                                     \
+    {"bandwidth/" #which "@" #name, &xmlconf_value_nonzero,                                      \
+     .offset = (start) + G_STRUCT_OFFSET(XmlconfBandwidth, which.name##_kib), .min = 1, .max = G_MAXUINT32}
+#define XMLCONF_BANDWIDTH_ROWS(start)                                                            \
+    XMLCONF_RATE_ROW(inbound, average, start), XMLCONF_RATE_ROW(inbound, peak, start),           \
+    XMLCONF_RATE_ROW(inbound, burst, start),                                                     \
+    XMLCONF_REFUSED("bandwidth/inbound@floor", "no part of a network's bandwidth can be reserved"), \
+    XMLCONF_RATE_ROW(outbound, average, start), XMLCONF_RATE_ROW(outbound, peak, start),         \
+    XMLCONF_RATE_ROW(outbound, burst, start)
+
 #define XMLCONF_REFUSED(where, why) {.path = where, .type = &xmlconf_value_refused, .fallback = why}
 
 /* A structure and the rows that fill it. */

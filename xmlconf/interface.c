@@ -159,7 +159,7 @@ static const XmlconfField fields[] = {
     {"ip", .flags = XMLCONF_FIELD_LIST, NIC(ips), .record = &ip_record, .max = 2},
     {"portForward", .flags = XMLCONF_FIELD_LIST, NIC(forwards), .record = &forward_record, .max = MAX_FORWARDS},
     XMLCONF_REFUSED("backenddomain", "the backend of a network interface is in domain 0"),
-    XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
+    XMLCONF_BANDWIDTH_ROWS(G_STRUCT_OFFSET(XmlconfInterface, bandwidth)),
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported yet"),
     {"target@dev", &value_target, NIC(target)},
     {"model@type", &xmlconf_value_checked, .choices = models},
@@ -297,6 +297,24 @@ static gboolean check_user(const XmlconfInterface *interface, GError **error)
     return TRUE;
 }
 
+static gboolean check_rate(const XmlconfRate *rate, const char *direction, GError **error)
+{
+    const char *problem = NULL;
+
+    if (!rate->average_kib && (rate->peak_kib || rate->burst_kib))
+        problem = "needs an average";
+    else if (rate->peak_kib && rate->peak_kib < rate->average_kib)
+        problem = "has a peak below its average";
+    if (problem)
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "%s bandwidth of an interface %s", direction, problem);
+    return !problem;
+}
+
+gboolean xmlconf_bandwidth_check(const XmlconfBandwidth *bandwidth, GError **error)
+{
+    return check_rate(&bandwidth->inbound, "inbound", error) && check_rate(&bandwidth->outbound, "outbound", error);
+}
+
 /* A running domain's document tells of an interface in a network as what it is there; a definition that was copied
  * from it keeps what can be chosen. */
 static void find_type(XmlconfInterface *interface, gboolean live)
@@ -319,7 +337,8 @@ static void find_type(XmlconfInterface *interface, gboolean live)
 gboolean xmlconf_interface_complete(XmlconfInterface *interface, gboolean live, GError **error)
 {
     find_type(interface, live);
-    if (!check_source(interface, live, error) || !check_user(interface, error) || !check_tap(interface, error))
+    if (!check_source(interface, live, error) || !check_user(interface, error) || !check_tap(interface, error) ||
+        !xmlconf_bandwidth_check(&interface->bandwidth, error))
         return FALSE;
     if (interface->type == XMLCONF_INTERFACE_DIRECT && !interface->mode)
         interface->mode = g_strdup(xmlconf_macvtap_modes[0].word);

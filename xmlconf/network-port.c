@@ -25,7 +25,7 @@ static const XmlconfField fields[] = {
     {"mac@address", &xmlconf_value_mac, PORT(mac)},
     {"rxfilters@trustGuest", &xmlconf_value_checked, .choices = trust},
     XMLCONF_REFUSED("virtualport", "virtual ports are not supported"),
-    XMLCONF_REFUSED("bandwidth", "limits of an interface's bandwidth are not supported yet"),
+    XMLCONF_BANDWIDTH_ROWS(G_STRUCT_OFFSET(XmlconfNetworkPort, bandwidth)),
     XMLCONF_REFUSED("vlan", "VLANs of interfaces are not supported"),
     {"port@isolated", &xmlconf_value_yes, PORT(isolated)},
     {"plug@type", &xmlconf_value_enum, PORT(plug), .choices = plugs},

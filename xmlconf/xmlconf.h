@@ -174,6 +174,19 @@ typedef struct {
     gboolean exclude;
 } XmlconfPortRange;
 
+/* How much passes an interface in one direction; 0: not said. */
+typedef struct {
+    guint average_kib, peak_kib; /* in a second */
+    guint burst_kib;
+} XmlconfRate;
+
+typedef struct {
+    XmlconfRate inbound, outbound; /* as the guest sees it */
+} XmlconfBandwidth;
+
+/* Whether its parts fit together. */
+gboolean xmlconf_bandwidth_check(const XmlconfBandwidth *bandwidth, GError **error);
+
 typedef enum { XMLCONF_LINK_DEFAULT, XMLCONF_LINK_UP, XMLCONF_LINK_DOWN } XmlconfLink;
 
 typedef struct {
@@ -191,6 +204,7 @@ typedef struct {
     char *target; /* name of the tap; NULL: vifD.N, which a running domain has here */
     XmlconfLink link;
     guint mtu;   /* 0: not said */
+    XmlconfBandwidth bandwidth;
     char *filter;                 /* libvirt's, by its name; or NULL */
     GPtrArray *filter_parameters; /* of XmlconfFilterParameter; NULL: none */
     gboolean isolated;            /* from other isolated ports of its bridge */
@@ -456,6 +470,7 @@ typedef struct {
     char *bridge;     /* plug network, bridge */
     char *dev, *mode; /* plug direct */
     gboolean isolated;
+    XmlconfBandwidth bandwidth;
 } XmlconfNetworkPort;
 
 /* Its <networkport>. */

@@ -31,6 +31,13 @@ int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up)
     return domctl_domus_op(ctl, DOMUS_OP_vif_set_link, &link, sizeof(link), NULL, 0);
 }
 
+int domctl_vif_set_limits(struct domctl *ctl, const struct domus_vif_limits *limits)
+{
+    struct domus_vif_limits copy = *limits;
+
+    return domctl_domus_op(ctl, DOMUS_OP_vif_set_limits, &copy, sizeof(copy), NULL, 0);
+}
+
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats)
 {
     memset(stats, 0, sizeof(*stats));

@@ -43,6 +43,12 @@ long hv_domus_vif_set_link(struct hv_caller *c, const uint64_t args[5], void *ar
     return c->domain ? hv_vif_set_link(c->domain, link->devid, link->up) : -XEN_ESRCH;
 }
 
+long hv_domus_vif_set_limits(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args;
+    return c->domain ? hv_vif_set_limits(c->domain, arg) : -XEN_ESRCH;
+}
+
 long hv_domus_vif_stats(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     (void)args;

@@ -291,6 +291,8 @@ static const struct hv_subop ops[] = {
                                CONTROL},
     [DOMUS_OP_vif_stats] = {"vif_stats", hv_domus_vif_stats, sizeof(struct domus_vif_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
+    [DOMUS_OP_vif_set_limits] = {"vif_set_limits", hv_domus_vif_set_limits, sizeof(struct domus_vif_limits), HV_ARG_IN,
+                                 CONTROL},
     [DOMUS_OP_info] = {"info", info, sizeof(struct domus_info), HV_ARG_OUT, CONTROL},
     [DOMUS_OP_vbd_attach] = {"vbd_attach", hv_domus_vbd_attach, sizeof(struct domus_vbd),
                              HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},

@@ -63,6 +63,11 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
 gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *interface, gboolean force,
                           GError **error);
 gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *interface, gboolean up, GError **error);
+/* Puts limits in the place of those that it has. nic.c */
+gboolean xldrv_nic_set_limits(XldrvInstance *instance, const XmlconfInterface *interface,
+                              const XmlconfBandwidth *bandwidth, GError **error);
+/* By an interface's name in libvirt's interface: its tap or its MAC address. NULL with an error. nic-info.c */
+XmlconfInterface *xldrv_find_interface(XmlconfDomain *config, const char *name, GError **error);
 /* Names what a running domain's interface will have on the host: to be kept before it is made. nic.c */
 void xldrv_nic_prepare(XmlconfInterface *interface, int id, guint devid);
 /* The number of an interface that starts: the one it had where it ran before, or that of its place @index. */

@@ -160,6 +160,9 @@ XLDRV_HANDLER(node_get_free_pages);
 /* memtune.c */
 XLDRV_HANDLER(domain_get_memory_parameters);
 XLDRV_HANDLER(domain_set_memory_parameters);
+/* iftune.c */
+XLDRV_HANDLER(domain_set_interface_parameters);
+XLDRV_HANDLER(domain_get_interface_parameters);
 /* blkiotune.c */
 XLDRV_HANDLER(domain_get_blkio_parameters);
 XLDRV_HANDLER(domain_set_blkio_parameters);

@@ -293,6 +293,7 @@ static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **er
     const XmlconfInterface *now = index < 0 ? NULL : xmlconf_domain_devices(live, XMLCONF_DEVICE_INTERFACE)->pdata[index];
 
     if (!now || !check_update(now, wanted, error) ||
+        !xldrv_nic_set_limits(h->job->instance, now, &wanted->bandwidth, error) ||
         !xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error))
         return FALSE;
     keep_of_interface(wanted, now);

@@ -38,6 +38,7 @@ static char *describe(const XldrvDeviceHost *host, const XmlconfInterface *inter
         .group = interface->portgroup,
         .mac = interface->mac,
         .isolated = interface->isolated,
+        .bandwidth = interface->bandwidth,
     };
 
     return xmlconf_network_port_format(&port);
@@ -69,6 +70,7 @@ static gboolean take(XmlconfInterface *interface, const char *xml, GError **erro
                                interface->network, interface->mac);
     interface->actual = actual_types[port.plug];
     interface->isolated = port.isolated;
+    interface->bandwidth = port.bandwidth;
     move_text(&interface->bridge, &port.bridge);
     move_text(&interface->dev, &port.dev);
     move_text(&interface->mode, &port.mode);

@@ -10,13 +10,12 @@
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/net.h"
 
-/* An interface's name in libvirt's interface: its tap or its MAC address. */
-static const XmlconfInterface *find_interface(XmlconfDomain *config, const char *name, GError **error)
+XmlconfInterface *xldrv_find_interface(XmlconfDomain *config, const char *name, GError **error)
 {
     const XmlconfDomainConfig *typed = xmlconf_domain_config(config);
 
     for (guint i = 0; typed->interfaces && i < typed->interfaces->len; i++) {
-        const XmlconfInterface *interface = typed->interfaces->pdata[i];
+        XmlconfInterface *interface = typed->interfaces->pdata[i];
         if (g_strcmp0(interface->target, name) == 0 || g_ascii_strcasecmp(interface->mac, name) == 0)
             return interface;
     }
@@ -35,7 +34,7 @@ GVariant *xldrv_handle_domain_interface_stats(XldrvCall *call G_GNUC_UNUSED, GVa
     if (!instance)
         return NULL;
     config = xldrv_domain_get_config(domain, FALSE);
-    interface = find_interface(config, xldrv_args_string(args, 1), error);
+    interface = xldrv_find_interface(config, xldrv_args_string(args, 1), error);
     if (!interface || !xldrv_nic_stats(instance, interface, &stats, error))
         return NULL;
     return g_variant_new("(xxxxxxxx)", stats.rx_bytes, stats.rx_packets, stats.rx_errors, stats.rx_dropped,

@@ -144,12 +144,19 @@ static gboolean parse_mac(const XmlconfInterface *interface, guint8 mac[6], GErr
     return TRUE;
 }
 
+static struct domus_vif_rate rate_of(const XmlconfRate *rate)
+{
+    return (struct domus_vif_rate){rate->average_kib * 1024ull, rate->peak_kib * 1024ull, rate->burst_kib * 1024ull};
+}
+
 /* From the nodes on; what is before is undone by the caller. */
 static gboolean connect_guest(const XldrvDeviceHost *host, const XmlconfInterface *interface, Attach *attach,
                               GError **error)
 {
     attach->vif.port = attach->port.kind;
     attach->vif.queues = attach->port.n_fds;
+    attach->vif.from_guest = rate_of(&interface->bandwidth.outbound);
+    attach->vif.to_guest = rate_of(&interface->bandwidth.inbound);
     if (!add_nodes(host, interface, attach->vif.devid, error))
         return FALSE;
     if (attach_back_end(host, interface, attach, error))
@@ -176,7 +183,7 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
     return ok;
 }
 
-/* ---- detach, link, statistics */
+/* ---- detach, link, limits, statistics */
 
 static int ask_vif(struct domctl *ctl, gpointer data)
 {
@@ -229,6 +236,22 @@ gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *int
     Link link = {devid_of(interface), up};
 
     return xldrv_instance_control(instance, what, set_link, &link, error);
+}
+
+static int set_limits(struct domctl *ctl, gpointer data)
+{
+    return domctl_vif_set_limits(ctl, data);
+}
+
+gboolean xldrv_nic_set_limits(XldrvInstance *instance, const XmlconfInterface *interface,
+                              const XmlconfBandwidth *bandwidth, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("limit interface '%s' of", interface->mac);
+    struct domus_vif_limits limits = {.devid = devid_of(interface),
+                                      .from_guest = rate_of(&bandwidth->outbound),
+                                      .to_guest = rate_of(&bandwidth->inbound)};
+
+    return xldrv_instance_control(instance, what, set_limits, &limits, error);
 }
 
 static int get_stats(struct domctl *ctl, gpointer data)

@@ -6,15 +6,16 @@ _failures = 0
 
 
 def ok(condition, name, detail=None):
-    """One test point; `detail` is shown when it fails. Gives the condition back."""
+    """One test point; `detail` is shown when it fails, to whoever looks at standard error. Gives the condition back."""
     global _count, _failures
     _count += 1
     print(f"{'ok' if condition else 'not ok'} {_count} - {name}")
     if not condition:
         _failures += 1
         for line in str(detail).splitlines() if detail is not None else []:
-            print(f"#   {line}")
+            print(f"#   {line}", file=sys.stderr)
     sys.stdout.flush()
+    sys.stderr.flush()
     return condition
 
 

@@ -146,7 +146,7 @@ static const Option vif_options[] = {
     {"forwarddev", NULL, NULL, "is not supported"},
     {"devid", NULL, NULL, "interfaces are numbered in order"},
     {"trusted", NULL, NULL, "is not supported"},
-    {"rate", NULL, NULL, "limits of an interface's bandwidth are not converted"},
+    {"rate", NULL, "@rate", NULL},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -159,12 +159,37 @@ static gboolean has_child(const xmlNode *node, const char *name)
     return child != NULL;
 }
 
+/* "10Mb/s", "250KB/s", "1MB/s@20ms": bits or bytes in a second, and how often there is more credit, which is finer here.
+ * Source: xl-network-configuration(5). */
+static gboolean put_rate(xmlNode *node, GError **error)
+{
+    xmlChar *rate = xmlGetProp(node, BAD_CAST "rate");
+    g_autofree char *text = g_strdup((const char *)rate), *kib = NULL;
+    char *end = text;
+    guint64 n, unit = 1;
+
+    if (!rate)
+        return TRUE;
+    xmlFree(rate);
+    xmlUnsetProp(node, BAD_CAST "rate");
+    n = g_ascii_strtoull(text, &end, 10);
+    if (*end == 'K' || *end == 'M' || *end == 'G') {
+        unit = *end == 'K' ? 1000 : *end == 'M' ? 1000000 : 1000000000;
+        end++;
+    }
+    if (end == text || (*end != 'b' && *end != 'B') || !g_str_has_prefix(end + 1, "/s") || (end[3] && end[3] != '@') ||
+        !n || n > G_MAXUINT64 / unit)
+        return xmlconf_xlcfg_fail("vif", text, "has no rate, as 10Mb/s", error);
+    kib = g_strdup_printf("%" G_GUINT64_FORMAT, MAX(n * unit / (*end == 'b' ? 8 : 1) / 1024, 1));
+    return xmlconf_xlcfg_put(node, "bandwidth/outbound@average", kib, "vif", error);
+}
+
 gboolean xmlconf_xlcfg_put_vif(XLU_Config *cfg G_GNUC_UNUSED, xmlNode *devices, const char *spec, GError **error)
 {
     xmlNode *node = xmlNewChild(devices, NULL, BAD_CAST "interface", NULL);
 
     xmlSetProp(node, BAD_CAST "type", BAD_CAST "bridge");
-    if (!put_options(node, vif_options, "vif", spec, error))
+    if (!put_options(node, vif_options, "vif", spec, error) || !put_rate(node, error))
         return FALSE;
     return has_child(node, "source") || xmlconf_xlcfg_put(node, "source@bridge", DEFAULT_BRIDGE, "vif", error);
 }

@@ -193,12 +193,18 @@ static gboolean add_interfaces(GString *out, const XmlconfDomainConfig *config, 
 
         if (interface->type != XMLCONF_INTERFACE_BRIDGE)
             return lost(config, "network interfaces that are not on a bridge", error);
+        if (interface->bandwidth.inbound.average_kib || interface->bandwidth.outbound.peak_kib ||
+            interface->bandwidth.outbound.burst_kib)
+            return lost(config, "limits of an interface that are no rate of what it sends", error);
         spec = g_string_new(NULL);
         g_string_append_printf(spec, "mac=%s,bridge=%s", interface->mac, interface->bridge);
         if (interface->target)
             g_string_append_printf(spec, ",vifname=%s", interface->target);
         if (interface->mtu)
             g_string_append_printf(spec, ",mtu=%u", interface->mtu);
+        if (interface->bandwidth.outbound.average_kib)
+            g_string_append_printf(spec, ",rate=%" G_GUINT64_FORMAT "B/s",
+                                   (guint64)interface->bandwidth.outbound.average_kib * 1024);
         g_ptr_array_add(items, g_string_free(spec, FALSE));
     }
     add_list(out, "vif", items);

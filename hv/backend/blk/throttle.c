@@ -6,20 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define SECOND_NS        1000000000ull
-#define DEFAULT_BURST_NS (SECOND_NS / 10)
-/* Where no request has to wait for ever: the longest cost, and the longest burst. */
-#define COST_MAX_NS  (3600 * SECOND_NS)
-#define BURST_MAX_NS (3600 * SECOND_NS)
-
-/* @units at @per_second, in ns; at most @max. */
-static uint64_t time_of(uint64_t units, uint64_t per_second, uint64_t max)
-{
-    unsigned __int128 ns = (unsigned __int128)units * SECOND_NS / per_second;
-
-    return ns > max ? max : (uint64_t)ns;
-}
-
 static bool is_set(const struct hv_blk_throttle *t, enum hv_blk_bucket_kind kind)
 {
     return t->buckets[kind].per_second != 0;
@@ -47,10 +33,7 @@ int hv_blk_throttle_set(struct hv_blk_throttle *t, const struct domus_vbd_limits
             return -EINVAL;
         if (bursts[i] && !rates[i])
             return -EINVAL;
-        next.buckets[i].per_second = rates[i];
-        if (rates[i])
-            next.buckets[i].burst_ns =
-                bursts[i] ? time_of(bursts[i], rates[i], BURST_MAX_NS) : DEFAULT_BURST_NS;
+        hv_bucket_set(&next.buckets[i], rates[i], bursts[i]);
     }
     if (contradicts(&next))
         return -EINVAL;
@@ -75,10 +58,10 @@ uint64_t hv_blk_throttle_due_ns(const struct hv_blk_throttle *t, bool write)
     uint64_t due = 0;
 
     for (unsigned i = 0; i < HV_BLK_BUCKETS; i++) {
-        uint64_t empty = t->buckets[i].empty_ns, burst = t->buckets[i].burst_ns;
+        uint64_t bucket_due = applies(i, write) ? hv_bucket_due_ns(&t->buckets[i]) : 0;
 
-        if (t->buckets[i].per_second && applies(i, write) && empty > burst && empty - burst > due)
-            due = empty - burst;
+        if (bucket_due > due)
+            due = bucket_due;
     }
     return due;
 }
@@ -86,12 +69,7 @@ uint64_t hv_blk_throttle_due_ns(const struct hv_blk_throttle *t, bool write)
 void hv_blk_throttle_pass(struct hv_blk_throttle *t, bool write, uint64_t bytes, uint64_t now_ns)
 {
     for (unsigned i = 0; i < HV_BLK_BUCKETS; i++) {
-        uint64_t units = i <= HV_BLK_WRITE_BYTES ? bytes : 1;
-
-        if (!t->buckets[i].per_second || !applies(i, write))
-            continue;
-        if (t->buckets[i].empty_ns < now_ns)
-            t->buckets[i].empty_ns = now_ns;
-        t->buckets[i].empty_ns += time_of(units, t->buckets[i].per_second, COST_MAX_NS);
+        if (applies(i, write))
+            hv_bucket_pass(&t->buckets[i], i <= HV_BLK_WRITE_BYTES ? bytes : 1, now_ns);
     }
 }

@@ -1,10 +1,7 @@
-/* Limits of a disk: how many bytes and requests pass in a second. Private to the block backend.
- *
- * Each limit is a bucket that says when it is empty again; a request passes when it is, or nearly so (the burst), and puts
- * its cost in. So a limit holds on average, a burst is bounded, and nothing has to be counted while there is no I/O.
- */
+/* Limits of a disk: how many bytes and requests pass in a second. Private to the block backend. */
 #pragma once
 
+#include "hv/backend/bucket.h"
 #include "hv/hv.h"
 #include "hv/types.h"
 
@@ -12,11 +9,7 @@ enum hv_blk_bucket_kind { HV_BLK_TOTAL_BYTES, HV_BLK_READ_BYTES, HV_BLK_WRITE_BY
                           HV_BLK_TOTAL_IOPS, HV_BLK_READ_IOPS, HV_BLK_WRITE_IOPS, HV_BLK_BUCKETS };
 
 struct hv_blk_throttle {
-    struct {
-        uint64_t per_second; /* 0: no limit */
-        uint64_t burst_ns;   /* how long before it is empty a request passes */
-        uint64_t empty_ns;   /* CLOCK_MONOTONIC */
-    } buckets[HV_BLK_BUCKETS];
+    struct hv_bucket buckets[HV_BLK_BUCKETS];
 };
 
 /* New limits, from now on. -EINVAL for those that contradict each other. */

@@ -26,6 +26,7 @@ struct front {
     struct hv_net_queue_config config;
     _Atomic bool link_up;
     struct hv_net_counters tx_counters, rx_counters;
+    struct hv_net_limit tx_limit, rx_limit;
     int host; /* the other end of the port */
     unsigned events;
     struct netif_tx_sring *tx;
@@ -101,6 +102,7 @@ static bool front_start(struct front *f, enum domus_vif_port kind)
     f->config = (struct hv_net_queue_config){
         .domain = f->d, .loop = f->loop, .port = &f->port, .tx = f->tx, .rx = f->rx,
         .notify = front_notified, .opaque = f,
+        .tx_limit = &f->tx_limit, .rx_limit = &f->rx_limit,
         .offloads = {true, true, true}, .scatter_gather = true, .link_up = &f->link_up,
         .tx_counters = &f->tx_counters, .rx_counters = &f->rx_counters,
     };

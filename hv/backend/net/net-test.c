@@ -290,26 +290,73 @@ static void test_tx_pressure(void)
     front_end(&f);
 }
 
-/* Which packets go at once, with 128 KiB of burst; the rest comes with time. */
-static void test_rate(void)
+/* Lets time pass until @done or for two seconds. */
+static void wait_until(struct front *f, bool (*done)(struct front *))
 {
+    for (unsigned i = 0; i < 200 && !done(f); i++) {
+        usleep(10000);
+        while (read(f->host, data, sizeof(data)) > 0)
+            ;
+        front_pump(f);
+    }
+}
+
+static bool all_sent(struct front *f)
+{
+    return f->tx->rsp_prod == 60;
+}
+
+static bool all_received(struct front *f)
+{
+    return f->rx->rsp_prod == 40;
+}
+
+static void test_limit_of_sending(void)
+{
+    const struct domus_vif_rate rate = {.average = 400000, .burst = 40000};
     struct front f;
 
     front_start(&f, DOMUS_VIF_TAP);
-    f.config.rate = (struct hv_net_rate){50000, 20000000};
+    TAP_OK(hv_net_limit_set(&f.tx_limit, &rate) == 0, "a limit of what is sent");
     front_connect(&f);
     for (unsigned i = 0; i < 60; i++)
         front_tx(&f, FRONT_REF, 0, 4000, 0);
     front_push(&f);
-    TAP_OK(f.tx->rsp_prod >= 12 && f.tx->rsp_prod < 60, "a limit holds packets back (%u went)", f.tx->rsp_prod);
-    for (unsigned i = 0; i < 200 && f.tx->rsp_prod < 60; i++) {
-        usleep(10000);
-        while (read(f.host, data, sizeof(data)) > 0)
-            ;
-        front_pump(&f);
-    }
-    TAP_OK(f.tx->rsp_prod == 60, "and lets them go later");
+    TAP_OK(f.tx->rsp_prod >= 10 && f.tx->rsp_prod < 40, "the burst passes, the rest is held (%u went)", f.tx->rsp_prod);
+    wait_until(&f, all_sent);
+    TAP_OK(all_sent(&f), "and goes later");
     front_end(&f);
+}
+
+static void test_limit_of_receiving(void)
+{
+    const struct domus_vif_rate rate = {.average = 40000, .burst = 4000}, none = {0};
+    struct front f;
+
+    front_start(&f, DOMUS_VIF_TAP);
+    TAP_OK(hv_net_limit_set(&f.rx_limit, &rate) == 0, "a limit of what is received");
+    front_connect(&f);
+    front_post(&f, 0, 60);
+    for (unsigned i = 0; i < 20; i++)
+        front_host_write(&f, &plain, data, 1000);
+    TAP_OK(f.rx->rsp_prod >= 4 && f.rx->rsp_prod < 15, "the burst passes, the rest is held (%u came)", f.rx->rsp_prod);
+    for (unsigned i = 0; i < 20; i++)
+        front_host_write(&f, &plain, data, 1000);
+    TAP_OK(f.rx->rsp_prod < 20, "so is what comes later");
+    TAP_OK(hv_net_limit_set(&f.rx_limit, &none) == 0, "none any more");
+    hv_net_queue_kick(f.q);
+    wait_until(&f, all_received);
+    TAP_OK(all_received(&f), "all come then");
+    front_end(&f);
+}
+
+static void test_limits_that_contradict(void)
+{
+    static const struct domus_vif_rate bad[] = {{0, 1000, 0}, {0, 0, 1000}, {1000, 999, 0}};
+    struct hv_net_limit limit;
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(bad); i++)
+        TAP_OK(hv_net_limit_set(&limit, &bad[i]) == -EINVAL, "limits that contradict each other (%zu)", i);
 }
 
 static void test_link(void)
@@ -525,7 +572,9 @@ int main(void)
     test_tx_refused();
     test_broken();
     test_tx_pressure();
-    test_rate();
+    test_limit_of_sending();
+    test_limit_of_receiving();
+    test_limits_that_contradict();
     test_link();
     test_rx_plain();
     test_rx_large();

@@ -34,7 +34,7 @@ static uint32_t wanted_events(struct hv_net_queue *q)
 
     if (q->broken || q->port_lost || q->config.domain->frozen)
         return 0;
-    if (!q->parked)
+    if (!q->parked && !q->rx_held)
         events |= EPOLLIN;
     if (q->tx_blocked || !hv_net_port_flush(q->config.port))
         events |= EPOLLOUT;
@@ -87,9 +87,14 @@ static void on_port(void *opaque, int fd, uint32_t events)
     run(q, q->tx_blocked && (events & EPOLLOUT), events & (EPOLLIN | EPOLLHUP | EPOLLERR));
 }
 
-static void on_credit(void *opaque)
+static void on_tx_due(void *opaque)
 {
     run(opaque, true, false);
+}
+
+static void on_rx_due(void *opaque)
+{
+    run(opaque, false, true);
 }
 
 static void on_stall(void *opaque)
@@ -119,10 +124,11 @@ int hv_net_queue_new(const struct hv_net_queue_config *config, struct hv_net_que
     q->rx_cons = __atomic_load_n(&config->rx->rsp_prod, __ATOMIC_RELAXED);
     q->events = EPOLLIN;
     q->wakeup = hv_loop_add_wakeup(config->loop, on_wakeup, q);
-    q->credit_timer = hv_loop_add_timer(config->loop, on_credit, q);
+    q->tx_timer = hv_loop_add_timer(config->loop, on_tx_due, q);
+    q->rx_timer = hv_loop_add_timer(config->loop, on_rx_due, q);
     q->stall_timer = hv_loop_add_timer(config->loop, on_stall, q);
     q->source = hv_loop_add_fd(config->loop, config->port->fd, EPOLLIN, on_port, q);
-    if (!q->wakeup || !q->credit_timer || !q->stall_timer || !q->source) {
+    if (!q->wakeup || !q->tx_timer || !q->rx_timer || !q->stall_timer || !q->source) {
         hv_net_queue_free(q);
         return -ENOMEM;
     }
@@ -133,7 +139,7 @@ int hv_net_queue_new(const struct hv_net_queue_config *config, struct hv_net_que
 
 void hv_net_queue_free(struct hv_net_queue *q)
 {
-    struct hv_loop_source *sources[] = {q ? q->wakeup : NULL, q ? q->credit_timer : NULL,
+    struct hv_loop_source *sources[] = {q ? q->wakeup : NULL, q ? q->tx_timer : NULL, q ? q->rx_timer : NULL,
                                         q ? q->stall_timer : NULL, q ? q->source : NULL};
 
     for (size_t i = 0; i < HV_ARRAY_LEN(sources); i++)

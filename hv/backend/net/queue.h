@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "hv/backend/net/limit.h"
 #include "hv/backend/net/port.h"
 #include "hv/domain.h"
 #include "hv/loop.h"
@@ -22,11 +23,6 @@ struct hv_net_counters {
     _Atomic uint64_t packets, bytes, errors, dropped;
 };
 
-/* So many bytes in each interval; no limit when bytes is 0. */
-struct hv_net_rate {
-    uint64_t bytes, interval_ns;
-};
-
 struct hv_net_queue_config {
     struct hv_domain *domain;
     struct hv_loop *loop;
@@ -37,7 +33,7 @@ struct hv_net_queue_config {
     void *opaque;
     struct hv_net_offloads offloads;   /* what the guest takes unfinished */
     bool scatter_gather;               /* the guest takes a frame in several slots */
-    struct hv_net_rate rate;
+    struct hv_net_limit *tx_limit, *rx_limit; /* borrowed; after a change the queue is to be kicked */
     const _Atomic bool *link_up;
     struct hv_net_counters *tx_counters, *rx_counters;
 };
@@ -65,20 +61,20 @@ struct hv_net_description {
 
 struct hv_net_queue {
     struct hv_net_queue_config config;
-    struct hv_loop_source *wakeup, *source, *credit_timer, *stall_timer;
+    struct hv_loop_source *wakeup, *source, *tx_timer, *rx_timer, *stall_timer;
     uint32_t events; /* that the source waits for */
     bool broken;     /* by the guest */
     bool port_lost;
 
     uint32_t tx_cons; /* requests taken; as many responses were made */
     bool tx_blocked;  /* the port takes nothing now */
-    uint64_t credit, credit_from_ns;
 
     uint32_t rx_cons;
     struct hv_net_frame frame; /* read from the port, not given to the guest yet */
     struct hv_net_description description; /* of the frame */
     bool parked;               /* there is one: the guest has no room */
     bool stalled;              /* it had none for so long that frames are dropped */
+    bool rx_held;              /* by its limit: the port is not read */
 };
 
 /* Each moves a batch. True when there is more to do at once. */

@@ -199,6 +199,17 @@ static bool place(struct hv_net_queue *q)
     return q->stalled;
 }
 
+/* Whether the next frame has to wait for its limit; the host's queue holds it, and in the end drops what is too much. */
+static bool is_held(struct hv_net_queue *q)
+{
+    uint64_t due = hv_net_limit_due_ns(q->config.rx_limit);
+
+    q->rx_held = due && due > hv_loop_now();
+    if (q->rx_held)
+        hv_loop_arm(q->rx_timer, due);
+    return q->rx_held;
+}
+
 /* Up to a batch of frames. True when there may be more. */
 static bool take_frames(struct hv_net_queue *q)
 {
@@ -211,6 +222,8 @@ static bool take_frames(struct hv_net_queue *q)
             q->parked = false;
             continue;
         }
+        if (is_held(q))
+            return false;
         result = hv_net_port_receive(q->config.port, &q->frame);
         if (result < 0) {
             q->port_lost = true;
@@ -219,6 +232,7 @@ static bool take_frames(struct hv_net_queue *q)
         }
         if (result <= 0)
             return false;
+        hv_net_limit_pass(q->config.rx_limit, q->frame.bytes);
         if (!describe(q, &q->frame, &q->description))
             hv_net_count(&q->config.rx_counters->dropped, 1);
         else if (!place(q))

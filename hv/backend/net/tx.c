@@ -17,7 +17,6 @@
 #define SLOTS_MAX   XEN_NETIF_NR_SLOTS_MIN /* requests of a packet that is sent */
 #define SLOTS_FATAL 20u /* longer chains end the connection; between the two a packet is dropped */
 #define EXTRAS_MAX  (XEN_NETIF_EXTRA_TYPE_MAX - 1u)
-#define BURST_MIN   131072u /* bytes: two of the largest packets pass any rate limit at once */
 
 /* One packet, copied out of the ring. */
 struct packet {
@@ -221,22 +220,14 @@ static bool describe(const struct hv_net_queue *q, const struct packet *p, struc
 
 /* ------------------------------------------------------------------ rate */
 
-/* Whether so many bytes may go now; else the timer is armed for when they may. */
-static bool has_credit(struct hv_net_queue *q, size_t bytes)
+/* Whether a packet may go now; else the timer is armed for when it may. */
+static bool may_go(struct hv_net_queue *q)
 {
-    const struct hv_net_rate *rate = &q->config.rate;
-    uint64_t most = rate->bytes > BURST_MIN ? rate->bytes : BURST_MIN, now;
+    uint64_t due = hv_net_limit_due_ns(q->config.tx_limit);
 
-    if (!rate->bytes || q->credit >= bytes)
+    if (!due || due <= hv_loop_now())
         return true;
-    now = hv_loop_now();
-    if (now - q->credit_from_ns >= rate->interval_ns) {
-        q->credit = q->credit > most - rate->bytes ? most : q->credit + rate->bytes;
-        q->credit_from_ns = now;
-    }
-    if (q->credit >= bytes)
-        return true;
-    hv_loop_arm(q->credit_timer, q->credit_from_ns + rate->interval_ns);
+    hv_loop_arm(q->tx_timer, due);
     return false;
 }
 
@@ -265,15 +256,15 @@ static bool dispose(struct hv_net_queue *q, const struct packet *p)
     struct hv_net_counters *c = q->config.tx_counters;
     int result;
 
-    if (!has_credit(q, p->bytes))
+    if (!may_go(q))
         return false;
     result = send_packet(q, p);
     if (result == 0) {
         q->tx_blocked = true;
         return false;
     }
-    if (q->config.rate.bytes && result > 0)
-        q->credit -= p->bytes;
+    if (result > 0)
+        hv_net_limit_pass(q->config.tx_limit, p->bytes);
     if (result > 0) {
         hv_net_count(&c->packets, 1);
         hv_net_count(&c->bytes, p->bytes);

@@ -1,7 +1,7 @@
 /* A network interface: the xenbus handshake of xen-netfront, and the queues that result from it.
  *
  * What the guest is offered depends on the ports, what the host may send on what the guest takes. Queues share nothing
- * but the link's state. Not offered, so refused: page flipping, the control ring (hashes), multicast control, split
+ * but the link's state and the limits. Not offered, so refused: page flipping, the control ring (hashes), multicast control, split
  * event channels. Source: xen/io/netif.h.
  */
 #include "config.h"
@@ -49,6 +49,7 @@ struct hv_vif {
     struct hv_loop_source *announce_timer; /* after a move to this host: says where the guest is now */
     unsigned announcements; /* that were made */
     _Atomic bool link_up;
+    struct hv_net_limit tx_limit, rx_limit;
 };
 
 static struct hv_vif *vif_of(struct hv_xenbus_device *dev)
@@ -216,7 +217,8 @@ static int start_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned
         .opaque = q,
         .offloads = wishes->offloads,
         .scatter_gather = wishes->scatter_gather,
-        .rate = {vif->config.rate_bytes / wishes->nr_queues, vif->config.rate_interval_us * 1000ull},
+        .tx_limit = &vif->tx_limit,
+        .rx_limit = &vif->rx_limit,
         .link_up = &vif->link_up,
         .tx_counters = &q->tx_counters,
         .rx_counters = &q->rx_counters,
@@ -509,8 +511,6 @@ static int check_config(struct domus_vif *config)
         wrong = "its MTU is not from 68 to 65521";
     else if (config->mac[0] & 1)
         wrong = "its MAC address is a group's";
-    else if (config->rate_bytes && (config->rate_interval_us == 0 || config->rate_bytes < DOMUS_VIF_QUEUES_MAX))
-        wrong = "its rate limit makes no sense";
     if (wrong)
         snprintf(config->error, sizeof(config->error), "%s", wrong);
     return wrong ? -EINVAL : 0;
@@ -541,6 +541,21 @@ static void unmake_ports(struct hv_vif *vif)
     }
 }
 
+/* Both, or none when one of them is wrong. */
+static int set_limits(struct hv_vif *vif, const struct domus_vif_rate *from_guest, const struct domus_vif_rate *to_guest)
+{
+    struct hv_net_limit tx, rx;
+    int error = hv_net_limit_set(&tx, from_guest);
+
+    if (!error)
+        error = hv_net_limit_set(&rx, to_guest);
+    if (error)
+        return error;
+    vif->tx_limit = tx;
+    vif->rx_limit = rx;
+    return 0;
+}
+
 static int add(struct hv_domain *d, struct domus_vif *config, const int *fds)
 {
     struct hv_vif *vif = calloc(1, sizeof(*vif));
@@ -551,7 +566,9 @@ static int add(struct hv_domain *d, struct domus_vif *config, const int *fds)
     vif->config = *config;
     atomic_store(&vif->link_up, !config->link_down);
     vif->announce_timer = hv_loop_add_timer(d->loop, on_announce, vif);
-    error = vif->announce_timer ? make_ports(vif, fds) : -ENOMEM;
+    error = vif->announce_timer ? set_limits(vif, &config->from_guest, &config->to_guest) : -ENOMEM;
+    if (!error)
+        error = make_ports(vif, fds);
     if (!error) {
         set_carrier(vif);
         error = hv_xenbus_add(d, &vif_class, config->devid, &vif->dev);
@@ -605,6 +622,19 @@ int hv_vif_set_link(struct hv_domain *d, uint32_t devid, bool up)
     set_carrier(vif);
     hv_xenbus_write(&vif->dev, "carrier", "%u", up);
     return 0;
+}
+
+int hv_vif_set_limits(struct hv_domain *d, const struct domus_vif_limits *limits)
+{
+    struct hv_vif *vif = find_vif(d, limits->devid);
+    int error;
+
+    if (!vif)
+        return -ENODEV;
+    error = limits->zero ? -EINVAL : set_limits(vif, &limits->from_guest, &limits->to_guest);
+    if (!error)
+        kick_queues(&vif->dev);
+    return error;
 }
 
 int hv_vif_stats(struct hv_domain *d, struct domus_vif_stats *stats)
