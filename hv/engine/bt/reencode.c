@@ -24,6 +24,13 @@ static bool is_moffs(const struct bt_decoded *d)
     return d->map == ZYDIS_OPCODE_MAP_DEFAULT && d->opcode >= 0xa0 && d->opcode <= 0xa3;
 }
 
+/* A program on the only vCPU shares its memory with nobody who would see half of an instruction: back ends copy to and
+ * from its pages, and what they change atomically (grants, event channels) is the kernel's. */
+static bool is_locked(const struct bt_translation *t)
+{
+    return t->kind < BT_USER || t->bt->x->v->domain->nr_vcpus > 1;
+}
+
 /* The encoding with the memory operand at @p, and @scratch in @fields. */
 static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
                         const struct bt_place *p, unsigned fields, unsigned scratch)
@@ -35,7 +42,7 @@ static void emit_legacy(struct bt_translation *t, const struct bt_insn *in,
     for (unsigned i = 0; i < d->prefixes; i++) {
         uint8_t prefix = d->bytes[i];
 
-        if (prefix == 0x66 || prefix == 0xf2 || prefix == 0xf3 || prefix == 0xf0)
+        if (prefix == 0x66 || prefix == 0xf2 || prefix == 0xf3 || (prefix == 0xf0 && is_locked(t)))
             bt_emit8(bt, prefix);
     }
     bt_emit8(bt, bt_rex(d->rex_w, reg, p));
