@@ -54,6 +54,7 @@
 #define BT_FAR_BITS    15
 #define BT_FAR_ROTATE  15 /* what is above is added, for programs are larger than the cache */
 #define BT_FARS        (1u << BT_FAR_BITS)
+#define BT_PAGES_BITS  12
 /* Bits of an address that are its index. */
 #define BT_TLB_MASK    ((uint64_t)(BT_TLB_ENTRIES - 1) << HV_PAGE_SHIFT)
 #define BT_JUMP_MASK   ((uint64_t)(BT_JUMPS - 1) << BT_JUMP_SHIFT)
@@ -85,6 +86,12 @@ struct bt_tlb {
 struct bt_jumps {
     uint64_t rip[BT_JUMPS]; /* -rip */
     uint64_t code[BT_JUMPS];
+};
+
+/* The pages of which there are or were entries, by a hash: what is flushed is mostly data, and what is code has few. */
+struct bt_jump_pages {
+    uint64_t slots[1u << BT_PAGES_BITS]; /* page << 16 | lines of 256 bytes, of which one has bit 0; 0: none */
+    unsigned shared, max_shared;         /* slots of more than one page; made anew when there are too many */
 };
 
 struct bt_far {
@@ -241,7 +248,7 @@ struct bt {
     uint64_t global[BT_KINDS][BT_TLB_ENTRIES / 64]; /* which entries are global */
     uint64_t salts;                                 /* ever given out */
     bool jumps_used[BT_CODE_KINDS], fars_used[BT_CODE_KINDS];
-    uint64_t jump_pages[64]; /* Bloom filter: pages that were in the jump cache */
+    struct bt_jump_pages jump_pages[BT_CODE_KINDS];
     struct bt_space spaces[INTERP_PCIDS];
 
     int code_fd;

@@ -5,6 +5,13 @@
 
 #include <string.h>
 
+#define ADDRESS_MASK (~0ull >> 16)
+#define SHARED_MAX   (1u << (BT_PAGES_BITS - 3))
+#define LINE_SHIFT   8
+#define LINES_MASK   0xffffull
+#define LAST_LINE    0x8000ull
+#define SHARED       (~0ull & ~LINES_MASK) /* in place of a page: there were several */
+
 /* A tag that no address of the index matches. */
 static void empty_jump(struct bt *bt, unsigned kind, unsigned index)
 {
@@ -16,6 +23,68 @@ static void empty_far(struct bt *bt, unsigned kind, unsigned index)
 {
     bt->region->fars[kind].rip[index] = index == bt_far_index(0) ? -(1ull << BT_JUMP_SHIFT) : 0;
 }
+
+/* ---- which pages there may be entries of */
+
+static void clear_pages(struct bt_jump_pages *pages)
+{
+    memset(pages->slots, 0, sizeof(pages->slots));
+    pages->shared = 0;
+    pages->max_shared = SHARED_MAX;
+}
+
+/* The page of @rip, whose upper 16 bits do not matter, as slots have it. */
+static uint64_t page_of(uint64_t rip)
+{
+    return (rip & ADDRESS_MASK) >> HV_PAGE_SHIFT << 16;
+}
+
+static uint64_t *slot_of(struct bt_jump_pages *pages, uint64_t page)
+{
+    /* 2^64 by the golden ratio spreads neighbours. */
+    return &pages->slots[(page >> 16) * 0x9e3779b97f4a7c15 >> (64 - BT_PAGES_BITS)];
+}
+
+static void note_page(struct bt_jump_pages *pages, uint64_t rip)
+{
+    uint64_t page = page_of(rip), *slot = slot_of(pages, page), there = *slot & ~LINES_MASK;
+
+    if (!(*slot & LINES_MASK)) {
+        *slot = page;
+    } else if (there != page && there != SHARED) {
+        *slot |= SHARED;
+        pages->shared++;
+    }
+    *slot |= 1ull << ((rip & HV_PAGE_MASK) >> LINE_SHIFT);
+}
+
+/* Those @lines of the page at @rip that there may be entries of, all of which are about to be dropped. */
+static uint64_t take_lines(struct bt_jump_pages *pages, uint64_t rip, uint64_t lines)
+{
+    uint64_t page = page_of(rip), *slot = slot_of(pages, page), there = *slot & ~LINES_MASK;
+
+    lines &= there == page || there == SHARED ? *slot : 0;
+    if (there == page)
+        *slot &= ~lines;
+    return lines;
+}
+
+/* Programs come and go: what they leave behind is dropped before it makes all slots those of many pages. */
+static void renew_pages(struct bt *bt, unsigned kind)
+{
+    struct bt_jump_pages *pages = &bt->jump_pages[kind];
+
+    clear_pages(pages);
+    for (unsigned i = 0; i < BT_JUMPS; i++)
+        note_page(pages, -bt->region->jumps[kind].rip[i]);
+    for (unsigned i = 0; i < BT_FARS; i++)
+        if (bt->region->fars[kind].rip[i])
+            note_page(pages, -bt->region->fars[kind].rip[i]);
+    if (pages->max_shared < 2 * pages->shared)
+        pages->max_shared = 2 * pages->shared;
+}
+
+/* ---- entries */
 
 static void clear_jumps(struct bt *bt, unsigned kind)
 {
@@ -32,20 +101,9 @@ void bt_clear_jumps(struct bt *bt)
             memset(bt->region->fars[kind].rip, 0, sizeof(bt->region->fars[kind].rip));
         bt->fars_used[kind] = false;
         empty_far(bt, kind, bt_far_index(0));
+        clear_pages(&bt->jump_pages[kind]);
     }
     bt->nr_jumps = 0;
-    memset(bt->jump_pages, 0, sizeof(bt->jump_pages));
-}
-
-/* The filter's bit for a page. */
-static bool page_bit(struct bt *bt, uint64_t page, bool set)
-{
-    uint64_t *word = &bt->jump_pages[(page >> 6) & 63], bit = 1ull << (page & 63);
-    bool was = *word & bit;
-
-    if (set)
-        *word |= bit;
-    return was;
 }
 
 /* Notes an entry of the kernel's that other address spaces do not have. */
@@ -69,7 +127,9 @@ void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool
     fars->code[bt_far_index(rip)] = code;
     fars->rip[bt_far_index(rip)] = bt->region->salt[kind] - rip;
     bt->jumps_used[kind] = bt->fars_used[kind] = true;
-    page_bit(bt, rip >> HV_PAGE_SHIFT, true);
+    note_page(&bt->jump_pages[kind], rip);
+    if (bt->jump_pages[kind].shared > bt->jump_pages[kind].max_shared)
+        renew_pages(bt, kind);
     if (kind < BT_USER && !global)
         note_local(bt, kind, rip);
 }
@@ -77,12 +137,11 @@ void bt_add_jump(struct bt *bt, unsigned kind, uint64_t rip, uint64_t code, bool
 /* Forgets @rip, whose tag is -rip, or salt - rip for any salt. */
 static void drop_rip(struct bt *bt, unsigned kind, uint64_t rip)
 {
-    const uint64_t mask = ~0ull >> 16;
     unsigned near = bt_jump_index(rip), far = bt_far_index(rip);
 
     if (bt->region->jumps[kind].rip[near] == -rip)
         empty_jump(bt, kind, near);
-    if (!((bt->region->fars[kind].rip[far] + rip) & mask))
+    if (!((bt->region->fars[kind].rip[far] + rip) & ADDRESS_MASK))
         empty_far(bt, kind, far);
 }
 
@@ -111,45 +170,48 @@ void bt_drop_jump(struct bt *bt, const struct bt_block *b)
         empty_far(bt, b->kind, far);
 }
 
-/* Whether @tag is that of an address in the page, with any salt. */
-static bool is_of_page(uint64_t tag, uint64_t page)
-{
-    const uint64_t mask = ~0ull >> 16;
+#define LINE_JUMPS (1u << LINE_SHIFT >> BT_JUMP_SHIFT)
 
-    return ((-tag ^ page << HV_PAGE_SHIFT) & mask) >> HV_PAGE_SHIFT == 0;
+/* Whether @tag, which is -address but for the upper 16 bits, is that of an address in the line whose last one is @last. */
+static bool is_of_line(uint64_t tag, uint64_t last)
+{
+    return (tag + last) << 16 < 1ull << LINE_SHIFT << 16;
 }
 
-/* The entries of a page are neighbours in both levels. */
-static void drop_jumps_of_kind(struct bt *bt, unsigned kind, uint64_t page)
+/* The entries of a line are neighbours in both levels; in the second, which adds a part of the address, from any place on. */
+static void drop_jumps_of_line(struct bt *bt, unsigned kind, uint64_t first)
 {
-    const struct bt_jumps *jumps = &bt->region->jumps[kind];
-    const struct bt_far *fars = &bt->region->fars[kind];
-    unsigned near = bt_jump_index(page << HV_PAGE_SHIFT), far = bt_far_index(page << HV_PAGE_SHIFT);
+    uint64_t last = first + (1u << LINE_SHIFT) - 1;
+    const uint64_t *jumps = bt->region->jumps[kind].rip, *fars = bt->region->fars[kind].rip;
+    unsigned near = bt_jump_index(first), far = bt_far_index(first);
 
-    for (unsigned n = 0; n <= HV_PAGE_SIZE >> BT_JUMP_SHIFT; n++) {
-        unsigned i = (near + n) & (BT_JUMPS - 1), k = (far + n) & (BT_FARS - 1);
-
-        if (is_of_page(jumps->rip[i], page))
+    for (unsigned i = near; i < near + LINE_JUMPS; i++)
+        if (is_of_line(jumps[i], last))
             empty_jump(bt, kind, i);
-        if (is_of_page(fars->rip[k], page))
-            empty_far(bt, kind, k);
+    for (unsigned n = 0; n <= LINE_JUMPS; n++) {
+        unsigned i = (far + n) & (BT_FARS - 1);
+
+        if (is_of_line(fars[i], last))
+            empty_far(bt, kind, i);
     }
 }
 
-static void drop_jumps_in(struct bt *bt, uint64_t page)
+static void drop_jumps_in(struct bt *bt, uint64_t page, uint64_t which)
 {
-    if (!page_bit(bt, page, false))
-        return;
-    for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++)
-        if (bt->fars_used[kind])
-            drop_jumps_of_kind(bt, kind, page);
+    for (unsigned kind = 0; kind < BT_CODE_KINDS; kind++) {
+        uint64_t lines = take_lines(&bt->jump_pages[kind], page << HV_PAGE_SHIFT, which);
+
+        for (unsigned line = 0; lines; line++, lines >>= 1)
+            if (lines & 1)
+                drop_jumps_of_line(bt, kind, (page << HV_PAGE_SHIFT) + (line << LINE_SHIFT));
+    }
 }
 
 /* The last instruction of the page before may reach into this one. */
 void bt_drop_jumps_of_page(struct bt *bt, uint64_t page)
 {
-    drop_jumps_in(bt, page);
-    drop_jumps_in(bt, page - 1);
+    drop_jumps_in(bt, page, LINES_MASK);
+    drop_jumps_in(bt, page - 1, LAST_LINE);
 }
 
 bool bt_find_jump(const struct bt *bt, unsigned kind, uint64_t rip, uint64_t *code)
