@@ -6,10 +6,11 @@
 /* The file of @name in @dir with @suffix, or NULL with an error if @name cannot be part of a file name. */
 char *xldrv_file_path(const char *dir, const char *name, const char *suffix, GError **error);
 
-/* Replaces @path by @text: a crash at any time leaves the old or the new text. Mode 0600. */
+/* Replaces @path by @text, on disk when it returns: a crash before that leaves the old or the new text, or where there was
+ * none maybe a part of the new one. Mode 0600. */
 gboolean xldrv_file_replace(const char *path, const char *text, GError **error);
 
-/* Removes @path for good; that there is none is fine. */
+/* Removes @path; that there is none is fine. Not synced: after a crash it may be back. */
 gboolean xldrv_file_remove(const char *path, GError **error);
 /* Gives a file another name, which must be free, in the same directory. */
 gboolean xldrv_file_move(const char *from, const char *to, GError **error);

@@ -32,14 +32,19 @@ def enter_namespaces(path):
 
 
 class LibvirtDaemon:
-    def __init__(self, scheme, *drivers, modular=False):
+    def __init__(self, scheme, *drivers, modular=False, on_disk=False, settings=()):
         self.uri = f"{scheme}:///system"
         self.folder = tempfile.mkdtemp(prefix="domus-test-libvirt-")
         self.schemes = drivers
         self.programs = [f"virt{driver}d" for driver in drivers] if modular else ["libvirtd"]
         for folder in ("/run/libvirt", "/etc/libvirt", "/var/lib/libvirt"):
             os.makedirs(folder, exist_ok=True)
-            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+            own = tempfile.mkdtemp(dir=self.folder)
+            subprocess.run(["mount", "--bind", own, folder] if on_disk else ["mount", "-t", "tmpfs", "tmpfs", folder],
+                           check=True)
+        for name, text in settings:
+            with open(f"/etc/libvirt/{name}", "w") as f:
+                f.write(text)
         os.mkdir("/run/libvirt/drivers")
         for driver in drivers:
             shutil.copy(f"{DRIVERS}/libvirt_driver_{driver}.so", "/run/libvirt/drivers")
