@@ -258,6 +258,19 @@ static int read_exec_error(int fd)
     return n == sizeof(why) ? why : 0;
 }
 
+/* A process that cannot be watched must not go on. */
+static XldrvProcess *watch_child(pid_t pid, guint64 start_time, const char *program, GError **error)
+{
+    XldrvProcess *process = process_of(pid, start_time);
+
+    if (process)
+        return process;
+    xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot watch '%s': %s", program, g_strerror(errno));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return NULL;
+}
+
 static XldrvProcess *fork_child(Child *child, GError **error)
 {
     int report[2];
@@ -292,7 +305,7 @@ static XldrvProcess *fork_child(Child *child, GError **error)
         return NULL;
     }
     look_up(pid, &start_time);
-    return process_of(pid, start_time);
+    return watch_child(pid, start_time, child->argv[0], error);
 }
 
 XldrvProcess *xldrv_process_spawn(const XldrvSpawn *spawn, GError **error)
