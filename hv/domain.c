@@ -24,6 +24,7 @@
 #include "hv/machine/cpuid.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
+#include "hv/machine/vnuma.h"
 #include "hv/store/ring.h"
 #include "hv/stream/job.h"
 
@@ -110,6 +111,7 @@ void hv_domain_free(struct hv_domain *d)
     for (unsigned i = 0; i < d->nr_vcpus; i++)
         hv_vcpu_free(d->vcpus[i]);
     d->nr_vcpus = 0;
+    hv_vnuma_fini(d);
     parts_fini(d, HV_ARRAY_LEN(parts));
     pthread_mutex_destroy(&d->split_lock);
     pthread_mutex_destroy(&d->lock);

@@ -38,6 +38,7 @@ struct hv_stream;
 struct hv_time;
 struct hv_uring;
 struct hv_vcpu_xen;
+struct hv_vnuma;
 struct hv_xenbus;
 
 /* Why a vCPU must leave engine run(); bits of vcpu->attention. Set by any thread with
@@ -101,6 +102,7 @@ struct hv_domain {
     struct hv_time *time;
     struct hv_cpuid_policy *cpuid; /* immutable once a vCPU runs */
     struct hv_cpuid_mask *cpuid_mask; /* the same: what is kept from the guest */
+    struct hv_vnuma *vnuma; /* NUMA nodes; NULL: one; immutable once it was built: hv/machine/vnuma.h */
     struct hv_log_rate log_rate;   /* self-locking */
 
     struct hv_stream *stream; /* being written or read: hv/stream/; loop thread, as the next */

@@ -472,6 +472,16 @@ struct domctl_features {
 #define DOMCTL_FEATURES_MAX 64u
 int domctl_get_features(struct domctl *ctl, struct domctl_features *leaves, unsigned *count);
 int domctl_set_features(struct domctl *ctl, const struct domctl_features *leaves, unsigned count);
+/* The NUMA nodes that the guest sees, of a domain that has its vCPUs and was not built. Memory is theirs in their order, as
+ * domctl_max_mem lays it out. -EINVAL where it makes no sense; -EBUSY: too late. */
+#define DOMCTL_VNUMA_NODES_MAX 64u
+struct domctl_vnuma {
+    unsigned nodes, vcpus;      /* all vCPUs of the domain */
+    const uint64_t *memory_kib; /* of each node: whole pages */
+    const unsigned *vcpu_node;  /* of each vCPU */
+    const unsigned *distances;  /* from each node to each: 10 to itself, 11 to 255 to others */
+};
+int domctl_set_vnuma(struct domctl *ctl, const struct domctl_vnuma *vnuma);
 int domctl_get_domus_info(struct domctl *ctl, struct domus_info *info);
 
 /* Network interfaces: see struct domus_vif; @fds, vif->queues of them, are duplicated. */

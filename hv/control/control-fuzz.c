@@ -98,7 +98,7 @@ static void make_domctl(struct request *r)
     static const uint32_t likely[] = {
         XEN_DOMCTL_createdomain,  XEN_DOMCTL_pausedomain,     XEN_DOMCTL_unpausedomain, XEN_DOMCTL_getdomaininfo,
         XEN_DOMCTL_max_mem,       XEN_DOMCTL_setdomainhandle, XEN_DOMCTL_max_vcpus,     XEN_DOMCTL_getvcpuinfo,   XEN_DOMCTL_setvcpuaffinity, XEN_DOMCTL_getvcpuaffinity, XEN_DOMCTL_get_cpu_policy, XEN_DOMCTL_set_cpu_policy,
-        XEN_DOMCTL_sendtrigger,
+        XEN_DOMCTL_sendtrigger, XEN_DOMCTL_setvnumainfo,
     };
     struct xen_domctl u;
 

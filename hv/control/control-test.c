@@ -107,6 +107,82 @@ static void test_features(struct domctl *ctl)
            "leaves without features and endless lists are refused");
 }
 
+/* What XENMEM_get_vnumainfo answers to a caller with room for so many ranges. */
+static long get_vnuma(struct domctl *ctl, unsigned ranges, struct xen_vnuma_topology_info *out, unsigned distance[4],
+                      unsigned vcpu_node[2], struct xen_vmemrange range[3])
+{
+    struct {
+        struct xen_vnuma_topology_info info;
+        unsigned distance[4], vcpu_node[2];
+        struct xen_vmemrange range[3];
+    } data = {.info = {.domid = DOMID_SELF, .nr_vnodes = 2, .nr_vcpus = 2, .nr_vmemranges = ranges}};
+    uint64_t args[5] = {XENMEM_get_vnumainfo, HV_CONTROL_DATA_ADDRESS};
+    long result = 1;
+
+    data.info.vdistance.pad = HV_CONTROL_DATA_ADDRESS + offsetof(__typeof__(data), distance);
+    data.info.vcpu_to_vnode.pad = HV_CONTROL_DATA_ADDRESS + offsetof(__typeof__(data), vcpu_node);
+    data.info.vmemrange.pad = HV_CONTROL_DATA_ADDRESS + offsetof(__typeof__(data), range);
+    if (domctl_hypercall(ctl, __HYPERVISOR_memory_op, args, &data, sizeof(data), NULL, 0, &result))
+        return 1;
+    *out = data.info;
+    memcpy(distance, data.distance, sizeof(data.distance));
+    memcpy(vcpu_node, data.vcpu_node, sizeof(data.vcpu_node));
+    memcpy(range, data.range, sizeof(data.range));
+    return result;
+}
+
+/* Each row is a topology that makes no sense, made of one that does. */
+static void test_bad_vnuma(struct domctl *ctl)
+{
+    static const struct {
+        unsigned nodes, vcpus, vcpu_node[2], distances[4];
+        uint64_t memory_kib[2];
+        const char *name;
+    } rows[] = {
+        {0, 2, {0, 0}, {10, 20, 20, 10}, {8192, 8192}, "no nodes"},
+        {65, 2, {0, 0}, {10, 20, 20, 10}, {8192, 8192}, "too many nodes"},
+        {2, 1, {0, 1}, {10, 20, 20, 10}, {8192, 8192}, "too few vCPUs"},
+        {2, 2, {0, 2}, {10, 20, 20, 10}, {8192, 8192}, "a vCPU of no node"},
+        {2, 2, {0, 1u << 31}, {10, 20, 20, 10}, {8192, 8192}, "one of none that could be"},
+        {2, 2, {0, 1}, {11, 20, 20, 10}, {8192, 8192}, "a node that is far from itself"},
+        {2, 2, {0, 1}, {10, 10, 20, 10}, {8192, 8192}, "two that are one"},
+        {2, 2, {0, 1}, {10, 256, 20, 10}, {8192, 8192}, "one beyond all distances"},
+        {2, 2, {0, 1}, {10, 20, 20, 10}, {8190, 8194}, "half a page"},
+        {2, 2, {0, 1}, {10, 20, 20, 10}, {8192, 1ull << 30}, "memory beyond all addresses"},
+        {2, 2, {0, 1}, {10, 20, 20, 10}, {8192, UINT64_MAX}, "and beyond all numbers"},
+    };
+
+    for (size_t i = 0; i < HV_ARRAY_LEN(rows); i++) {
+        const struct domctl_vnuma vnuma = {rows[i].nodes, rows[i].vcpus, rows[i].memory_kib, rows[i].vcpu_node,
+                                           rows[i].distances};
+        TAP_OK(domctl_set_vnuma(ctl, &vnuma) == -EINVAL, "NUMA nodes: %s: refused", rows[i].name);
+    }
+}
+
+static void test_vnuma(struct domctl *ctl)
+{
+    static const uint64_t memory_kib[2] = {2u << 20, 2u << 20}; /* more than it has, so that they reach past the hole */
+    static const unsigned nodes[2] = {1, 0}, distances[4] = {10, 21, 31, 10};
+    const struct domctl_vnuma vnuma = {2, 2, memory_kib, nodes, distances};
+    struct xen_vnuma_topology_info info;
+    struct xen_vmemrange range[3];
+    unsigned distance[4], vcpu_node[2];
+
+    TAP_OK(get_vnuma(ctl, 3, &info, distance, vcpu_node, range) == -XEN_EOPNOTSUPP, "there are no NUMA nodes");
+    test_bad_vnuma(ctl);
+    TAP_OK(domctl_set_vnuma(ctl, &vnuma) == 0, "until they are set");
+    TAP_OK(get_vnuma(ctl, 2, &info, distance, vcpu_node, range) == -XEN_ENOBUFS && info.nr_vnodes == 2 && info.nr_vcpus == 2 &&
+               info.nr_vmemranges == 3,
+           "they want room, and say how much");
+    TAP_OK(get_vnuma(ctl, 3, &info, distance, vcpu_node, range) == 0 && !memcmp(distance, distances, sizeof(distances)) &&
+               !memcmp(vcpu_node, nodes, sizeof(nodes)),
+           "distances and vCPUs are as set");
+    TAP_OK(range[0].start == 0 && range[0].end == 2ull << 30 && range[0].nid == 0 && range[1].start == 2ull << 30 &&
+               range[1].end == 3ull << 30 && range[1].nid == 1 && range[2].start == 4ull << 30 &&
+               range[2].end == 5ull << 30 && range[2].nid == 1,
+           "and memory leaves the hole out");
+}
+
 static bool any(const uint8_t *bytes, size_t count)
 {
     bool found = false;
@@ -157,6 +233,7 @@ static void test_creation(struct domctl *ctl)
                domctl_get_vcpu_affinity(ctl, 1, map, 1) == 0 && map[0] == one[0],
            "on one of them, if that is wished");
     test_features(ctl);
+    test_vnuma(ctl);
     TAP_OK(domctl_get_domus_info(ctl, &domus) == 0 && strcmp(domus.engine, "none") == 0 &&
                domus.resident_bytes > 0,
            "and the process");
@@ -209,6 +286,7 @@ static void test_build(struct domctl *ctl)
     TAP_OK(build.store_evtchn && build.console_evtchn && build.store_gfn && build.console_gfn,
            "and the guest's ends of store and console");
     TAP_OK(domctl_build(ctl, kernel, -1, NULL, &build) == -EEXIST, "once");
+    TAP_OK(domctl_set_vnuma(ctl, &(struct domctl_vnuma){0}) == -EBUSY, "NUMA nodes come before that");
     TAP_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && domctl_console_attach(ctl, 16, ends[0], -1) == -ENOENT &&
                domctl_console_attach(ctl, 0, ends[0], -1) == 0,
            "a terminal for the console");

@@ -20,7 +20,7 @@ static const struct op_name domctls[] = {
     NAME(XEN_DOMCTL_, unpausedomain), NAME(XEN_DOMCTL_, getdomaininfo), NAME(XEN_DOMCTL_, max_mem),
     NAME(XEN_DOMCTL_, getvcpuinfo),   NAME(XEN_DOMCTL_, max_vcpus),     NAME(XEN_DOMCTL_, setdomainhandle),
     NAME(XEN_DOMCTL_, sendtrigger),   NAME(XEN_DOMCTL_, setvcpuaffinity), NAME(XEN_DOMCTL_, getvcpuaffinity),
-    NAME(XEN_DOMCTL_, get_cpu_policy), NAME(XEN_DOMCTL_, set_cpu_policy),
+    NAME(XEN_DOMCTL_, get_cpu_policy), NAME(XEN_DOMCTL_, set_cpu_policy), NAME(XEN_DOMCTL_, setvnumainfo),
     {0, NULL},
 };
 static const struct op_name sysctls[] = {

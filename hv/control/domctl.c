@@ -292,11 +292,12 @@ static int call(struct domctl *ctl, uint64_t number, uint64_t arg0, uint64_t arg
     return result < 0 ? (int)result : 0;
 }
 
-static int call_domctl(struct domctl *ctl, uint32_t cmd, struct xen_domctl *u)
+/* @bytes: of @u and what it points to, which follows it. */
+static int call_domctl(struct domctl *ctl, uint32_t cmd, struct xen_domctl *u, size_t bytes)
 {
     u->cmd = cmd;
     u->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
-    return call(ctl, __HYPERVISOR_domctl, HV_CONTROL_DATA_ADDRESS, 0, u, sizeof(*u), NULL, 0);
+    return call(ctl, __HYPERVISOR_domctl, HV_CONTROL_DATA_ADDRESS, 0, u, bytes, NULL, 0);
 }
 
 /* A process holds one domain: a connection that did not create it asks which. */
@@ -325,14 +326,19 @@ static int find_domid(struct domctl *ctl)
     return 0;
 }
 
-static int domctl_on_domain(struct domctl *ctl, uint32_t cmd, struct xen_domctl *u)
+int domctl_domctl(struct domctl *ctl, uint32_t cmd, struct xen_domctl *u, size_t bytes)
 {
     int error = find_domid(ctl);
 
     if (error)
         return error;
     u->domain = ctl->domid;
-    return call_domctl(ctl, cmd, u);
+    return call_domctl(ctl, cmd, u, bytes);
+}
+
+static int domctl_on_domain(struct domctl *ctl, uint32_t cmd, struct xen_domctl *u)
+{
+    return domctl_domctl(ctl, cmd, u, sizeof(*u));
 }
 
 int domctl_create(struct domctl *ctl, uint16_t domid, const uint8_t uuid[16], unsigned max_vcpus)
@@ -348,7 +354,7 @@ int domctl_create(struct domctl *ctl, uint16_t domid, const uint8_t uuid[16], un
     u.u.createdomain.grant_opts = XEN_DOMCTL_GRANT_version(2);
     u.u.createdomain.arch.emulation_flags = XEN_X86_EMU_LAPIC;
     memcpy(u.u.createdomain.handle, uuid, sizeof(u.u.createdomain.handle));
-    error = call_domctl(ctl, XEN_DOMCTL_createdomain, &u);
+    error = call_domctl(ctl, XEN_DOMCTL_createdomain, &u, sizeof(u));
     if (!error)
         ctl->domid = domid;
     return error;

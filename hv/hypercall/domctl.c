@@ -18,6 +18,7 @@
 #include "hv/hypercall/grant.h"
 #include "hv/hypercall/physmap.h"
 #include "hv/hypercall/subop.h"
+#include "hv/hypercall/vnuma.h"
 #include "hv/log.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
@@ -289,6 +290,7 @@ static const struct hv_subop domctls[] = {
     [XEN_DOMCTL_get_cpu_policy] = {"get_cpu_policy", hv_domctl_get_cpu_policy, DOMCTL_BYTES, INOUT, CONTROL},
     [XEN_DOMCTL_set_cpu_policy] = {"set_cpu_policy", hv_domctl_set_cpu_policy, DOMCTL_BYTES, IN | HV_ARG_ALWAYS,
                                    CONTROL},
+    [XEN_DOMCTL_setvnumainfo] = {"setvnumainfo", hv_domctl_set_vnuma_info, DOMCTL_BYTES, IN, CONTROL},
     [XEN_DOMCTL_shadow_op] = {"shadow_op", NULL, 0, 0, 0},
     [XEN_DOMCTL_setvcpucontext] = {"setvcpucontext", NULL, 0, 0, 0},
     [XEN_DOMCTL_getvcpucontext] = {"getvcpucontext", NULL, 0, 0, 0},

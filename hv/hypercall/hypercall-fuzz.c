@@ -16,6 +16,7 @@
 #include "hv/hypercall/runstate.h"
 #include "hv/hypercall/test-domain.h"
 #include "hv/hypercall/vcpu-xen.h"
+#include "hv/machine/vnuma.h"
 #include "hv/tap.h"
 
 #define CONSOLE_GFN 0x80u
@@ -112,6 +113,10 @@ static const struct call calls[] = {
            F(xen_add_to_physmap_batch, errs, ADDRESS)),
     MEMORY(remove_from_physmap, F(xen_remove_from_physmap, domid, DOMID), F(xen_remove_from_physmap, gpfn, GFN)),
     MEMORY(memory_map, F(xen_memory_map, nr_entries, COUNT), F(xen_memory_map, buffer, ADDRESS)),
+    MEMORY(get_vnumainfo, F(xen_vnuma_topology_info, domid, DOMID), F(xen_vnuma_topology_info, nr_vnodes, SMALL),
+           F(xen_vnuma_topology_info, nr_vcpus, SMALL), F(xen_vnuma_topology_info, nr_vmemranges, SMALL),
+           F(xen_vnuma_topology_info, vdistance.pad, ADDRESS), F(xen_vnuma_topology_info, vcpu_to_vnode.pad, ADDRESS),
+           F(xen_vnuma_topology_info, vmemrange.pad, ADDRESS)),
     SCHED(poll, F(sched_poll, ports, ADDRESS), F(sched_poll, nr_ports, COUNT), F(sched_poll, timeout, TIME)),
     SCHED(watchdog, F(sched_watchdog, id, VCPU), F(sched_watchdog, timeout, ANY)),
     SCHED(shutdown, F(sched_shutdown, reason, SMALL)),
@@ -343,9 +348,12 @@ static uint64_t count_ram(void)
 
 static bool start(struct hv_loop *loop, uint32_t *port)
 {
+    static const struct hv_vnuma vnuma = {.nr_nodes = 1, .nr_vcpus = 2, .nr_ranges = 1, .distance = {{10}},
+                                          .range = {{0, TEST_PAGES << HV_PAGE_SHIFT, 0}}};
+
     d = test_domain_new(loop, 2);
     v = d ? d->vcpus[0] : NULL;
-    return d && !hv_evtchn_alloc_unbound(d, port) && !hv_console_new(d, hv_gfn_of(CONSOLE_GFN), *port);
+    return d && !hv_vnuma_set(d, &vnuma) && !hv_evtchn_alloc_unbound(d, port) && !hv_console_new(d, hv_gfn_of(CONSOLE_GFN), *port);
 }
 
 /* A guest that gave its own page tables away could call no more. */

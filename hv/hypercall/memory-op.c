@@ -7,6 +7,7 @@
 
 #include "hv/hypercall/physmap.h"
 #include "hv/hypercall/subop.h"
+#include "hv/hypercall/vnuma.h"
 
 /* Extents of one call; a caller that asked for more finds how many were done in the result, as after any
  * shortage. */
@@ -255,13 +256,6 @@ static long set_memory_map(struct hv_caller *c, const uint64_t args[5], void *ar
     return hv_physmap_set_e820(c->domain, entries, op->map.nr_entries);
 }
 
-/* No virtual NUMA topology: Xen's answer to that. */
-static long get_vnumainfo(struct hv_caller *c, const uint64_t args[5], void *arg)
-{
-    (void)c, (void)args, (void)arg;
-    return -XEN_EOPNOTSUPP;
-}
-
 #define IN      HV_ARG_IN
 #define INOUT   (HV_ARG_IN | HV_ARG_OUT)
 #define GUEST   HV_CALLER_GUEST
@@ -292,7 +286,8 @@ static const struct hv_subop ops[] = {
     [XENMEM_add_to_physmap_batch] = {"add_to_physmap_batch", add_to_physmap_batch,
                                      sizeof(struct xen_add_to_physmap_batch), IN, GUEST},
     [XENMEM_claim_pages] = {"claim_pages", NULL, 0, 0, 0},
-    [XENMEM_get_vnumainfo] = {"get_vnumainfo", get_vnumainfo, 0, HV_ARG_NONE, GUEST},
+    [XENMEM_get_vnumainfo] = {"get_vnumainfo", hv_memory_get_vnuma_info, sizeof(struct xen_vnuma_topology_info),
+                                INOUT | HV_ARG_ALWAYS, BOTH},
     [XENMEM_acquire_resource] = {"acquire_resource", NULL, 0, 0, 0},
 };
 static const struct hv_subop_family family = HV_SUBOP_FAMILY("memory_op", ops);

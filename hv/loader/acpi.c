@@ -42,9 +42,11 @@ struct table_header {
     uint32_t creator_revision;
 } PACKED;
 
+#define MAX_TABLES 4u /* FADT, MADT, SRAT, SLIT; the DSDT is the FADT's */
+
 struct xsdt {
     struct table_header header;
-    uint64_t tables[2];
+    uint64_t tables[MAX_TABLES];
 } PACKED;
 
 /* Revision 5; only the fields that a hardware-reduced system sets have names of their own. */
@@ -88,11 +90,49 @@ struct madt_lapic {
     uint32_t flags; /* bit 0: enabled */
 } PACKED;
 
-/* The area being filled. */
+struct srat {
+    struct table_header header;
+    uint32_t table_revision; /* 1 */
+    uint64_t reserved;
+} PACKED;
+
+struct srat_lapic {
+    uint8_t type; /* 0 */
+    uint8_t length;
+    uint8_t node;
+    uint8_t apic_id;
+    uint32_t flags; /* bit 0: enabled */
+    uint8_t sapic_eid;
+    uint8_t node_high[3];
+    uint32_t clock_domain;
+} PACKED;
+
+struct srat_memory {
+    uint8_t type; /* 1 */
+    uint8_t length;
+    uint32_t node;
+    uint16_t reserved1;
+    uint64_t base, bytes;
+    uint32_t reserved2;
+    uint32_t flags; /* bit 0: enabled */
+    uint64_t reserved3;
+} PACKED;
+
+/* A row of distances for each node follows, a byte each. */
+struct slit {
+    struct table_header header;
+    uint64_t localities;
+} PACKED;
+
+_Static_assert(sizeof(struct srat_lapic) == 16 && sizeof(struct srat_memory) == 40, "SRAT");
+
+/* The area being filled, and the tables in it that the XSDT has. */
 struct area {
     uint8_t *bytes;
     size_t used, size;
     uint64_t base;
+    uint64_t tables[MAX_TABLES];
+    unsigned nr_tables;
 };
 
 static uint8_t checksum(const void *bytes, size_t count)
@@ -133,6 +173,17 @@ static void finish_table(void *table, const char *signature, uint8_t revision, s
     h->checksum = checksum(table, bytes);
 }
 
+/* Takes a table that the XSDT is to have. */
+static void *take_table(struct area *a, size_t bytes)
+{
+    uint64_t address;
+    void *table = take(a, bytes, &address);
+
+    if (table)
+        a->tables[a->nr_tables++] = address;
+    return table;
+}
+
 static struct madt_lapic lapic_entry(unsigned vcpu)
 {
     return (struct madt_lapic){
@@ -143,10 +194,10 @@ static struct madt_lapic lapic_entry(unsigned vcpu)
     };
 }
 
-static int build_madt(struct area *a, unsigned nr_vcpus, uint64_t *address)
+static int build_madt(struct area *a, unsigned nr_vcpus)
 {
     size_t bytes = sizeof(struct madt) + nr_vcpus * sizeof(struct madt_lapic);
-    struct madt *madt = take(a, bytes, address);
+    struct madt *madt = take_table(a, bytes);
     struct madt_lapic *entries;
 
     if (!madt)
@@ -157,6 +208,57 @@ static int build_madt(struct area *a, unsigned nr_vcpus, uint64_t *address)
         entries[i] = lapic_entry(i);
     finish_table(madt, "APIC", 4, bytes);
     return 0;
+}
+
+/* Also of vCPUs that are not there yet: the guest sorts them in when they come. */
+static int build_srat(struct area *a, const struct hv_vnuma *vnuma)
+{
+    size_t bytes = sizeof(struct srat) + vnuma->nr_vcpus * sizeof(struct srat_lapic) +
+                   vnuma->nr_ranges * sizeof(struct srat_memory);
+    struct srat *srat = take_table(a, bytes);
+    struct srat_lapic *lapics;
+    struct srat_memory *ranges;
+
+    if (!srat)
+        return -ENOSPC;
+    srat->table_revision = 1;
+    lapics = (struct srat_lapic *)(srat + 1);
+    for (unsigned i = 0; i < vnuma->nr_vcpus; i++)
+        lapics[i] = (struct srat_lapic){.length = sizeof(*lapics), .node = vnuma->vcpu_node[i],
+                                        .apic_id = (uint8_t)hv_acpi_apic_id(i), .flags = 1};
+    ranges = (struct srat_memory *)(lapics + vnuma->nr_vcpus);
+    for (unsigned i = 0; i < vnuma->nr_ranges; i++) {
+        const struct hv_vnuma_range *range = &vnuma->range[i];
+
+        ranges[i] = (struct srat_memory){.type = 1, .length = sizeof(*ranges), .node = range->node, .base = range->start,
+                                         .bytes = range->end - range->start, .flags = 1};
+    }
+    finish_table(srat, "SRAT", 3, bytes);
+    return 0;
+}
+
+static int build_slit(struct area *a, const struct hv_vnuma *vnuma)
+{
+    unsigned n = vnuma->nr_nodes;
+    size_t bytes = sizeof(struct slit) + (size_t)n * n;
+    struct slit *slit = take_table(a, bytes);
+    uint8_t *rows;
+
+    if (!slit)
+        return -ENOSPC;
+    slit->localities = n;
+    rows = (uint8_t *)(slit + 1);
+    for (unsigned i = 0; i < n; i++)
+        memcpy(rows + (size_t)i * n, vnuma->distance[i], n);
+    finish_table(slit, "SLIT", 1, bytes);
+    return 0;
+}
+
+static int build_numa(struct area *a, const struct hv_vnuma *vnuma)
+{
+    int err = vnuma ? build_srat(a, vnuma) : 0;
+
+    return err || !vnuma ? err : build_slit(a, vnuma);
 }
 
 static void emit_processor(struct hv_aml *aml, unsigned vcpu)
@@ -202,29 +304,31 @@ static void fill_rsdp(struct rsdp *rsdp, uint64_t xsdt)
     rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
 }
 
-int hv_acpi_build(uint8_t *area, size_t bytes, uint64_t base, unsigned nr_vcpus)
+static void fill_fadt(struct fadt *fadt, uint64_t dsdt)
 {
-    struct area a = {.bytes = area, .size = bytes, .base = base};
-    uint64_t rsdp_at, xsdt_at, fadt_at, madt_at, dsdt_at;
-    struct rsdp *rsdp = take(&a, sizeof(*rsdp), &rsdp_at);
-    struct xsdt *xsdt = take(&a, sizeof(*xsdt), &xsdt_at);
-    struct fadt *fadt = take(&a, sizeof(*fadt), &fadt_at);
-
-    if (!rsdp || !xsdt || !fadt)
-        return -ENOSPC;
-    if (build_madt(&a, nr_vcpus, &madt_at) < 0 || build_dsdt(&a, nr_vcpus, &dsdt_at) < 0)
-        return -ENOSPC;
-
-    fadt->dsdt = (uint32_t)dsdt_at;
-    fadt->x_dsdt = dsdt_at;
+    fadt->dsdt = (uint32_t)dsdt;
+    fadt->x_dsdt = dsdt;
     fadt->boot_arch = FADT_BOOT_NO_VGA | FADT_BOOT_NO_CMOS_RTC;
     fadt->flags = FADT_WBINVD | FADT_HW_REDUCED;
     fadt->minor_version = 1;
     finish_table(fadt, "FACP", 5, sizeof(*fadt));
+}
 
-    xsdt->tables[0] = fadt_at;
-    xsdt->tables[1] = madt_at;
-    finish_table(xsdt, "XSDT", 1, sizeof(*xsdt));
+int hv_acpi_build(uint8_t *area, size_t bytes, uint64_t base, unsigned nr_vcpus, const struct hv_vnuma *vnuma)
+{
+    struct area a = {.bytes = area, .size = bytes, .base = base};
+    uint64_t rsdp_at, xsdt_at, dsdt_at;
+    struct rsdp *rsdp = take(&a, sizeof(*rsdp), &rsdp_at);
+    struct xsdt *xsdt = take(&a, sizeof(*xsdt), &xsdt_at);
+    struct fadt *fadt = take_table(&a, sizeof(*fadt));
+
+    if (!rsdp || !xsdt || !fadt)
+        return -ENOSPC;
+    if (build_madt(&a, nr_vcpus) < 0 || build_numa(&a, vnuma) < 0 || build_dsdt(&a, nr_vcpus, &dsdt_at) < 0)
+        return -ENOSPC;
+    fill_fadt(fadt, dsdt_at);
+    memcpy(xsdt->tables, a.tables, sizeof(a.tables));
+    finish_table(xsdt, "XSDT", 1, sizeof(struct table_header) + a.nr_tables * sizeof(a.tables[0]));
     fill_rsdp(rsdp, xsdt_at);
     return 0;
 }

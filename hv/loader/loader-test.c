@@ -458,14 +458,14 @@ static void test_dsdt_with_iasl(void)
     FILE *f;
     int status;
 
-    TAP_OK(hv_acpi_build(area, sizeof(area), 0, 64) == 0, "tables of 64 vCPUs fit");
-    TAP_OK(hv_acpi_build(area, 2048, 0, 64) == -ENOSPC && hv_acpi_build(area, 100, 0, 1) == -ENOSPC,
+    TAP_OK(hv_acpi_build(area, sizeof(area), 0, 64, NULL) == 0, "tables of 64 vCPUs fit");
+    TAP_OK(hv_acpi_build(area, 2048, 0, 64, NULL) == -ENOSPC && hv_acpi_build(area, 100, 0, 1, NULL) == -ENOSPC,
            "too small an area is refused");
     if (system("command -v iasl >/dev/null 2>&1") != 0) {
         TAP_OK(true, "DSDT disassembles # SKIP no iasl");
         return;
     }
-    if (!mkdtemp(dir) || hv_acpi_build(area, sizeof(area), 0, 64) < 0)
+    if (!mkdtemp(dir) || hv_acpi_build(area, sizeof(area), 0, 64, NULL) < 0)
         abort();
     dsdt = u64(area + u64(area + u64(area + 24) + 36) + 140);
     snprintf(path, sizeof(path), "%s/dsdt.aml", dir);
@@ -483,6 +483,60 @@ static void test_dsdt_with_iasl(void)
         printf("# %s is left over\n", dir);
 }
 
+static uint8_t *find_table(uint8_t *area, const char *signature)
+{
+    uint8_t *xsdt = area + u64(area + 24);
+
+    for (unsigned i = 36; i + 8 <= u32(xsdt + 4); i += 8)
+        if (!memcmp(area + u64(xsdt + i), signature, 4))
+            return area + u64(xsdt + i);
+    return NULL;
+}
+
+/* Two nodes, the second on both sides of the hole: ACPI 6.4, 5.2.16 and 5.2.17. */
+static void test_numa_tables(void)
+{
+    static const struct hv_vnuma vnuma = {
+        .nr_nodes = 2,
+        .nr_vcpus = 3,
+        .nr_ranges = 3,
+        .vcpu_node = {0, 1, 1},
+        .distance = {{10, 21}, {31, 10}},
+        .range = {{0, 1u << 30, 0}, {1u << 30, 3ull << 30, 1}, {4ull << 30, 5ull << 30, 1}},
+    };
+    static const uint8_t slit_rows[] = {10, 21, 31, 10};
+    static uint8_t area[HV_ACPI_BYTES];
+    const uint8_t *srat, *slit, *memory;
+
+    if (hv_acpi_build(area, sizeof(area), 0, 3, &vnuma) < 0)
+        abort();
+    srat = find_table(area, "SRAT");
+    slit = find_table(area, "SLIT");
+    TAP_OK(srat && slit && sum(srat, u32(srat + 4)) == 0 && sum(slit, u32(slit + 4)) == 0, "SRAT and SLIT: checksums");
+    if (!srat || !slit)
+        return;
+    TAP_OK(u32(srat + 4) == 48 + 3 * 16 + 3 * 40 && u32(srat + 36) == 1, "SRAT: an entry for each vCPU and range");
+    TAP_OK(srat[48 + 2] == 0 && srat[48 + 3] == 0 && srat[64 + 2] == 1 && srat[64 + 3] == 2 && srat[80 + 2] == 1 &&
+               srat[80 + 3] == 4 && u32(srat + 84) == 1,
+           "SRAT: vCPUs by their APIC ids");
+    memory = srat + 48 + 3 * 16 + 2 * 40;
+    TAP_OK(memory[0] == 1 && memory[1] == 40 && u32(memory + 2) == 1 && u64(memory + 8) == 4ull << 30 &&
+               u64(memory + 16) == 1u << 30 && u32(memory + 28) == 1,
+           "SRAT: memory above the hole");
+    TAP_OK(u64(slit + 36) == 2 && !memcmp(slit + 44, slit_rows, 4), "SLIT: distances");
+    TAP_OK(hv_acpi_build(area, sizeof(area), 0, 3, NULL) == 0 && !find_table(area, "SRAT") && !find_table(area, "SLIT"),
+           "without nodes there are none");
+}
+
+/* The most nodes that there can be. */
+static void test_many_nodes(void)
+{
+    static struct hv_vnuma vnuma = {.nr_nodes = 64, .nr_vcpus = 64, .nr_ranges = HV_VNUMA_RANGES_MAX};
+    static uint8_t area[HV_ACPI_BYTES];
+
+    TAP_OK(hv_acpi_build(area, sizeof(area), 0, 64, &vnuma) == 0, "tables of 64 nodes fit");
+}
+
 int main(void)
 {
     test_formats();
@@ -491,5 +545,7 @@ int main(void)
     test_bad_ramdisks();
     test_entry_state();
     test_dsdt_with_iasl();
+    test_numa_tables();
+    test_many_nodes();
     return tap_done();
 }

@@ -113,7 +113,7 @@ static int load_acpi(struct hv_domain *d, char *error)
 {
     uint8_t *area = hv_memory_at(&d->mem, hv_gpa_of(HV_ACPI_START), HV_ACPI_BYTES, true);
 
-    if (!area || hv_acpi_build(area, HV_ACPI_BYTES, HV_ACPI_START, d->nr_vcpus) < 0) {
+    if (!area || hv_acpi_build(area, HV_ACPI_BYTES, HV_ACPI_START, d->nr_vcpus, d->vnuma) < 0) {
         snprintf(error, HV_LOADER_ERROR_BYTES, "no room for the ACPI tables of %u vCPUs", d->nr_vcpus);
         return -ENOMEM;
     }
