@@ -9,7 +9,7 @@ static gboolean fail(GError **error, const char *message)
     return FALSE;
 }
 
-static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
+static gboolean check_sizes(XmlconfDomainConfig *config, GError **error)
 {
     if (config->current_memory_kib > config->memory_kib) {
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML,
@@ -26,7 +26,7 @@ static gboolean check_sizes(const XmlconfDomainConfig *config, GError **error)
     }
     return xmlconf_cputune_check(&config->cputune, config->max_vcpus, error) &&
            xmlconf_memtune_check(&config->memtune, error) && xmlconf_blkiotune_check(&config->blkiotune, error) &&
-           xmlconf_memory_backing_check(config, error);
+           xmlconf_memory_backing_check(config, error) && xmlconf_numa_complete(config, error);
 }
 
 static gboolean complete_devices(XmlconfDomainConfig *config, gboolean live, GError **error)

@@ -153,6 +153,7 @@ static const char good[] = "<domain type='xen'><name>bad</name>" MEMORY OS "<dev
 
 #define CHANNEL(type, target, rest) \
     "<devices><channel type='" type "'><target type='" target "' " rest "/></channel></devices>"
+#define CELLS(cells)     "<cpu><numa>" cells "</numa></cpu><name>"
 #define CHANNEL_OF(name) "<channel type='pty'><target type='xen' name='" name "'/></channel>"
 #define FOUR(what)       what what what what
 
@@ -197,12 +198,41 @@ static const struct {
     {"<name>", "<memoryBacking><source type='file'/></memoryBacking><name>", XMLCONF_ERROR_UNSUPPORTED, "'file'"},
     {"<name>", "<memoryBacking><access mode='shared'/></memoryBacking><name>", XMLCONF_ERROR_UNSUPPORTED, "'shared'"},
     {"<name>", "<memoryBacking><allocation mode='soon'/></memoryBacking><name>", XMLCONF_ERROR_XML, "'soon'"},
-    {"<name>", "<numatune/><name>", XMLCONF_ERROR_UNSUPPORTED, "the host places guest memory"},
+    {"<name>", "<numatune><memnode cellid='0' mode='strict' nodeset='0'/></numatune><name>", XMLCONF_ERROR_UNSUPPORTED,
+     "all memory of a guest is placed alike"},
+    {"<name>", "<numatune><memory placement='auto'/></numatune><name>", XMLCONF_ERROR_UNSUPPORTED, "numad"},
+    {"<name>", "<numatune><memory mode='strict'/></numatune><name>", XMLCONF_ERROR_XML, "needs a 'nodeset'"},
+    {"<name>", "<numatune><memory mode='loose' nodeset='0'/></numatune><name>", XMLCONF_ERROR_XML, "'loose'"},
+    {"<name>", "<numatune><memory nodeset='0-'/></numatune><name>", XMLCONF_ERROR_XML, "'0-' of attribute 'nodeset'"},
+    {"<name>", "<numatune><memory mode='preferred' nodeset='0-1'/></numatune><name>", XMLCONF_ERROR_XML, "single node"},
     {"<devices/>", "<devices><watchdog model='itco'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "<on_crash>"},
     {"<name>", "<cpu mode='turbo'/><name>", XMLCONF_ERROR_XML, "'turbo' of attribute 'mode'"},
     {"<name>", "<cpu mode='custom'/><name>", XMLCONF_ERROR_XML, "needs a <model>"},
     {"<name>", "<cpu><topology sockets='1' cores='1' threads='1'/></cpu><name>", XMLCONF_ERROR_UNSUPPORTED, "topology"},
-    {"<name>", "<cpu><numa/></cpu><name>", XMLCONF_ERROR_UNSUPPORTED, "one NUMA node"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536' memAccess='shared'/>"), XMLCONF_ERROR_UNSUPPORTED, "not shared"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536' discard='yes'/>"), XMLCONF_ERROR_UNSUPPORTED, "nothing is kept"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><cache/></cell>"), XMLCONF_ERROR_UNSUPPORTED, "memory side caches"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'/><interconnects/>"), XMLCONF_ERROR_UNSUPPORTED, "HMAT"},
+    {"<name>", CELLS("<cell cpus='0'/>"), XMLCONF_ERROR_XML, "attribute 'memory' is missing"},
+    {"<name>", CELLS("<cell cpus='0' memory='65532'/>"), XMLCONF_ERROR_XML, "65532 KiB together, and element <memory> says 65536"},
+    {"<name>", CELLS("<cell cpus='0' memory='65534'/><cell memory='2'/>"), XMLCONF_ERROR_XML, "not a multiple of a page"},
+    {"<name>", CELLS("<cell memory='65536'/>"), XMLCONF_ERROR_XML, "vCPU 0 is in no NUMA cell"},
+    {"<name>", CELLS("<cell cpus='0-1' memory='65536'/>"), XMLCONF_ERROR_XML, "has vCPU 1, and the domain only 1 vCPUs"},
+    {"<name>", CELLS("<cell cpus='0' memory='32768'/><cell cpus='0' memory='32768'/>"), XMLCONF_ERROR_XML,
+     "vCPU 0 is in more than one"},
+    {"<name>", CELLS("<cell id='1' cpus='0' memory='65536'/>"), XMLCONF_ERROR_XML, "cell '1' is beyond the last"},
+    {"<name>", CELLS("<cell id='0' cpus='0' memory='65536'/><cell id='0' memory='0'/>"), XMLCONF_ERROR_XML,
+     "cell '0' is there more than once"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><distances><sibling id='1' value='20'/></distances></cell>"),
+     XMLCONF_ERROR_XML, "a distance to cell '1', which is not there"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><distances><sibling id='0' value='11'/></distances></cell>"),
+     XMLCONF_ERROR_XML, "distance 10 to itself, not 11"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><distances><sibling id='1' value='10'/></distances></cell><cell memory='0'/>"),
+     XMLCONF_ERROR_XML, "at least 11 to cell '1', not 10"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><distances><sibling id='0' value='10'/><sibling id='0' value='10'/>"
+                     "</distances></cell>"), XMLCONF_ERROR_XML, "more than one distance to cell '0'"},
+    {"<name>", CELLS("<cell cpus='0' memory='65536'><distances><sibling id='0' value='9'/></distances></cell>"),
+     XMLCONF_ERROR_XML, "'9' of attribute 'value'"},
     {"<name>", "<cpu mode='host-model'><feature name=''/></cpu><name>", XMLCONF_ERROR_XML, "has no name"},
     {"<name>", "<cpu mode='host-model'><feature name='a b'/></cpu><name>", XMLCONF_ERROR_XML, "'a b' is not the name"},
     {"<name>", "<cpu mode='host-model'><feature name='a'/><feature name='a'/></cpu><name>", XMLCONF_ERROR_XML,
@@ -290,6 +320,29 @@ static const struct {
      "value 'serial'"},
     {"<devices/>", "<devices><memballoon model='virtio'/></devices>", XMLCONF_ERROR_UNSUPPORTED, "'virtio'"},
 };
+
+/* A distance that is not said is that of the way back, or 20. */
+static void test_numa(void)
+{
+    g_autofree char *in = read_testdata("numa", "in");
+    g_autoptr(XmlconfDomain) domain = parse(in, 0);
+    const XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    const GPtrArray *cells = config->cpu.cells;
+    const XmlconfNumaCell *second = cells->pdata[1];
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpuint(cells->len, ==, 2);
+    g_assert_cmpstr(second->cpus, ==, "1,3");
+    g_assert_cmpuint(xmlconf_numa_distance(cells, 1, 0), ==, 31);
+    g_assert_cmpuint(xmlconf_numa_distance(cells, 0, 1), ==, 31);
+    g_assert_cmpuint(xmlconf_numa_distance(cells, 0, 0), ==, 10);
+    g_ptr_array_set_size(second->distances, 0);
+    g_assert_cmpuint(xmlconf_numa_distance(cells, 1, 0), ==, 20);
+    g_assert_cmpint(config->numatune.mode, ==, XMLCONF_NUMA_STRICT);
+    g_assert_false(xmlconf_numa_check_vcpus(cells, 5, &error));
+    g_assert_nonnull(strstr(error->message, "vCPU 4 is in no NUMA cell"));
+    g_assert_true(xmlconf_numa_check_vcpus(NULL, 5, NULL));
+}
 
 /* What is bound and unbound shows in the document; what is said for all vCPUs holds for one without its own. */
 static void test_pins(void)
@@ -533,6 +586,8 @@ int main(int argc, char **argv)
     g_test_add_data_func("/domain/golden/minimal", "minimal", test_golden);
     g_test_add_data_func("/domain/golden/full", "full", test_golden);
     g_test_add_data_func("/domain/golden/console-null", "console-null", test_golden);
+    g_test_add_data_func("/domain/golden/numa", "numa", test_golden);
+    g_test_add_func("/domain/numa", test_numa);
     g_test_add_data_func("/domain/golden/tuned", "tuned", test_golden);
     g_test_add_func("/domain/pins", test_pins);
     g_test_add_data_func("/domain/golden/channels", "channels", test_golden);

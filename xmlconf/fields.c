@@ -183,7 +183,10 @@ static const XmlconfField domain_fields[] = {
     {"cputune/vcpupin", .flags = XMLCONF_FIELD_LIST, DOMAIN(cputune.pins), .record = &xmlconf_vcpu_pin_record,
      .max = XMLCONF_MAX_VCPUS},
     {"cputune/emulatorpin@cpuset", &xmlconf_value_cpuset, DOMAIN(cputune.emulator_pin)},
-    XMLCONF_REFUSED("numatune", "the host places guest memory: use <vcpu cpuset> or <vcpupin> to keep a domain on a node"),
+    {"numatune/memory@mode", &xmlconf_value_enum, DOMAIN(numatune.mode), .choices = xmlconf_numa_modes},
+    {"numatune/memory@nodeset", &xmlconf_value_cpuset, DOMAIN(numatune.nodeset)},
+    {"numatune/memory@placement", &xmlconf_value_checked, .choices = xmlconf_numa_placements},
+    XMLCONF_REFUSED("numatune/memnode", "all memory of a guest is placed alike: use <memory> of <numatune>"),
 
     {"bootloader", &bootloader, DOMAIN(bootloader)},
     {"bootloader_args", &xmlconf_value_string, DOMAIN(bootloader_args)},
@@ -213,7 +216,9 @@ static const XmlconfField domain_fields[] = {
     XMLCONF_REFUSED("cpu/maxphysaddr", "a guest has physical addresses of 40 bits"),
     {"cpu/feature", .flags = XMLCONF_FIELD_LIST, DOMAIN(cpu.features), .record = &xmlconf_cpu_feature_record,
      .max = MAX_CPU_FEATURES},
-    XMLCONF_REFUSED("cpu/numa", "a guest has one NUMA node"),
+    {"cpu/numa/cell", .flags = XMLCONF_FIELD_LIST, DOMAIN(cpu.cells), .record = &xmlconf_numa_cell_record,
+     .max = XMLCONF_MAX_NUMA_CELLS},
+    XMLCONF_REFUSED("cpu/numa/interconnects", "a guest is told of distances, not of latencies and bandwidths (HMAT)"),
     {"clock@offset", &xmlconf_value_word, DOMAIN(clock_offset), .fallback = "utc", .choices = clock_offsets},
 
     {"on_poweroff", &xmlconf_value_enum, DOMAIN(on_poweroff), .fallback = "destroy", .choices = off_actions},

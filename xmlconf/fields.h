@@ -57,6 +57,7 @@ extern const XmlconfRecord xmlconf_domain_record;  /* XmlconfDomainConfig at <do
 extern const XmlconfRecord xmlconf_console_record; /* XmlconfConsole at <console> */
 extern const XmlconfRecord xmlconf_channel_record; /* XmlconfConsole at <channel> */
 extern const XmlconfRecord xmlconf_cpu_feature_record; /* XmlconfCpuFeature at <feature> */
+extern const XmlconfRecord xmlconf_numa_cell_record; /* XmlconfNumaCell at <cell> */
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_blkio_device_record; /* XmlconfBlkioDevice at <device> in <blkiotune> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
@@ -104,6 +105,11 @@ extern const XmlconfValueType xmlconf_value_amount, xmlconf_value_amount_unit;
 gboolean xmlconf_blkiotune_check(const XmlconfBlkiotune *tune, GError **error);
 gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError **error);
 gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error);
+
+/* numa.c: words of <numatune>; the same for cells and <numatune>; a distance that was not said before. */
+extern const XmlconfChoice xmlconf_numa_modes[], xmlconf_numa_placements[];
+gboolean xmlconf_numa_complete(XmlconfDomainConfig *config, GError **error);
+void xmlconf_numa_set_distance(XmlconfNumaCell *cell, guint to, guint value);
 
 /* disk-check.c, interface.c, console.c: the same for one device. */
 gboolean xmlconf_disk_complete(XmlconfDisk *disk, GError **error);

@@ -338,6 +338,7 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
     guint n = list ? list->len : 0;
     xmlNode *parent = slash ? get_path(root, field->path, (gsize)(slash - field->path), n > 0) : root;
     xmlNode *surplus;
+    gboolean emptied = FALSE;
 
     if (!parent)
         return;
@@ -345,8 +346,10 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
     for (guint i = 0; i < n; i++)
         xmlconf_record_write(field->record, get_child(parent, field->record->element, i, TRUE),
                              g_ptr_array_index(list, i), live);
-    while ((surplus = get_child(parent, field->record->element, n, FALSE)))
+    for (; (surplus = get_child(parent, field->record->element, n, FALSE)); emptied = TRUE)
         remove_node(surplus);
+    if (emptied && parent != root && !parent->properties && !parent->children)
+        remove_node(parent);
 }
 
 static gboolean is_elided(const XmlconfField *field, gconstpointer base)

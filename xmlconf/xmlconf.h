@@ -338,6 +338,40 @@ typedef struct {
     char *name;
 } XmlconfCpuFeature;
 
+/* Nodes of a guest: their memory is that of the domain, and each vCPU is in one of them. A cell's place is its id. */
+#define XMLCONF_MAX_NUMA_CELLS 64
+#define XMLCONF_PAGE_KIB       4u
+typedef struct {
+    guint id, value; /* of the other cell; how far it is */
+} XmlconfNumaDistance;
+typedef struct {
+    guint number; /* id + 1 */
+    char *cpus;   /* a list of vCPUs; or NULL */
+    guint64 memory_kib;
+    GPtrArray *distances; /* of XmlconfNumaDistance, no cell twice; NULL: none said */
+} XmlconfNumaCell;
+
+/* How far @to is from @from, whether that is said or not. */
+guint xmlconf_numa_distance(const GPtrArray *cells, guint from, guint to);
+/* Whether each of so many vCPUs is in one of them; no cells are fine. */
+gboolean xmlconf_numa_check_vcpus(const GPtrArray *cells, guint max_vcpus, GError **error);
+
+/* On which of the host's nodes a domain's memory is. */
+typedef enum {
+    XMLCONF_NUMA_DEFAULT, /* nothing said */
+    XMLCONF_NUMA_STRICT,
+    XMLCONF_NUMA_PREFERRED,
+    XMLCONF_NUMA_INTERLEAVE,
+    XMLCONF_NUMA_RESTRICTIVE,
+} XmlconfNumaMode;
+typedef struct {
+    XmlconfNumaMode mode; /* default only without a nodeset */
+    char *nodeset;        /* a list like one of CPUs; or NULL */
+} XmlconfNumatune;
+
+/* Gives a nodeset a mode, and says whether they fit together. */
+gboolean xmlconf_numatune_complete(XmlconfNumatune *tune, GError **error);
+
 /* <cpu> of a domain, or a CPU that a client describes. */
 typedef struct {
     XmlconfCpuMode mode;
@@ -345,6 +379,7 @@ typedef struct {
     XmlconfCpuCheck check;
     char *model, *fallback, *vendor, *migratable; /* or NULL */
     GPtrArray *features;                          /* of XmlconfCpuFeature; NULL: none */
+    GPtrArray *cells;                             /* of XmlconfNumaCell; NULL: none */
 } XmlconfCpu;
 
 typedef struct {
@@ -370,6 +405,7 @@ typedef struct {
     guint max_vcpus, current_vcpus;
     char *cpuset; /* <vcpu cpuset=...>; or NULL */
     XmlconfCputune cputune;
+    XmlconfNumatune numatune;
     XmlconfCpu cpu;
 
     XmlconfAction on_poweroff, on_reboot, on_crash;

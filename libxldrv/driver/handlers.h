@@ -217,6 +217,8 @@ XLDRV_HANDLER(domain_abort_job_flags);
 /* save.c */
 XLDRV_HANDLER(domain_save);
 XLDRV_HANDLER(domain_save_flags);
+XLDRV_HANDLER(domain_get_numa_parameters);
+XLDRV_HANDLER(domain_set_numa_parameters);
 XLDRV_HANDLER(domain_save_params);
 XLDRV_HANDLER(domain_restore);
 XLDRV_HANDLER(domain_restore_flags);

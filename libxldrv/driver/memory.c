@@ -40,10 +40,13 @@ static gboolean change_current(XmlconfDomain *domain, gconstpointer data, GError
     return TRUE;
 }
 
-static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError **error G_GNUC_UNUSED)
+static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError **error)
 {
     XmlconfDomainConfig *config = xmlconf_domain_config(domain);
 
+    if (config->cpu.cells && config->cpu.cells->len)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
+                               "initial memory size of a domain with NUMA nodes cannot be modified with this API");
     config->memory_kib = *(const guint64 *)data;
     config->current_memory_kib = MIN(config->current_memory_kib, config->memory_kib);
     return TRUE;

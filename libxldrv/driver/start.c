@@ -19,6 +19,7 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/limits.h"
+#include "libxldrv/driver/numa.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
@@ -151,14 +152,19 @@ static void fill_arguments(Start *s, const char *argv[static 10])
 
 static gboolean start_process(Start *s, GError **error)
 {
+    const XmlconfNumatune *tune = &s->config->numatune;
     const char *argv[10];
+    XldrvMemoryPolicy memory;
     const XldrvSpawn spawn = {.argv = argv,
                               .fds = &s->listen_fd,
                               .n_fds = 1,
                               .log_path = s->log_path,
+                              .memory = tune->mode ? &memory : NULL,
                               .pid_path = s->process_path};
     XldrvProcess *process;
 
+    if (tune->mode && !xldrv_memory_policy_init(&memory, tune, error))
+        return FALSE;
     fill_arguments(s, argv);
     s->listen_fd = xldrv_socket_listen(s->control_path, SOCK_SEQPACKET, error);
     if (s->listen_fd < 0)
@@ -259,6 +265,7 @@ static gboolean create(Start *s, GError **error)
 {
     return xldrv_instance_control(s->instance, "create", create_domain, s, error) &&
            xldrv_instance_control(s->instance, "make the vCPUs of", set_vcpus, s, error) &&
+           xldrv_numa_apply(s->instance, s->config, error) &&
            xldrv_instance_control(s->instance, "make the memory of", set_memory, s, error);
 }
 

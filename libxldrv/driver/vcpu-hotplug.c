@@ -32,10 +32,13 @@ static gboolean change_current(XmlconfDomain *domain, gconstpointer n, GError **
     return TRUE;
 }
 
-static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError **error G_GNUC_UNUSED)
+static gboolean change_maximum(XmlconfDomain *domain, gconstpointer data, GError **error)
 {
     XmlconfDomainConfig *config = xmlconf_domain_config(domain);
+    g_autoptr(GError) why = NULL;
 
+    if (!xmlconf_numa_check_vcpus(config->cpu.cells, *(const guint *)data, &why))
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%s", why->message);
     for (guint i = *(const guint *)data; i < config->max_vcpus; i++)
         xmlconf_domain_set_vcpu_pin(domain, i, NULL);
     config->max_vcpus = *(const guint *)data;

@@ -34,7 +34,14 @@ typedef struct {
     int log_fd, null_fd, pid_fd, error_fd;
     gboolean confine;
     guint64 max_file_bytes;
+    const XldrvMemoryPolicy *memory;
 } Child;
+
+/* What the child says when it cannot become the program. */
+typedef struct {
+    int why; /* an errno */
+    gboolean memory; /* it is its memory policy that cannot be */
+} Failure;
 
 static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
 {
@@ -170,20 +177,28 @@ static gboolean limit_files(guint64 bytes)
     return bytes == 0 || setrlimit(RLIMIT_FSIZE, &limit) == 0;
 }
 
+static gboolean place_memory(const Child *child)
+{
+    return !child->memory || xldrv_memory_policy_apply(child->memory);
+}
+
 _Noreturn static void run_child(const Child *child)
 {
-    int why;
+    Failure failure = {0, FALSE};
 
     setsid();
     reset_signals();
+    failure.memory = !place_memory(child);
+    failure.why = errno;
     errno = ENOSPC; /* of a write that was short */
     /* A process that cannot be found again must not run. All descriptors below are above the range that is
      * overwritten; the error pipe closes on exec, so do all others. */
-    if ((child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
+    if (!failure.memory && (child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
         (!child->confine || give_up_privileges()) && limit_files(child->max_file_bytes))
         execv(child->argv[0], child->argv);
-    why = errno;
-    if (write(child->error_fd, &why, sizeof(why)) < 0)
+    if (!failure.memory)
+        failure.why = errno;
+    if (write(child->error_fd, &failure, sizeof(failure)) < 0)
         _exit(126);
     _exit(127);
 }
@@ -227,6 +242,7 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
     child->n_fds = spawn->n_fds;
     child->confine = spawn->confine;
     child->max_file_bytes = spawn->max_file_bytes;
+    child->memory = spawn->memory;
     child->fds = g_new(int, spawn->n_fds + 1);
     for (guint i = 0; i < spawn->n_fds; i++)
         child->fds[i] = move_up(spawn->fds[i], spawn->n_fds);
@@ -247,15 +263,15 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
 }
 
 /* The read end says what went wrong before exec, or nothing. */
-static int read_exec_error(int fd)
+static Failure read_exec_error(int fd)
 {
-    int why = 0;
+    Failure failure = {0, FALSE};
     ssize_t n;
 
     do {
-        n = read(fd, &why, sizeof(why));
+        n = read(fd, &failure, sizeof(failure));
     } while (n < 0 && errno == EINTR);
-    return n == sizeof(why) ? why : 0;
+    return n == sizeof(failure) ? failure : (Failure){0, FALSE};
 }
 
 /* A process that cannot be watched must not go on. */
@@ -276,7 +292,7 @@ static XldrvProcess *fork_child(Child *child, GError **error)
     int report[2];
     guint64 start_time = 0;
     pid_t pid;
-    int why;
+    Failure failure;
     sigset_t all, before;
 
     if (pipe2(report, O_CLOEXEC) < 0) {
@@ -290,18 +306,18 @@ static XldrvProcess *fork_child(Child *child, GError **error)
     pid = fork();
     if (pid == 0)
         run_child(child);
-    why = pid < 0 ? errno : 0;
+    failure = (Failure){pid < 0 ? errno : 0, FALSE};
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(child->error_fd);
     child->error_fd = -1;
     if (pid > 0)
-        why = read_exec_error(report[0]);
+        failure = read_exec_error(report[0]);
     close(report[0]);
-    if (why) {
+    if (failure.why) {
         if (pid > 0)
             waitpid(pid, NULL, 0);
-        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot start '%s': %s", child->argv[0],
-                        g_strerror(why));
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot start '%s'%s: %s", child->argv[0],
+                        failure.memory ? " with its memory on the NUMA nodes asked for" : "", g_strerror(failure.why));
         return NULL;
     }
     look_up(pid, &start_time);

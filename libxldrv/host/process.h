@@ -4,6 +4,8 @@
 #include <glib.h>
 #include <sys/types.h>
 
+#include "libxldrv/host/numa.h"
+
 typedef struct {
     pid_t pid;
     guint64 start_time; /* of the process, in clock ticks since boot: field 22 of /proc/PID/stat */
@@ -17,6 +19,7 @@ typedef struct {
     const char *log_path;    /* standard output and error are appended here; NULL: /dev/null */
     gboolean confine;        /* as root: with no privilege but to open all files, and none to be gained */
     guint64 max_file_bytes;  /* no file that it writes may be larger; 0: no limit */
+    const XldrvMemoryPolicy *memory; /* NULL: as ours */
     const char *pid_path;    /* the child writes its /proc/self/stat here before it runs; NULL: nowhere */
 } XldrvSpawn;
 

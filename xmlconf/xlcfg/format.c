@@ -116,11 +116,15 @@ static gboolean add_cpus(GString *out, const XmlconfDomainConfig *config, GError
 {
     const XmlconfCputune *tune = &config->cputune;
     const XmlconfCpuLimit *limit = &tune->global;
+    const char *missing;
 
     if (tune->emulator_pin || tune->emulator.quota || tune->vcpu.quota)
         return lost(config, "limits and places of single threads (<emulatorpin>, <quota>, <emulator_quota>)", error);
     if (config->cpu.model || (config->cpu.features && config->cpu.features->len))
         return lost(config, "CPU models and features", error);
+    missing = xmlconf_xlcfg_add_vnuma(out, config);
+    if (missing)
+        return lost(config, missing, error);
     add_pins(out, config);
     if (tune->shares)
         add_number(out, "cpu_weight", MAX(1, tune->shares / WEIGHT_SHARES));

@@ -202,6 +202,23 @@ static gboolean put_cpus(Parser *p, GError **error)
     return TRUE;
 }
 
+/* What nodes have together is the most memory, as for xl, unless that is said too: then it has to be the same. */
+static gboolean put_vnuma(Parser *p, GError **error)
+{
+    guint64 mib;
+    g_autofree char *text = NULL;
+
+    if (get(p, "vnuma"))
+        return xmlconf_xlcfg_fail("vnuma", get(p, "vnuma"), "is not a list", error);
+    if (!xmlconf_xlcfg_put_vnuma(p->cfg, p->root, &mib, error))
+        return FALSE;
+    if (mib && !get(p, "maxmem")) {
+        text = g_strdup_printf("%" G_GUINT64_FORMAT, mib);
+        xmlNodeSetContent(find_or_add(p->root, "memory"), BAD_CAST text);
+    }
+    return TRUE;
+}
+
 static gboolean put_scaled(Parser *p, const char *key, guint64 factor, const char *path, GError **error)
 {
     const char *text = get(p, key);
@@ -270,7 +287,7 @@ static const struct {
     {"vkb", NULL},            {"virtio", NULL},            {"spice", "0"},         {"sdl", "0"},
     {"opengl", "0"},          {"soundhw", NULL},           {"serial", NULL},       {"device_model_version", NULL},
     {"device_model_args", NULL}, {"device_model_override", NULL}, {"device_model_stubdomain_override", "0"},
-    {"pool", NULL},           {"cpus_soft", NULL},         {"vnuma", NULL},        {"cpuid", NULL},
+    {"pool", NULL},           {"cpus_soft", NULL},         {"cpuid", NULL},
     {"msr_relaxed", "0"},     {"localtime", "0"},          {"rtc_timeoffset", "0"}, {"tsc_mode", "default"},
     {"nomigrate", "0"},       {"seclabel", NULL},          {"driver_domain", "0"}, {"claim_mode", NULL},
     {"nestedhvm", "0"},       {"altp2m", NULL},            {"acpi", "1"},          {"apic", "1"},
@@ -298,7 +315,7 @@ static gboolean check_refused(Parser *p, GError **error)
 static const struct {
     gboolean (*put)(Parser *p, GError **error);
 } steps[] = {{check_refused}, {put_words},  {put_type},       {put_pairs},  {put_cmdline},
-             {put_bootloader_args}, {put_cpus}, {put_scheduling}, {put_devices}};
+             {put_bootloader_args}, {put_cpus}, {put_vnuma}, {put_scheduling}, {put_devices}};
 
 static XmlconfDomain *convert(XLU_Config *cfg, GError **error)
 {

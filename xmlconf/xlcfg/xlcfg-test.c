@@ -7,6 +7,8 @@
 
 #define PVH "name = 'g'\ntype = 'pvh'\nkernel = '/k'\nmemory = 256\n"
 
+#define NODES(first, second) "vcpus = 2\nvnuma = [ [" first "], [" second "] ]"
+
 static XmlconfDomain *parse(const char *text)
 {
     g_autoptr(GError) error = NULL;
@@ -37,6 +39,10 @@ static const struct {
     {"on_crash = 'preserve'", "<on_crash>preserve</on_crash>"},
     {"cpus = '0-1'", "<vcpu placement='static' cpuset='0-1'>1</vcpu>"},
     {"vcpus = 2\ncpus = [ '0', '1' ]", "<vcpupin vcpu='1' cpuset='1'/>"},
+    {NODES("'size=64','vcpus=0'", "'size=192','vcpus=1'"), "<cell id='1' cpus='1' memory='196608' unit='KiB'/>"},
+    {NODES("'size=64','vcpus=0'", "'size=256','vcpus=1'"), "<memory unit='KiB'>327680</memory>"},
+    {NODES("'size=64','vcpus=0','vdistances=10,25'", "'size=192','vcpus=1','vdistances=21, 10'"), "<sibling id='0' value='21'/>"},
+    {NODES("'pnode=1','size=64','vcpus=0'", "'pnode=1','size=192','vcpus=1'"), "<memory mode='strict' nodeset='1'/>"},
     {"cpu_weight = 512", "<shares>2048</shares>"},
     {"cap = 50", "<global_quota>50000</global_quota>"},
     {"disk = [ '/img,raw,xvda,rw' ]", "<source file='/img'/>"},
@@ -81,6 +87,15 @@ static const struct {
     {PVH "pci = [ '0000:03:00.0' ]\n", "pci = \"[...]\": is not supported"},
     {PVH "localtime = 1\n", "localtime = \"1\""},
     {PVH "cap = 'much'\n", "cap = \"much\": is not a number"},
+    {PVH "vnuma = 'x'\n", "vnuma = \"x\": is not a list"},
+    {PVH "vnuma = [ 'size=256' ]\n", "is not a list of lists"},
+    {PVH "vnuma = [ [ [ 'a' ] ] ]\n", "is not a list of lists of strings"},
+    {PVH "vnuma = [ [ 'vcpus=0' ] ]\n", "a node has no size"},
+    {PVH "vnuma = [ [ 'colour=red' ] ]\n", "vnuma = \"colour=red\": is not known"},
+    {PVH "vnuma = [ [ 'size=1', 'size=1' ] ]\n", "vnuma = \"size=1\": is there more than once"},
+    {PVH "vnuma = [ [ 'size=256', 'vcpus=0', 'vdistances=10,20' ] ]\n", "\"10,20\": is not a distance to each"},
+    {PVH "maxmem = 512\nvnuma = [ [ 'size=256', 'vcpus=0' ] ]\n", "NUMA cells have memory of 262144 KiB together"},
+    {PVH NODES("'pnode=0','size=64','vcpus=0'", "'pnode=1','size=192','vcpus=1'"), "pnode = \"1\": all memory of a guest"},
     {PVH "disk = '/img'\n", "disk = \"/img\": is not a list"},
     {PVH "disk = [ [ 'a' ] ]\n", "is not a list of strings"},
     {PVH "disk = [ 'img,raw,xvda,rw' ]\n", "value 'img'"},
@@ -120,6 +135,8 @@ static void test_round_trip(void)
         "ramdisk = '/it\\'s \"here\"'\ncmdline = 'a=\"b c\" d=\\\\x41'\n",
         "bootloader = 'pygrub'\nbootloader_args = [ '-q', 'a b' ]\n",
         "cmdline = 'a\\nb'\n",
+        NODES("'size=64','vcpus=0','vdistances=10,25'", "'size=192','vcpus=1','vdistances=21,10'") "\n",
+        NODES("'pnode=3','size=64','vcpus=0-1','vdistances=10,25'", "'pnode=3','size=192','vdistances=25,10'") "\n",
         "disk = [ 'vdev=xvda,format=raw,access=rw,target=/a,b.img', 'phy:/dev/vg/lv,xvdb,r', 'vdev=hdc,devtype=cdrom,format=empty',\n"
         "  'vdev=xvdd,format=vhd,access=rw,discard,direct-io-safe,target=/q, r.vhd' ]\n",
         "channel = [ 'name=a.b,connection=pty', 'name=c,connection=socket,path=/run/c.sock', 'name=d,connection=socket' ]\n",
@@ -155,6 +172,8 @@ static const struct {
     {"<devices><channel type='null'><target type='xen' name='a'/></channel></devices>", "channels but of type pty"},
     {"<devices><graphics type='vnc'/></devices>", "graphics"},
     {"<cputune><emulatorpin cpuset='0'/></cputune>", "single threads"},
+    {"<numatune><memory nodeset='0'/></numatune>", "memory on certain NUMA nodes"},
+    {"<cpu><numa><cell cpus='0' memory='262140'/><cell memory='4'/></numa></cpu>", "not a number of MiB"},
     {"<cpu mode='host-model'><feature policy='disable' name='aes'/></cpu>", "CPU models and features"},
 };
 

@@ -21,6 +21,11 @@ gboolean xmlconf_xlcfg_put(xmlNode *base, const char *path, const char *text, co
 /* An error that quotes the value of @key. */
 gboolean xmlconf_xlcfg_fail(const char *key, const char *value, const char *why, GError **error);
 
+/* vnuma.c: adds the nodes of a guest and where they are below @root, <domain>. *@mib is the memory of all; 0: there are none. */
+gboolean xmlconf_xlcfg_put_vnuma(XLU_Config *cfg, xmlNode *root, guint64 *mib, GError **error);
+/* The other way: NULL, or what xl.cfg has no word for. */
+const char *xmlconf_xlcfg_add_vnuma(GString *out, const XmlconfDomainConfig *config);
+
 /* Adds the device that @spec, an item of the list of that name, describes to @devices. FALSE without an
  * error: libxlutil has said what is wrong, as its messages. */
 gboolean xmlconf_xlcfg_put_disk(XLU_Config *cfg, xmlNode *devices, const char *spec, GError **error);
