@@ -58,8 +58,11 @@ enum hv_event {
     /* args[0] as above. The connection to a disk's NBD server broke: pass another image. Ask for the statistics (lost). */
     HV_EVENT_IMAGE_LOST = 6,
     HV_EVENT_MEMORY = 7, /* args[0]: pages that the guest has now, after it gave or took some */
+    /* args[0]: a console's number, or DOMUS_LOG_OWN. Its log has grown by the limit that it was given, and goes on: pass
+     * another file. Told again each time that it has. Several may be told as the last one. */
+    HV_EVENT_LOG_FULL = 8,
 };
-#define HV_NR_EVENTS 8
+#define HV_NR_EVENTS 9
 
 /* ------------------------------------------------------------------ our own hypercall family */
 
@@ -78,6 +81,8 @@ enum domus_op {
     DOMUS_OP_memory_options = 6, /* args[1]: set of enum domus_memory_options, before there is memory */
     DOMUS_OP_console_detach = 7, /* args[1] -> struct domus_console_detach */
     DOMUS_OP_console_info = 8,   /* args[1] -> struct domus_console_info */
+    DOMUS_OP_set_log = 9,        /* args[1]: console number, or DOMUS_LOG_OWN; args[2]: bytes of the log after which
+                                    HV_EVENT_LOG_FULL is told, 0: never; fds: a file, in the place of the one before */
     DOMUS_OP_vbd_attach = 16,    /* args[1] -> struct domus_vbd, fds: image, unless source.kind is DOMUS_VBD_EMPTY */
     DOMUS_OP_vbd_detach = 17,    /* args[1] -> struct domus_vbd_detach */
     DOMUS_OP_vbd_resize = 18,    /* args[1] -> struct domus_vbd_resize */
@@ -102,6 +107,9 @@ enum domus_op {
     DOMUS_OP_display_attach = 43, /* fds: a connected SOCK_SEQPACKET socket: struct hv_display_message */
     DOMUS_OP_display_write = 44, /* args[1] -> struct domus_picture, fds: a file, for its pixels */
 };
+
+/* What the hypervisor itself has to say: its standard output and error. */
+#define DOMUS_LOG_OWN 0xffffffffu
 
 enum domus_memory_options {
     DOMUS_MEMORY_LOCKED = 1u << 0,    /* never paged out; the process must be allowed to lock so much */
@@ -436,6 +444,9 @@ int domctl_max_vcpus(struct domctl *ctl, unsigned vcpus);
 int domctl_build(struct domctl *ctl, int kernel_fd, int ramdisk_fd, const char *cmdline,
                  struct domus_build *build);
 int domctl_console_attach(struct domctl *ctl, unsigned console, int tty_fd, int log_fd);
+/* @log_fd, a file, becomes the log of @console, or with DOMUS_LOG_OWN of the process; it is duplicated. @limit_bytes: see
+ * HV_EVENT_LOG_FULL; 0: none. -ENODEV: there is no such console. */
+int domctl_log_file(struct domctl *ctl, unsigned console, int log_fd, uint64_t limit_bytes);
 /* Consoles from 1 on. 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV,
  * -EALREADY. */
 int domctl_console_detach(struct domctl *ctl, unsigned console, bool force);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@ static const char *const level_names[] = {"error", "warning", "info", "debug"};
 /* Set once while the process starts; no domain owns the standard error stream. */
 static _Atomic int max_level = HV_LOG_INFO;
 
+/* The same. */
+static struct hv_log_watch *_Atomic watched;
+
 void hv_log_set_level(enum hv_log_level level)
 {
     atomic_store(&max_level, level);
@@ -31,8 +35,43 @@ static bool enabled(enum hv_log_level level)
     return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
+void hv_log_meter_start(struct hv_log_meter *meter, int fd, uint64_t limit)
+{
+    struct stat st;
+
+    atomic_store(&meter->written, fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
+    atomic_store(&meter->limit, limit);
+}
+
+bool hv_log_meter_add(struct hv_log_meter *meter, size_t bytes)
+{
+    uint64_t limit = atomic_load(&meter->limit);
+    uint64_t before = atomic_fetch_add(&meter->written, bytes);
+
+    return limit && before / limit != (before + bytes) / limit;
+}
+
+void hv_log_set_watch(struct hv_log_watch *watch)
+{
+    atomic_store(&watched, watch);
+}
+
+int hv_log_redirect(int fd)
+{
+    return dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+}
+
+static void count(size_t bytes)
+{
+    struct hv_log_watch *watch = atomic_load(&watched);
+
+    if (watch && hv_log_meter_add(&watch->meter, bytes))
+        watch->full(watch->opaque);
+}
+
 static void write_all(const char *text, size_t bytes)
 {
+    count(bytes);
     while (bytes) {
         ssize_t done = write(STDERR_FILENO, text, bytes);
 

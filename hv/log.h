@@ -19,6 +19,28 @@ void hv_log(enum hv_log_level level, const char *format, ...) HV_PRINTF(2, 3);
 void hv_log_guest(struct hv_domain *d, enum hv_log_level level, const char *format, ...)
     HV_PRINTF(3, 4);
 
+/* How much was written to a file, and how much is to be told of. */
+struct hv_log_meter {
+    _Atomic uint64_t limit; /* 0: none */
+    _Atomic uint64_t written;
+};
+/* For file @fd, from what is in it on. */
+void hv_log_meter_start(struct hv_log_meter *meter, int fd, uint64_t limit);
+/* @bytes more were written: true each time that a multiple of the limit is reached. Any thread. */
+bool hv_log_meter_add(struct hv_log_meter *meter, size_t bytes);
+
+/* Called on any thread when messages have reached a multiple of the limit. */
+typedef void hv_log_full_fn(void *opaque);
+struct hv_log_watch {
+    struct hv_log_meter meter;
+    hv_log_full_fn *full;
+    void *opaque;
+};
+/* Messages are counted in @watch from now on; NULL: nowhere. What was set before must stay until no other thread writes. */
+void hv_log_set_watch(struct hv_log_watch *watch);
+/* Messages go to @fd (borrowed), a file, in the place of the one before. 0 or negative errno. */
+int hv_log_redirect(int fd) HV_MUST_CHECK;
+
 /* What hv_log_guest remembers of a domain. */
 struct hv_log_rate {
     _Atomic uint64_t second;

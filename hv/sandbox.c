@@ -84,6 +84,7 @@ static const struct rule allowed[] = {
     CALL(newfstatat, "the same, as the C library does it"),
     CALL(fcntl, "non-blocking descriptors"),
     CALL(dup, "descriptors passed within the process"),
+    CALL(dup2, "another log in the place of one that is full"),
     CALL(io_uring_enter, "images of disks: on the one ring that was made before, which can do no more than that"),
     CALL(recvmsg, "control channel, store"),
     CALL(sendmsg, "control channel, store"),

@@ -128,7 +128,7 @@ static int add(struct hv_domain *d, uint32_t devid, struct device **out)
 
     if (!device)
         return -ENOMEM;
-    device->console = hv_console_make(d);
+    device->console = hv_console_make(d, devid);
     error = device->console ? hv_xenbus_add(d, &console_class, devid, &device->dev) : -ENOMEM;
     if (error) {
         if (device->console)
@@ -159,6 +159,16 @@ int hv_console_device_attach(struct hv_domain *d, uint32_t devid, int tty_fd, in
     if (!device)
         error = add(d, devid, &device);
     return error ? error : hv_console_set_terminal(device->console, tty_fd, log_fd);
+}
+
+int hv_console_device_set_log(struct hv_domain *d, uint32_t devid, int log_fd, uint64_t limit_bytes)
+{
+    struct device *device = find(d, devid);
+
+    if (!device)
+        return -ENODEV;
+    hv_console_set_log(device->console, log_fd, limit_bytes);
+    return 0;
 }
 
 int hv_console_device_detach(struct hv_domain *d, uint32_t devid, bool force)

@@ -15,6 +15,7 @@
 
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/test-domain.h"
+#include "hv/log.h"
 #include "hv/tap.h"
 
 #define RING_GFN 0x80u
@@ -118,6 +119,35 @@ static void test_socket(void)
     guest_writes("lost", 4);
     TAP_OK(ring->out_cons == ring->out_prod, "a terminal that is gone stops nobody");
     close(log);
+    end();
+}
+
+/* The output of a guest goes to one file after the other; the meter tells when it is time. */
+static void test_logs(void)
+{
+    int first = memfd_create("first", 0), second = memfd_create("second", 0);
+    struct hv_log_meter meter;
+    char text[64];
+
+    if (!TAP_OK(start() && first >= 0 && second >= 0, "a console with a log"))
+        return;
+    hv_console_set_log(d->console, dup(first), 8);
+    guest_writes("one", 3);
+    run_for(5);
+    hv_console_write(d, "last", 4); /* another thread's, which is still on its way */
+    hv_console_set_log(d->console, dup(second), 8);
+    guest_writes("two", 3);
+    run_for(5);
+    TAP_OK(pread(first, text, sizeof(text), 0) == 7 && !memcmp(text, "onelast", 7), "what came before is in the first log");
+    TAP_OK(pread(second, text, sizeof(text), 0) == 3 && !memcmp(text, "two", 3), "what comes then in the second");
+    hv_log_meter_start(&meter, second, 8); /* has 3 */
+    TAP_OK(!hv_log_meter_add(&meter, 4) && hv_log_meter_add(&meter, 1) && !hv_log_meter_add(&meter, 7) &&
+               hv_log_meter_add(&meter, 100) && !hv_log_meter_add(&meter, 1),
+           "each limit of bytes is told once");
+    hv_log_meter_start(&meter, -1, 0);
+    TAP_OK(!hv_log_meter_add(&meter, SIZE_MAX), "and without a limit none");
+    close(first);
+    close(second);
     end();
 }
 
@@ -268,6 +298,7 @@ int main(void)
     if (hv_loop_new(&loop))
         return 1;
     test_socket();
+    test_logs();
     test_backlog();
     test_back_pressure();
     test_hostile();

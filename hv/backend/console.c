@@ -23,6 +23,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "hv/control/server.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/hypercall/grant-map.h"
 #include "hv/log.h"
@@ -42,7 +43,9 @@ struct hv_console {
     struct hv_loop_source *retry;  /* timer: looks whether a hung-up pty is back */
 
     /* Loop thread. */
+    unsigned number;
     int tty_fd, log_fd;
+    struct hv_log_meter log_meter;
     int listen_fd; /* where a terminal's peer comes from; -1: nowhere */
     bool is_pty;
     struct hv_loop_source *tty; /* NULL while there is no terminal or it is hung up */
@@ -86,9 +89,11 @@ static void drop_oldest_locked(struct hv_console *con, size_t count)
     con->used -= count;
 }
 
-/* A full disk loses log, not console. */
+/* A full disk loses log, not console. A full log is told of, and goes on. */
 static void write_log(struct hv_console *con, const char *bytes, size_t count)
 {
+    if (con->log_fd >= 0 && hv_log_meter_add(&con->log_meter, count))
+        hv_control_notify(con->domain, HV_EVENT_LOG_FULL, con->number);
     while (con->log_fd >= 0 && count) {
         ssize_t done = write(con->log_fd, bytes, count);
 
@@ -366,13 +371,14 @@ static void guest_notified(void *opaque)
 
 /* ------------------------------------------------------------------ from outside */
 
-struct hv_console *hv_console_make(struct hv_domain *d)
+struct hv_console *hv_console_make(struct hv_domain *d, unsigned number)
 {
     struct hv_console *con = calloc(1, sizeof(*con));
 
     if (!con)
         return NULL;
     con->domain = d;
+    con->number = number;
     con->tty_fd = con->log_fd = con->listen_fd = -1;
     pthread_mutex_init(&con->lock, NULL);
     con->wakeup = hv_loop_add_wakeup(d->loop, serve, con);
@@ -434,7 +440,7 @@ void hv_console_destroy(struct hv_console *con)
 int hv_console_new(struct hv_domain *d, hv_gfn gfn, uint32_t port)
 {
     void *ring = hv_memory_at(&d->mem, hv_gfn_to_gpa(gfn), HV_PAGE_SIZE, true);
-    struct hv_console *con = ring ? hv_console_make(d) : NULL;
+    struct hv_console *con = ring ? hv_console_make(d, 0) : NULL;
     int error;
 
     if (!con)
@@ -490,6 +496,7 @@ int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd)
     con->listen_fd = tty_fd >= 0 && is_listening(tty_fd) ? tty_fd : -1;
     con->tty_fd = con->listen_fd >= 0 ? -1 : tty_fd;
     con->log_fd = log_fd;
+    hv_log_meter_start(&con->log_meter, log_fd, 0);
     con->is_pty = con->tty_fd >= 0 && isatty(con->tty_fd);
     if (con->is_pty)
         make_raw(tty_fd);
@@ -498,6 +505,15 @@ int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd)
     listen_for_peer(con);
     hv_loop_wake(con->wakeup);
     return 0;
+}
+
+void hv_console_set_log(struct hv_console *con, int log_fd, uint64_t limit_bytes)
+{
+    flush_pending_log(con);
+    if (con->log_fd >= 0)
+        close(con->log_fd);
+    con->log_fd = log_fd;
+    hv_log_meter_start(&con->log_meter, log_fd, limit_bytes);
 }
 
 int hv_console_attach(struct hv_domain *d, int tty_fd, int log_fd)

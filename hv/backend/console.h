@@ -9,8 +9,9 @@
 
 #define HV_CONSOLE_BACKLOG_BYTES 65536u
 
-/* One console: a backlog with a terminal and a log, and a ring while the guest has one. Loop thread. NULL: no memory. */
-struct hv_console *hv_console_make(struct hv_domain *d);
+/* One console: a backlog with a terminal and a log, and a ring while the guest has one. @number is its in events. Loop
+ * thread. NULL: no memory. */
+struct hv_console *hv_console_make(struct hv_domain *d, unsigned number);
 void hv_console_destroy(struct hv_console *con);
 /* The guest's ring, which stays where it is until hv_console_disconnect, and its port. @map: the grant that it is mapped
  * by; NULL for a page of the builder's. */
@@ -21,6 +22,10 @@ uint32_t hv_console_port(const struct hv_console *con);
 /* A terminal (taken, or -1; replaces the one before) and a log (taken, or -1). A listening socket is a terminal for one
  * peer at a time. On failure nothing is taken or changed. */
 int hv_console_set_terminal(struct hv_console *con, int tty_fd, int log_fd) HV_MUST_CHECK;
+
+/* Another log (taken) in the place of the one that it has; HV_EVENT_LOG_FULL tells when there are @limit_bytes more in it,
+ * unless that is 0. */
+void hv_console_set_log(struct hv_console *con, int log_fd, uint64_t limit_bytes);
 
 struct hv_decoder;
 struct hv_encoder;

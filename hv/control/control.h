@@ -15,6 +15,7 @@ struct hv_control {
     unsigned pause_count;     /* by the toolstack: pausedomain nests */
     bool built, started;      /* a kernel is loaded; vCPU threads run */
     bool destroyed;           /* the loop ends when the reply is out */
+    struct hv_log_watch log_watch; /* of this process's messages */
     int statm_fd;             /* /proc/self/statm, opened before paths are out of reach; -1: none */
 
     struct hv_loop_source *wakeup; /* an event was noted */

@@ -54,7 +54,7 @@ static const struct op_name grant_ops[] = {
 static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, build),     NAME(DOMUS_OP_, console_attach), NAME(DOMUS_OP_, store_attach),
     NAME(DOMUS_OP_, subscribe), NAME(DOMUS_OP_, info),
-    NAME(DOMUS_OP_, console_detach), NAME(DOMUS_OP_, console_info),
+    NAME(DOMUS_OP_, console_detach), NAME(DOMUS_OP_, console_info), NAME(DOMUS_OP_, set_log),
     NAME(DOMUS_OP_, vbd_attach), NAME(DOMUS_OP_, vbd_detach), NAME(DOMUS_OP_, vbd_resize),
     NAME(DOMUS_OP_, vbd_stats), NAME(DOMUS_OP_, vbd_set_image), NAME(DOMUS_OP_, vbd_set_limits),
     NAME(DOMUS_OP_, vif_attach), NAME(DOMUS_OP_, vif_detach), NAME(DOMUS_OP_, vif_set_link),

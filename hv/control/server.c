@@ -385,6 +385,8 @@ void hv_control_free(struct hv_control *control)
         close_listener(control);
     while (control->connections)
         drop(control->connections);
+    if (control->log_watch.opaque) /* the domain that it tells of goes */
+        hv_log_set_watch(NULL);
     hv_domain_free(control->domain);
     hv_uring_free(control->uring);
     if (control->wakeup)

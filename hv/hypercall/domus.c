@@ -199,6 +199,51 @@ static long console_attach(struct hv_caller *c, const uint64_t args[5], void *ar
     return error;
 }
 
+static void own_log_full(void *opaque)
+{
+    hv_control_notify(opaque, HV_EVENT_LOG_FULL, DOMUS_LOG_OWN);
+}
+
+/* The descriptor stays the request's: it is duplicated. */
+static long set_own_log(struct hv_caller *c, uint64_t limit_bytes)
+{
+    struct hv_log_watch *watch = &c->control->log_watch;
+    long error = hv_log_redirect(c->fds[0]);
+
+    if (error)
+        return error;
+    hv_log_meter_start(&watch->meter, c->fds[0], limit_bytes);
+    watch->full = own_log_full;
+    watch->opaque = c->domain;
+    hv_log_set_watch(watch);
+    return 0;
+}
+
+static long set_log(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    int fd;
+    long error;
+
+    (void)arg;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    if (c->nr_fds != 1)
+        return -XEN_EINVAL;
+    if (args[1] == DOMUS_LOG_OWN)
+        return set_own_log(c, args[2]);
+    if (args[1] >= HV_CONSOLES_MAX || (args[1] == 0 && !c->domain->console))
+        return -XEN_ENODEV;
+    fd = take_fd(c, 0);
+    if (args[1] == 0) {
+        hv_console_set_log(c->domain->console, fd, args[2]);
+        return 0;
+    }
+    error = hv_console_device_set_log(c->domain, (uint32_t)args[1], fd, args[2]);
+    if (error)
+        give_back_fd(c, 0, fd);
+    return error;
+}
+
 static long store_attach(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     long error;
@@ -277,6 +322,7 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_build] = {"build", build_domain, sizeof(struct domus_build), HV_ARG_IN | HV_ARG_ALWAYS,
                         CONTROL},
     [DOMUS_OP_console_attach] = {"console_attach", console_attach, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_set_log] = {"set_log", set_log, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_console_detach] = {"console_detach", hv_domus_console_detach, sizeof(struct domus_console_detach), HV_ARG_IN,
                                  CONTROL},
     [DOMUS_OP_console_info] = {"console_info", hv_domus_console_info, sizeof(struct domus_console_info),
