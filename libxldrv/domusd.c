@@ -154,6 +154,7 @@ static gboolean start_driver(Daemon *d, GError **error)
         .filter_uri = s->filter_uri,
         .storage_uri = s->storage_uri,
         .relay_sockets = relay_sockets(d),
+        .log_limits = {s->console_log_bytes, s->console_log_backups},
         .user = a->user ? a->user : s->user,
     };
 

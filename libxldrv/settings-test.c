@@ -30,6 +30,8 @@ static void test_defaults(void)
     g_assert_cmpuint(settings.socket_mode, ==, 0600);
     g_assert_cmpuint(settings.limits.max_clients, ==, xldrv_default_limits.max_clients);
     g_assert_null(settings.engine);
+    g_assert_cmpuint(settings.console_log_bytes, ==, 2097152);
+    g_assert_cmpuint(settings.console_log_backups, ==, 3);
 }
 
 static void test_values(void)
@@ -68,6 +70,7 @@ static void test_bad(void)
         {"[workers]\nmin_workers=9\nmax_workers=3\n", "above max_workers"},
         {"[authentication]\nauth_tcp=polkit\n", "polkit"},
         {"[tls]\ntls_allowed_dn_list=CN=a\n", "CN=a"},
+        {"[console_logs]\nmax_size=10\n", "max_size in [console_logs] is '10'"},
         {"nonsense\n", "nonsense"},
     };
 

@@ -47,6 +47,8 @@ static const struct {
     {"tls", "tls_no_verify_certificate", NUMBER, AT(tls_no_verify), 0, 1},
     {"tls", "tls_no_sanity_certificate", NUMBER, AT(tls_no_sanity), 0, 1},
     {"tls", "tls_allowed_dn_list", LIST, AT(tls_allowed_names), 0, 0},
+    {"console_logs", "max_size", NUMBER, AT(console_log_bytes), 65536, G_MAXUINT32},
+    {"console_logs", "max_backups", NUMBER, AT(console_log_backups), 0, 1000},
     {"log", "verbosity", SIGNED_NUMBER, AT(verbosity), 0, 2},
     {"clients", "max_clients", NUMBER, AT(limits.max_clients), 1, 100000},
     {"clients", "max_anonymous_clients", NUMBER, AT(limits.max_anonymous_clients), 1, 100000},
@@ -196,7 +198,9 @@ gboolean xldrv_settings_load(XldrvSettings *settings, const char *path, gboolean
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_autoptr(GError) why = NULL;
 
-    *settings = (XldrvSettings){.socket_mode = MODE_BY_AUTH,
+    *settings = (XldrvSettings){.console_log_bytes = 2 << 20, /* as virtlogd has it, and the next */
+                                .console_log_backups = 3,
+                                .socket_mode = MODE_BY_AUTH,
                                 .socket_ro_mode = 0666,
                                 .tls_port = 16514,
                                 .tcp_port = 16509,

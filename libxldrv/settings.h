@@ -8,6 +8,7 @@
 typedef struct {
     char *hypervisor, *store_daemon, *engine, *user, *secret_uri, *network_uri, *filter_uri, *storage_uri, *relay_sockets; /* NULL: not set */
     int verbosity;
+    guint console_log_bytes, console_log_backups;
     XldrvLimits limits, admin_limits;
 
     char *socket_group; /* NULL: our own */

@@ -12,6 +12,9 @@ import tap
 from host import Host, wait_for
 
 
+FULL = 65536
+
+
 def reads(sock, words, seconds=20):
     """What comes out of a socket until it has the words."""
     text = ""
@@ -33,6 +36,60 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def text_of(path):
+    with open(path, errors="replace") as f:
+        return f.read()
+
+
+def is_full(path):
+    return os.path.getsize(path) >= FULL
+
+
+def rotated():
+    """Logs that are full are put aside, two of them kept; without a daemon the last one goes on."""
+    with Host(start=False) as host:
+        os.makedirs(f"{host.root}/etc/domus", exist_ok=True)
+        with open(f"{host.root}/etc/domus/domusd.conf", "w") as f:
+            f.write(f"[console_logs]\nmax_size = {FULL}\nmax_backups = 2\n")
+        host.start()
+        log = f"{host.root}/two.log"
+        for name in (log, f"{log}.0"):
+            with open(name, "w") as f:
+                f.write("of another start\n")
+        text = host.xml(name="g3").replace("</devices>", f"<console type='pty'><log file='{log}'/></console></devices>")
+        host.virsh_args("define", host.write_xml(text))
+        tap.equal(host.virsh("start g3").status, 0, "a console with a log that is to be rotated")
+        tap.ok(os.path.getsize(log) == 0 and not os.path.exists(f"{log}.0"), "nothing is left of another start's")
+        with host.console("g3") as console:
+            if not tap.ok(console.expect(r"guest: up") and console.prompt(), "it boots", console.text[-3000:]):
+                return
+            console.run("dmesg -n 1; stty -F /dev/hvc1 raw -echo; seq 1 60000 >/dev/hvc1", 120)
+            tap.ok(wait_for(lambda: "\n60000\n" in text_of(f"{log}.0") + text_of(log), 20), "a flood is in its logs")
+            wait_for(lambda: not is_full(log), 20)
+            found = sorted(name for name in os.listdir(host.root) if name.startswith("two.log"))
+            tap.equal(found, ["two.log", "two.log.0", "two.log.1"], "which are no more than they should be")
+            tap.ok(is_full(f"{log}.0") and is_full(f"{log}.1"), "those put aside are full",
+                   [os.path.getsize(f"{host.root}/{name}") for name in found])
+            lines = "".join(text_of(f"{log}{end}") for end in (".1", ".0", "")).split("\n")[1:-1]
+            tap.ok(lines and lines == [str(n) for n in range(int(lines[0]), 60001)], "nothing is lost between them", lines[:3])
+            console.run("((sleep 4; seq 60001 90000 >/dev/hvc1) &)")
+        host.stop(9)
+        aside = os.stat(f"{log}.0").st_ino
+        tap.ok(wait_for(lambda: text_of(log).endswith("\n90000\n"), 60) and is_full(log) and os.stat(f"{log}.0").st_ino == aside,
+               "without a daemon it goes on growing", os.path.getsize(log))
+        host.start()
+        tap.ok(wait_for(lambda: not is_full(log) and text_of(f"{log}.0").endswith("\n90000\n"), 20), "a new daemon puts it aside",
+               os.path.getsize(log))
+        with host.console("g3") as console:
+            console.send("\n")
+            console.prompt()
+            console.run("echo after >/dev/hvc1")
+            tap.ok(wait_for(lambda: text_of(log) == "after\n", 10), "and the guest goes on in another", text_of(log)[-200:])
+            os.rename(log, f"{log}.mine")
+            console.run("seq 1 15000 >/dev/hvc1", 60)
+            tap.ok(wait_for(lambda: os.path.exists(log), 20), "one that somebody took away is made anew when it would be full")
 
 
 with Host() as host:
@@ -124,4 +181,5 @@ with Host() as host:
         tap.ok(result.status == 1 and words in result.err, f"<console {source} is refused", result)
     with open(f"{host.root}/precious") as f:
         tap.equal(f.read(), "data", "and no file is touched")
+rotated()
 tap.done()

@@ -3,14 +3,13 @@
 
 #include "libxldrv/driver/consoles.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "libxldrv/driver/agent.h"
+#include "libxldrv/host/log-file.h"
 #include "libxldrv/host/pty.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/host/tcp.h"
@@ -22,30 +21,40 @@
 typedef struct {
     guint number;
     int tty_fd, log_fd; /* -1: none */
+    guint64 log_limit_bytes;
 } Ends;
 
 static int attach(struct domctl *ctl, gpointer data)
 {
     const Ends *ends = data;
+    int rc = domctl_console_attach(ctl, ends->number, ends->tty_fd, ends->log_fd);
 
-    return domctl_console_attach(ctl, ends->number, ends->tty_fd, ends->log_fd);
+    return rc || !ends->log_limit_bytes ? rc : domctl_log_file(ctl, ends->number, ends->log_fd, ends->log_limit_bytes);
 }
 
 /* A console of type file is its file: what the terminal would be is a pair that nobody knows. */
-static gboolean open_log(const XmlconfConsole *console, int *fd, GError **error)
+const char *xldrv_console_log(const XmlconfConsole *console, gboolean *append)
 {
     gboolean is_file = console->type == XMLCONF_CHAR_FILE;
-    const char *path = is_file ? console->path : console->log_path;
-    gboolean append = is_file ? console->append : console->log_append;
 
-    if (is_file && console->log_path)
+    *append = is_file ? console->append : console->log_append;
+    return is_file ? console->path : console->log_path;
+}
+
+static gboolean open_log(const XldrvDeviceHost *host, const XmlconfConsole *console, Ends *ends, GError **error)
+{
+    const XldrvLogLimits *limits = &host->driver->log_limits;
+    gboolean append;
+    const char *path = xldrv_console_log(console, &append);
+
+    if (console->type == XMLCONF_CHAR_FILE && console->log_path)
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
                                "a console of type 'file' cannot have a log file '%s' as well", console->log_path);
     if (!path)
         return TRUE;
-    *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_APPEND | (append ? 0 : O_TRUNC), 0600);
-    return *fd >= 0 || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open '%s' for the console: %s", path,
-                                       g_strerror(errno));
+    ends->log_fd = xldrv_log_file_open(path, append, limits, error);
+    ends->log_limit_bytes = xldrv_log_file_is_regular(path) ? limits->max_bytes : 0;
+    return ends->log_fd >= 0;
 }
 
 static int open_socket(const XmlconfConsole *console, GError **error)
@@ -140,11 +149,11 @@ static gboolean connect_device(const XldrvDeviceHost *host, const XmlconfConsole
 
 gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *console, GError **error)
 {
-    Ends ends = {console->port, -1, -1};
+    Ends ends = {console->port, -1, -1, 0};
     gboolean ok;
 
     g_clear_pointer(&console->alias, g_free);
-    ok = choose_path(host, console, error) && open_log(console, &ends.log_fd, error) &&
+    ok = choose_path(host, console, error) && open_log(host, console, &ends, error) &&
          open_terminal(console, &ends.tty_fd, error);
     if (ok) {
         console->alias = xmlconf_console_alias(console);

@@ -10,5 +10,7 @@ gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *conso
 /* Takes it away. The guest is asked and may refuse (VIR_ERR_OPERATION_TIMEOUT, and it stays), unless @force. The first
  * console cannot go (VIR_ERR_OPERATION_UNSUPPORTED). */
 gboolean xldrv_console_detach(const XldrvDeviceHost *host, const XmlconfConsole *console, gboolean force, GError **error);
+/* The file that gets what the guest writes to it, and whether it is to keep what it has at the start; NULL: there is none. */
+const char *xldrv_console_log(const XmlconfConsole *console, gboolean *append);
 /* Removes the sockets on which consoles and channels listened. */
 void xldrv_consoles_clean_up(const XmlconfDomainConfig *config);

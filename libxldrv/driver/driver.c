@@ -91,6 +91,7 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
 
     driver->paths = xldrv_paths_new(options->root);
     driver->engine = g_strdup(options->engine);
+    driver->log_limits = options->log_limits;
     driver->secret_uri = peer_uri(options->secret_uri, "secret");
     driver->network_uri = peer_uri(options->network_uri, "network");
     driver->filter_uri = peer_uri(options->filter_uri, "nwfilter");

@@ -21,6 +21,7 @@
 #include "libxldrv/driver/domains.h"
 #include "libxldrv/driver/events.h"
 #include "libxldrv/driver/store.h"
+#include "libxldrv/host/log-file.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/state/paths.h"
 #include "xmlconf/xmlconf.h"
@@ -36,6 +37,7 @@ typedef struct {
     char *storage_uri;       /* immutable: libvirt's, of the storage daemon; NULL: what listens in relay_sockets */
     char *relay_sockets;     /* immutable: directory of the sockets of libvirt's other daemons */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
+    XldrvLogLimits log_limits; /* immutable: of consoles */
     XmlconfHost host;        /* immutable */
     XldrvCpus *cpus;         /* self-locking */
     XldrvDomains *domains;   /* self-locking */
@@ -64,6 +66,7 @@ typedef struct {
     const char *storage_uri;  /* NULL: what listens in relay_sockets */
     const char *relay_sockets;
     const char *engine;       /* NULL: the hypervisor's choice */
+    XldrvLogLimits log_limits; /* of consoles */
     const char *user;         /* whom domus-hv runs as; NULL: "domus" if we are root and it exists */
 } XldrvDriverOptions;
 

@@ -7,6 +7,7 @@
 #include "hv/xen-abi.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
+#include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/run.h"
 
 /* A process that is ending closes its connections first. */
@@ -345,6 +346,9 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case HV_EVENT_STORE_LOST:
         handle_store_lost(driver, job);
+        break;
+    case HV_EVENT_LOG_FULL:
+        xldrv_logs_renew(driver, job, reaction->arg);
         break;
     case HV_EVENT_MEMORY:
         handle_memory(driver, job, reaction->arg);

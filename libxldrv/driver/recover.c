@@ -4,6 +4,7 @@
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
+#include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
@@ -111,6 +112,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_agent_open(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);
+        xldrv_logs_renew(driver, job, XLDRV_LOGS_NONE);
     }
     g_mutex_lock(&driver->recover_lock);
     driver->recovering--;

@@ -19,6 +19,7 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/limits.h"
+#include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/numa.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
@@ -269,6 +270,19 @@ static gboolean create(Start *s, GError **error)
            xldrv_instance_control(s->instance, "make the memory of", set_memory, s, error);
 }
 
+static XldrvDeviceHost device_host(const Start *s)
+{
+    return (XldrvDeviceHost){s->driver, s->instance, s->job->uuid_text, s->config->name};
+}
+
+/* Its messages went there from its first moment on. */
+static gboolean watch_log(Start *s, GError **error)
+{
+    const XldrvDeviceHost host = device_host(s);
+
+    return xldrv_log_watch_own(&host, error);
+}
+
 /* What a guest has seen of its processor is in its stream. */
 static gboolean set_cpu(Start *s, GError **error)
 {
@@ -387,11 +401,6 @@ static gboolean build(Start *s, GError **error)
                            s->build.error);
 }
 
-static XldrvDeviceHost device_host(const Start *s)
-{
-    return (XldrvDeviceHost){s->driver, s->instance, s->job->uuid_text, s->config->name};
-}
-
 /* The first console has its ring from the build, and its terminal is told in the store. */
 static gboolean attach_console(Start *s, GError **error)
 {
@@ -496,7 +505,7 @@ static gboolean let_run(Start *s, GError **error)
 }
 
 static const Step first_steps[] = {check_stray, open_files, write_status, start_process, bind_process, limit_process,
-                                   check_hugepages, allow_locking, create,
+                                   check_hugepages, allow_locking, create, watch_log,
                                    bind_vcpus, set_cpu, build};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,

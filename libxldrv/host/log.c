@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOG_BYTES_MAX (2 << 20)
-
 /* One more bit for each step of verbosity. */
 static const GLogLevelFlags shown[] = {
     G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE,
@@ -92,6 +90,6 @@ void xldrv_log_rotate(const char *path)
     g_autofree char *old = g_strconcat(path, ".old", NULL);
     struct stat st;
 
-    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > LOG_BYTES_MAX && rename(path, old) < 0)
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= XLDRV_LOG_BYTES_MAX && rename(path, old) < 0)
         g_warning("'%s' goes on growing: cannot rename it", path);
 }
