@@ -101,11 +101,14 @@ enum domus_op {
     DOMUS_OP_stream_status = 36, /* args[1] -> struct domus_stream_status */
     DOMUS_OP_stream_limits = 37, /* args[1] -> struct domus_stream_limits */
     DOMUS_OP_stream_end = 38,    /* what is saved or sent goes on running here */
+    DOMUS_OP_stream_claim = 39,  /* what was received is asked for: enum domus_stream_owner */
     DOMUS_OP_vfb_attach = 40,    /* args[1] -> struct domus_vfb */
     DOMUS_OP_vkbd_attach = 41,   /* no argument: a keyboard and a pointer */
     DOMUS_OP_vkbd_send = 42,     /* args[1] -> struct domus_vkbd_keys */
     DOMUS_OP_display_attach = 43, /* fds: a connected SOCK_SEQPACKET socket: struct hv_display_message */
     DOMUS_OP_display_write = 44, /* args[1] -> struct domus_picture, fds: a file, for its pixels */
+    DOMUS_OP_stream_keep = 45,   /* what was sent stays here: -EBUSY when it was given up, -EPERM when it was taken */
+    DOMUS_OP_stream_recall = 46, /* the same even when it was given up: the other side is known not to run it */
 };
 
 /* What the hypervisor itself has to say: its standard output and error. */
@@ -354,6 +357,16 @@ enum domus_stream_phase {
     DOMUS_STREAM_FAILED = 4, /* error and text say why */
 };
 
+/* After a domain was sent both sides have it, and agree on who may run it: the sender until it gives it up, which it does when
+ * the receiver asks (stream_claim). unpausedomain fails with -EACCES for what is the sender's still, stream_end with -EBUSY for
+ * what was given up. */
+enum domus_stream_owner {
+    DOMUS_OWNER_SENDER = 0,   /* as long as nothing else was agreed on */
+    DOMUS_OWNER_ASKED = 1,    /* at the receiver: it has asked, and waits for the answer */
+    DOMUS_OWNER_GIVEN = 2,    /* at the sender: it was given up, and nobody has said yet that it was taken */
+    DOMUS_OWNER_RECEIVER = 3, /* it was given up, and taken */
+};
+
 enum domus_restore_flags {
     DOMUS_RESTORE_COPY = 1u << 0, /* memory is read at once; else it is mapped, and the file must not become shorter */
 };
@@ -388,7 +401,7 @@ struct domus_stream_status {
     uint64_t bytes_per_second;  /* lately */
     uint64_t dirty_pages_per_second; /* changed by the guest during the last pass */
     uint32_t throttle_percent;  /* of time that vCPUs are kept from running */
-    uint32_t reserved;
+    uint32_t owner;             /* enum domus_stream_owner, when DONE */
     char text[256];
 };
 
@@ -518,6 +531,9 @@ int domctl_receive(struct domctl *ctl, int fd);
 int domctl_stream_status(struct domctl *ctl, struct domus_stream_status *status);
 int domctl_stream_limits(struct domctl *ctl, const struct domus_stream_limits *limits);
 int domctl_stream_end(struct domctl *ctl);
+int domctl_stream_claim(struct domctl *ctl);
+int domctl_stream_keep(struct domctl *ctl);
+int domctl_stream_recall(struct domctl *ctl);
 /* The OUT fields of *@build but the error, of a domain that was built, or came out of a stream. */
 int domctl_get_rings(struct domctl *ctl, struct domus_build *build);
 

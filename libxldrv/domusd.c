@@ -12,13 +12,16 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/driver.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/host/daemon.h"
 #include "libxldrv/host/log.h"
+#include "libxldrv/host/socket.h"
 #include "libxldrv/relay/relay.h"
 #include "libxldrv/rpc/activation.h"
 #include "libxldrv/rpc/admin.h"
 #include "libxldrv/rpc/rpc.h"
+#include "libxldrv/rpc/workers.h"
 #include "libxldrv/settings.h"
 #include "libxldrv/sockets.h"
 
@@ -84,6 +87,7 @@ typedef struct {
     GMainLoop *loop;
     XldrvDriver *driver;
     XldrvServer *server;
+    XldrvServer *migrate_server; /* for what migrates domains by itself */
     XldrvTls *tls; /* NULL: it does not listen for TLS */
     XldrvAdmin *admin;
     XldrvRelay *relay;
@@ -112,6 +116,25 @@ static gboolean start_server(Daemon *d, GError **error)
     xldrv_server_set_client_closed(d->server, on_client_closed, d);
     d->relay = xldrv_relay_new(d->server, &xldrv_remote_program, relay_sockets(d));
     return xldrv_sockets_open(d->server, &d->settings, d->paths, d->passed_fds, &d->tls, error);
+}
+
+#define MIGRATE_CLIENTS_FROM (1ull << 32) /* more than ever come to the other server */
+
+/* It has workers of its own, one for each migration, so that its calls never wait for those that wait for it. */
+static gboolean start_migrate_server(Daemon *d, GError **error)
+{
+    const XldrvListen how = {.auth = XLDRV_AUTH_NONE};
+    XldrvLimits limits = d->settings.limits;
+    g_autofree char *path = g_build_filename(d->paths->run_dir, XLDRV_MIGRATE_SOCKET, NULL);
+    g_autofree char *short_path = xldrv_socket_short_path(path, error);
+
+    limits.min_workers = 0;
+    limits.max_workers = limits.max_clients = limits.max_anonymous_clients = XLDRV_WORKERS_MAX;
+    d->migrate_server = xldrv_server_new("migrate", &limits);
+    xldrv_server_number_clients(d->migrate_server, MIGRATE_CLIENTS_FROM);
+    xldrv_server_add_program(d->migrate_server, &xldrv_remote_program);
+    xldrv_server_set_client_closed(d->migrate_server, xldrv_driver_client_closed, d->driver);
+    return short_path && xldrv_server_listen_unix(d->migrate_server, short_path, 0600, &how, error);
 }
 
 static void quit(gpointer data)
@@ -205,7 +228,7 @@ static gboolean start(Daemon *d, GError **error)
         return FALSE;
     watch_signals(d);
     d->passed_fds = xldrv_activation_take_fds(); /* before there are threads */
-    return start_driver(d, error) && start_server(d, error) && start_admin(d, error);
+    return start_driver(d, error) && start_migrate_server(d, error) && start_server(d, error) && start_admin(d, error);
 }
 
 static void notify(const char *state)
@@ -236,6 +259,8 @@ static int run(Daemon *d, int ready_fd)
         notify("STOPPING=1");
     }
     g_clear_pointer(&d->admin, xldrv_admin_free);
+    /* First: what it serves is what the other's handlers wait for. */
+    g_clear_pointer(&d->migrate_server, xldrv_server_free);
     g_clear_pointer(&d->server, xldrv_server_free);
     xldrv_relay_free(d->relay);
     g_clear_pointer(&d->tls, xldrv_tls_free);

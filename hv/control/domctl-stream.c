@@ -57,6 +57,21 @@ int domctl_stream_end(struct domctl *ctl)
     return domctl_domus_op(ctl, DOMUS_OP_stream_end, NULL, 0, NULL, 0);
 }
 
+int domctl_stream_claim(struct domctl *ctl)
+{
+    return domctl_domus_op(ctl, DOMUS_OP_stream_claim, NULL, 0, NULL, 0);
+}
+
+int domctl_stream_keep(struct domctl *ctl)
+{
+    return domctl_domus_op(ctl, DOMUS_OP_stream_keep, NULL, 0, NULL, 0);
+}
+
+int domctl_stream_recall(struct domctl *ctl)
+{
+    return domctl_domus_op(ctl, DOMUS_OP_stream_recall, NULL, 0, NULL, 0);
+}
+
 static int get_param(struct domctl *ctl, uint32_t index, uint64_t *value)
 {
     const uint64_t args[5] = {HVMOP_get_param, HV_CONTROL_DATA_ADDRESS};

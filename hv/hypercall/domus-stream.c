@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "hv/control/control.h"
+#include "hv/stream/handover.h"
 #include "hv/stream/job.h"
 
 /* The one descriptor of a call, for a domain that runs, or is to be made. */
@@ -103,6 +104,23 @@ long hv_domus_stream_end(struct hv_caller *c, const uint64_t args[5], void *arg)
     (void)args, (void)arg;
     if (!c->domain)
         return -XEN_ESRCH;
-    hv_stream_end(c->domain);
-    return 0;
+    return hv_stream_end(c->domain);
+}
+
+long hv_domus_stream_claim(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args, (void)arg;
+    return c->domain ? hv_stream_claim(c->domain) : -XEN_ESRCH;
+}
+
+long hv_domus_stream_keep(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args, (void)arg;
+    return c->domain ? hv_stream_keep(c->domain, false) : -XEN_ESRCH;
+}
+
+long hv_domus_stream_recall(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args, (void)arg;
+    return c->domain ? hv_stream_keep(c->domain, true) : -XEN_ESRCH;
 }

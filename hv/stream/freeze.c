@@ -12,6 +12,7 @@
 #include "hv/loop.h"
 #include "hv/machine/vcpu.h"
 #include "hv/store/ring.h"
+#include "hv/stream/handover.h"
 
 int hv_stream_check(const struct hv_domain *d)
 {
@@ -73,6 +74,8 @@ int hv_stream_start(struct hv_domain *d)
 
     if (!d->frozen)
         return 0;
+    if (hv_stream_is_foreign(d))
+        return -EACCES;
     missing = hv_xenbus_missing(d, name);
     if (missing) {
         hv_log_guest(d, HV_LOG_ERROR, "device %s, which the guest had, was not attached", missing);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "hv/loop.h"
+#include "hv/stream/handover.h"
 
 static bool is_over(const struct hv_stream *s)
 {
@@ -21,7 +22,7 @@ static void step(void *opaque)
 {
     struct hv_stream *s = opaque;
 
-    if (!is_over(s))
+    if (!is_over(s) || s->fd >= 0)
         s->ops->step(s);
 }
 
@@ -69,7 +70,25 @@ static void release(struct hv_stream *s)
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
+    if (!s->end_ns)
+        s->end_ns = hv_loop_now();
+}
+
+void hv_stream_go_over(struct hv_stream *s, const struct hv_stream_ops *ops, void *own)
+{
+    s->status.phase = DOMUS_STREAM_DONE;
+    s->status.remaining_bytes = 0;
     s->end_ns = hv_loop_now();
+    hv_loop_arm(s->timer, 0);
+    s->ops->fini(s);
+    s->ops = ops;
+    s->own = own;
+}
+
+void hv_stream_hang_up(struct hv_stream *s)
+{
+    if (s->own || s->fd >= 0)
+        release(s);
 }
 
 void hv_stream_done(struct hv_stream *s)
@@ -99,7 +118,7 @@ void hv_stream_free(struct hv_domain *d)
 
     if (!s)
         return;
-    if (!is_over(s))
+    if (s->own || s->fd >= 0)
         release(s);
     hv_loop_remove(s->wakeup);
     hv_loop_remove(s->timer);
@@ -107,12 +126,15 @@ void hv_stream_free(struct hv_domain *d)
     d->stream = NULL;
 }
 
-void hv_stream_end(struct hv_domain *d)
+int hv_stream_end(struct hv_domain *d)
 {
     if (!d->stream)
-        return;
+        return 0;
+    if (hv_stream_is_foreign(d))
+        return -EBUSY;
     hv_stream_thaw(d->stream);
     hv_stream_free(d);
+    return 0;
 }
 
 static struct hv_stream *make(struct hv_domain *d)

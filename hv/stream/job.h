@@ -26,8 +26,9 @@ struct hv_stream {
 
 /* A new job of @d; @fd is taken on success. 0, -EBUSY while there is another that is not over, -ENOMEM. */
 int hv_stream_begin(struct hv_domain *d, const struct hv_stream_ops *ops, int fd, void *own) HV_MUST_CHECK;
-/* Ends it, whatever it is doing; a domain that it froze goes on. Does nothing without. */
-void hv_stream_end(struct hv_domain *d);
+/* Ends it, whatever it is doing; a domain that it froze goes on. 0, also without any, or -EBUSY: the domain is not ours to run
+ * (handover.h). */
+int hv_stream_end(struct hv_domain *d) HV_MUST_CHECK;
 /* The domain goes away: frees what there is. */
 void hv_stream_free(struct hv_domain *d);
 void hv_stream_get_status(struct hv_domain *d, struct domus_stream_status *status);
@@ -36,6 +37,10 @@ void hv_stream_get_status(struct hv_domain *d, struct domus_stream_status *statu
 void hv_stream_again(struct hv_stream *s);
 void hv_stream_at(struct hv_stream *s, uint64_t when_ns);
 int hv_stream_wait(struct hv_stream *s, uint32_t events) HV_MUST_CHECK; /* 0: for nothing */
+/* In step(): it is done, but its socket is of use to @ops, whose @own it gets. */
+void hv_stream_go_over(struct hv_stream *s, const struct hv_stream_ops *ops, void *own);
+/* After that: it is of no more use. */
+void hv_stream_hang_up(struct hv_stream *s);
 /* In step(): the end. */
 void hv_stream_done(struct hv_stream *s);
 void hv_stream_fail(struct hv_stream *s, int error, const char *format, ...) HV_PRINTF(3, 4);
@@ -45,7 +50,7 @@ void hv_stream_freeze(struct hv_stream *s);
 bool hv_stream_is_frozen(const struct hv_stream *s);
 void hv_stream_thaw(struct hv_stream *s);
 /* A domain out of a stream is frozen from the beginning, and goes on with its first vCPU: 0, or -ENODEV while a device that it
- * had is missing. */
+ * had is missing, or -EACCES: it is the sender's still. */
 int hv_stream_start(struct hv_domain *d) HV_MUST_CHECK;
 /* Whether a domain can be written: it lives, and has what it is made of. */
 int hv_stream_check(const struct hv_domain *d) HV_MUST_CHECK;

@@ -13,6 +13,7 @@
 #include "hv/control/control.h"
 #include "hv/loop.h"
 #include "hv/machine/time.h"
+#include "hv/stream/handover.h"
 
 #define SLICE_BYTES (8u << 20) /* taken at a time, then others have their turn */
 
@@ -45,7 +46,7 @@ static void finish(struct hv_stream *s, int error, const char *why)
     if (error)
         hv_stream_fail(s, error, "%s", why);
     else
-        hv_stream_done(s);
+        hv_stream_done_receiving(s);
 }
 
 /* ------------------------------------------------------------------ pages */

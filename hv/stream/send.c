@@ -3,7 +3,7 @@
  * The first pass sends all pages, each further one those that the guest changed during the one before, by the log of writes
  * (hv/machine/dirty.h). When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
  * state follow, and who receives says that it has all. Until then the guest goes on here after any failure; from then on it
- * stays frozen until the toolstack decides.
+ * stays frozen until it is decided who runs it (handover.c).
  *
  * When to stop: at once if that takes but a moment (STOP_SOON_NS). If it takes longer and passes still get shorter, another
  * pass is worth it; else the limit of the toolstack decides, and where not even that is reached, the guest is slowed down if
@@ -24,6 +24,7 @@
 #include "hv/loop.h"
 #include "hv/machine/dirty.h"
 #include "hv/machine/vcpu.h"
+#include "hv/stream/handover.h"
 #include "hv/stream/throttle.h"
 
 #define STOP_SOON_NS        5000000ull
@@ -348,7 +349,7 @@ static void take_reply(struct hv_stream *s)
     else if (w->stage != REPLY || w->sent < w->used)
         hv_stream_fail(s, EPROTO, "the other side answers too early");
     else
-        hv_stream_done(s);
+        hv_stream_done_sending(s);
 }
 
 /* ------------------------------------------------------------------ steps */

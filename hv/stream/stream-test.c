@@ -12,6 +12,7 @@
 
 #include "hv/control/control.h"
 #include "hv/machine/dirty.h"
+#include "hv/stream/handover.h"
 #include "hv/stream/sample.h"
 
 static struct hv_control control; /* what a domain that is received tells of itself */
@@ -246,6 +247,29 @@ static void drop_receiver(struct hv_domain *d)
     hv_domain_free(d);
 }
 
+/* Lets the loop run until the domain's owner is that. */
+static bool owner_becomes(struct hv_domain *d, enum domus_stream_owner owner)
+{
+    struct domus_stream_status status = {0};
+
+    for (unsigned tries = 0; tries < 1000 && (!tries || status.owner != owner); tries++) {
+        wait_for_end(d); /* it has ended, so this is but a moment */
+        hv_stream_get_status(d, &status);
+    }
+    return status.owner == owner;
+}
+
+static void test_handover(struct hv_domain *d, struct hv_domain *back)
+{
+    TAP_OK(hv_stream_claim(d) == -ENOENT, "what was sent cannot be asked for");
+    TAP_OK(hv_stream_start(back) == -EACCES && hv_stream_end(back) == -EBUSY && back->frozen,
+           "what was received does not run before it is given up");
+    TAP_OK(hv_stream_claim(back) == 0 && owner_becomes(back, DOMUS_OWNER_RECEIVER), "which it is when it is asked for");
+    TAP_OK(hv_stream_claim(back) == 0 && hv_stream_start(back) == 0 && !back->frozen, "then it goes on");
+    TAP_OK(owner_becomes(d, DOMUS_OWNER_RECEIVER), "the sender is told");
+    TAP_OK(hv_stream_end(d) == -EBUSY && hv_stream_keep(d, true) == -EPERM && d->frozen, "and cannot run it any more");
+}
+
 static void test_channel(struct hv_domain *d)
 {
     const struct domus_stream_limits limits = {.flags = 0};
@@ -262,10 +286,54 @@ static void test_channel(struct hv_domain *d)
     hv_stream_get_status(back, &status);
     TAP_OK(status.phase == DOMUS_STREAM_DONE, "and says so itself");
     TAP_OK(same_memory(d, back) && same_state(d, back), "memory and state are the same");
-    TAP_OK(hv_stream_start(back) == 0 && !back->frozen, "and it can go on");
+    test_handover(d, back);
     drop_receiver(back);
-    hv_stream_end(d);
-    TAP_OK(!d->frozen && !d->mem.dirty, "which the first one can as well, if it is told to");
+}
+
+/* The receiver, when all was sent; *@end (may be NULL) is a descriptor of its end of the socket. */
+static struct hv_domain *sent(struct hv_domain *d, int *end)
+{
+    const struct domus_stream_limits limits = {.flags = 0};
+    struct hv_domain *back;
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+        return NULL;
+    if (end)
+        *end = dup(fds[1]);
+    back = receiver(fds[1]);
+    if (!back || hv_stream_send(d, fds[0], &limits) || wait_for_end(d).phase != DOMUS_STREAM_DONE)
+        return NULL;
+    return back;
+}
+
+static void test_kept(struct hv_domain *d)
+{
+    struct hv_domain *back = sent(d, NULL);
+
+    TAP_OK(back && hv_stream_keep(d, false) == 0, "a domain that was sent can be kept");
+    TAP_OK(hv_stream_claim(back) == -EPIPE || owner_becomes(back, DOMUS_OWNER_SENDER), "then the other side does not get it");
+    TAP_OK(hv_stream_start(back) == -EACCES && back->frozen, "and cannot run it");
+    TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "but this one can");
+    drop_receiver(back);
+    back = sent(d, NULL);
+    TAP_OK(back != NULL, "and be sent again");
+    drop_receiver(back);
+    TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "it goes on when the other side is gone");
+}
+
+/* The receiver asks, and is gone before it hears the answer. */
+static void test_doubt(struct hv_domain *d)
+{
+    int end = -1;
+    struct hv_domain *back = sent(d, &end);
+
+    TAP_OK(back && hv_stream_claim(back) == 0, "it is asked for");
+    drop_receiver(back);
+    TAP_OK(owner_becomes(d, DOMUS_OWNER_GIVEN), "what is given up stays so without an answer");
+    close(end);
+    TAP_OK(hv_stream_end(d) == -EBUSY && hv_stream_keep(d, false) == -EBUSY && d->frozen, "it does not go on by itself");
+    TAP_OK(hv_stream_keep(d, true) == 0 && hv_stream_end(d) == 0 && !d->frozen, "but when it is recalled");
 }
 
 static void test_broken_channel(struct hv_domain *d)
@@ -353,12 +421,15 @@ int main(void)
     fd = save(d);
     test_files(d, fd);
     TAP_OK(hv_stream_save(d, fd) == -EBUSY, "what is frozen is not saved again");
-    hv_stream_end(d);
-    TAP_OK(!d->frozen, "it goes on when it is told to");
+    TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "it goes on when it is told to");
     test_damage(fd);
     close(fd);
     test_full(d);
     test_channel(d);
+    hv_domain_free(d); /* it is another's */
+    d = make_domain();
+    test_kept(d);
+    test_doubt(d);
     test_broken_channel(d);
     test_foreign_channel();
     hv_loop_remove(poll_timer);

@@ -17,11 +17,13 @@
 
 /* VIR_DRV_FEATURE_*, from libvirt's drivers: those that are there. All others are answered 0. */
 enum {
+    FEATURE_MIGRATION_P2P = 4,
     FEATURE_MIGRATION_V3 = 6,
     FEATURE_MIGRATE_CHANGE_PROTECTION = 7,
     FEATURE_FD_PASSING = 8,
     FEATURE_TYPED_PARAM_STRING = 9,
     FEATURE_PROGRAM_KEEPALIVE = 10,
+    FEATURE_MIGRATION_OFFLINE = 12,
     FEATURE_MIGRATION_PARAMS = 13,
     FEATURE_REMOTE_EVENT_CALLBACK = 14,
     FEATURE_REMOTE_CLOSE_CALLBACK = 15,
@@ -122,11 +124,13 @@ GVariant *xldrv_handle_connect_supports_feature(XldrvCall *call, GVariant *args,
     case FEATURE_PROGRAM_KEEPALIVE:
         xldrv_client_start_keepalive(client);
         return xldrv_reply_int(1);
-    case FEATURE_MIGRATION_V3:
-    case FEATURE_MIGRATE_CHANGE_PROTECTION:
-    case FEATURE_MIGRATION_PARAMS:
     case FEATURE_FD_PASSING:
         return xldrv_reply_int(xldrv_client_peer(client, &uid, &gid, &pid)); /* UNIX sockets only */
+    case FEATURE_MIGRATION_P2P:
+    case FEATURE_MIGRATION_V3:
+    case FEATURE_MIGRATE_CHANGE_PROTECTION:
+    case FEATURE_MIGRATION_OFFLINE:
+    case FEATURE_MIGRATION_PARAMS:
     case FEATURE_TYPED_PARAM_STRING:
     case FEATURE_REMOTE_EVENT_CALLBACK:
     case FEATURE_REMOTE_CLOSE_CALLBACK:

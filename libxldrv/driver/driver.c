@@ -234,6 +234,7 @@ static void destroy_owned(XldrvDriver *driver, const XldrvReaction *reaction)
 static void cancel_coming(XldrvDriver *driver, const XldrvReaction *reaction)
 {
     xldrv_migration_client_closed(driver, reaction->arg);
+    xldrv_migration_sender_closed(driver, reaction->arg);
 }
 
 void xldrv_driver_client_closed(XldrvClient *client, gpointer data)

@@ -318,8 +318,9 @@ GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
         return xldrv_reply_void();
     if (job->reason == VIR_DOMAIN_PAUSED_MIGRATION) {
         /* It was sent, and what became of it nobody said: whoever resumes it knows that it does not run elsewhere. */
-        if (!xldrv_migration_cancel(driver, job, error))
+        if (!xldrv_migration_cancel(driver, job, TRUE, error))
             return NULL;
+        xldrv_instance_unpause(job->instance, NULL); /* if it was stopped before */
     } else if (!reconnect(driver, job, error) ||
         !xldrv_let_run(driver, job, job->instance, xmlconf_domain_config(job->live), error))
         return NULL;

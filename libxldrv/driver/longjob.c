@@ -3,7 +3,10 @@
 
 #include "libxldrv/driver/longjob.h"
 
+#include <errno.h>
+
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/wire.h"
 
 /* Between looks; short while the guest is stopped. */
@@ -66,6 +69,48 @@ gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_
     }
 }
 
+/* ---- whose it is */
+
+#define CLAIM_POLL_US 500
+#define CLAIM_SECONDS 20
+
+typedef struct {
+    int error; /* a negative errno */
+    struct domus_stream_status status;
+} Claim;
+
+/* Its error is for us to judge. */
+static int claim_stream(struct domctl *ctl, gpointer claim)
+{
+    ((Claim *)claim)->error = domctl_stream_claim(ctl);
+    return 0;
+}
+
+static int get_claim_status(struct domctl *ctl, gpointer claim)
+{
+    return domctl_stream_status(ctl, &((Claim *)claim)->status);
+}
+
+gboolean xldrv_stream_claim(XldrvInstance *instance, const char *name, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + CLAIM_SECONDS * G_TIME_SPAN_SECOND;
+    Claim claim = {.error = 0};
+
+    if (!xldrv_instance_control(instance, "ask for", claim_stream, &claim, error))
+        return FALSE;
+    if (claim.error == -ENOENT)
+        return TRUE;
+    while (!claim.error && g_get_monotonic_time() < end &&
+           xldrv_instance_control(instance, "ask for", get_claim_status, &claim, NULL)) {
+        if (claim.status.owner == DOMUS_OWNER_RECEIVER)
+            return TRUE;
+        if (claim.status.owner == DOMUS_OWNER_SENDER)
+            break;
+        g_usleep(CLAIM_POLL_US);
+    }
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "the source of domain '%s' keeps it, or is gone", name);
+}
+
 /* ---- what clients ask */
 
 #define NS_PER_MS 1000000u
@@ -74,8 +119,9 @@ static gboolean snapshot(XldrvDomain *domain, int *operation, gint64 *began_us, 
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
-    *operation = domain->long_job;
-    *began_us = domain->long_job_us;
+    /* What migrates it by itself is at work before there is something to send, and afterwards. */
+    *operation = domain->migrator && !domain->long_job ? VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT : domain->long_job;
+    *began_us = domain->long_job ? domain->long_job_us : domain->migrator_us;
     *instance = domain->instance ? xldrv_instance_ref(domain->instance) : NULL;
     return *operation != 0;
 }
@@ -208,12 +254,9 @@ static GVariant *abort_job(GVariant *args, GError **error)
         return NULL;
     g_mutex_lock(&domain->lock);
     any = domain->long_job != 0;
-    domain->abort_asked = any;
+    domain->abort_asked |= any;
     g_mutex_unlock(&domain->lock);
-    if (any)
-        return xldrv_reply_void();
-    xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "no job is active on the domain");
-    return NULL;
+    return any || xldrv_migrate_peer_abort(domain, error) ? xldrv_reply_void() : NULL;
 }
 
 GVariant *xldrv_handle_domain_abort_job(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

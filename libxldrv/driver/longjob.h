@@ -13,5 +13,7 @@ gboolean xldrv_longjob_is_aborted(XldrvJob *job);
 /* Waits until the hypervisor has written or sent the domain. FALSE with an error when it failed or was aborted, which leaves
  * the domain going on. *@status is the last that was heard. */
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error);
+/* Makes a domain that was received this host's, so that it can run here. TRUE also for one that was not received. */
+gboolean xldrv_stream_claim(XldrvInstance *instance, const char *name, GError **error);
 /* Lets a domain go on whose stream is over or under way. */
 void xldrv_stream_end(XldrvInstance *instance);

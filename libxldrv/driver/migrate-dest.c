@@ -29,6 +29,7 @@ typedef struct {
     XldrvIncoming incoming;
     XldrvStartOptions options;
     XldrvStart *start;
+    gboolean offline; /* only its definition comes: none of what follows here */
     int listen_fd;
     GThread *acceptor;
     gint stop; /* atomic: the acceptor is to end */
@@ -75,7 +76,7 @@ static void free_coming(Coming *coming)
     stop_accepting(coming);
     if (coming->start)
         xldrv_start_cancel(coming->start);
-    if (!job->config && !job->instance)
+    if (!job->config && !job->instance && !job->removed)
         xldrv_domains_remove(coming->driver->domains, job);
     xldrv_job_end(job);
     xmlconf_domain_unref(coming->domain);
@@ -171,7 +172,7 @@ static XmlconfDomain *read_domain(const XldrvMigration *migration, GError **erro
     return domain;
 }
 
-static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job, int id)
+static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job, int id, gboolean offline)
 {
     Coming *coming = g_new0(Coming, 1);
 
@@ -180,13 +181,14 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
     coming->job = job;
     coming->domain = xmlconf_domain_ref(domain);
     coming->listen_fd = -1;
+    coming->offline = offline;
     coming->incoming = (XldrvIncoming){
         .fd = -1,
         .id = id,
         .event_detail = VIR_DOMAIN_EVENT_STARTED_MIGRATED,
         .run_reason = VIR_DOMAIN_RUNNING_MIGRATED,
-        .paused_reason = VIR_DOMAIN_PAUSED_MIGRATION,
-        .paused_detail = VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED,
+        .paused_reason = VIR_DOMAIN_PAUSED_USER,
+        .paused_detail = VIR_DOMAIN_EVENT_SUSPENDED_PAUSED,
     };
     coming->options.incoming = &coming->incoming;
     return coming;
@@ -208,16 +210,17 @@ static GVariant *prepare(XldrvCall *call, GVariant *cookie_in, const XldrvMigrat
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "migrate", error);
     if (!job)
         return NULL;
-    coming = new_coming(call, domain, job, cookie.id);
+    coming = new_coming(call, domain, job, cookie.id, migration->flags & VIR_MIGRATE_OFFLINE);
     if (job->instance)
         xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
-    else if ((uri = open_channel(coming, migration, error)))
+    else if (!coming->offline && (uri = open_channel(coming, migration, error)))
         coming->start = xldrv_start_begin(driver, job, domain, &coming->options, error);
-    if (!coming->start) {
+    if (job->instance || (!coming->offline && !coming->start)) {
         free_coming(coming);
         return NULL;
     }
-    coming->acceptor = g_thread_new("migration", accept_stream, coming);
+    if (coming->start)
+        coming->acceptor = g_thread_new("migration", accept_stream, coming);
     add(coming);
     if (xldrv_client_is_closed(xldrv_call_client(call)))
         xldrv_migration_client_closed(driver, coming->client);
@@ -226,7 +229,26 @@ static GVariant *prepare(XldrvCall *call, GVariant *cookie_in, const XldrvMigrat
 
 /* ---- finish */
 
-static gboolean make_persistent(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, GError **error)
+/* The XML that was given for it, under the name that it has here. */
+static XmlconfDomain *parse_persistent(XldrvJob *job, const char *xml, GError **error)
+{
+    g_autoptr(XmlconfDomain) domain = xldrv_parse_xml(xml, FALSE, error);
+    XmlconfDomainConfig *config = domain ? xmlconf_domain_config(domain) : NULL;
+
+    if (!config)
+        return NULL;
+    if (strcmp(config->uuid, job->uuid_text)) {
+        xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "the persistent XML is of another domain than '%s'", job->name);
+        return NULL;
+    }
+    g_free(config->name);
+    config->name = g_strdup(job->name);
+    return g_steal_pointer(&domain);
+}
+
+/* Defines it as @now, or as the client wants to have it. */
+static gboolean make_persistent(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *now, const XldrvMigration *migration,
+                                GError **error)
 {
     g_autoptr(XmlconfDomain) domain = NULL;
     g_autoptr(GError) why = NULL;
@@ -235,12 +257,19 @@ static gboolean make_persistent(XldrvDriver *driver, XldrvJob *job, const XldrvM
     if (!(migration->flags & VIR_MIGRATE_PERSIST_DEST))
         return TRUE;
     if (!migration->persistent_xml) {
-        xml = xmlconf_domain_format(job->live, XMLCONF_FORMAT_SECURE | XMLCONF_FORMAT_INACTIVE, &why);
+        xml = xmlconf_domain_format(now, XMLCONF_FORMAT_SECURE | XMLCONF_FORMAT_INACTIVE, &why);
         if (!xml)
             return xldrv_set_xml_error(error, g_steal_pointer(&why));
     }
-    domain = xldrv_parse_xml(xml ? xml : migration->persistent_xml, FALSE, error);
+    domain = parse_persistent(job, xml ? xml : migration->persistent_xml, error);
     return domain && xldrv_set_definition(driver, job, domain, error);
+}
+
+static GVariant *arrived(XldrvJob *job)
+{
+    GVariant *wire = xldrv_domain_to_wire(job);
+
+    return g_variant_new("(@*@ay)", wire, g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1));
 }
 
 static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *cookie, const XldrvMigration *migration,
@@ -249,7 +278,6 @@ static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *
     gboolean paused = migration->flags & VIR_MIGRATE_PAUSED;
     XldrvStart *start = g_steal_pointer(&coming->start); /* ends in any case */
     g_autoptr(GError) why = NULL;
-    GVariant *wire;
 
     stop_accepting(coming);
     if (!xldrv_start_finish(start, cookie->store, paused, error))
@@ -257,10 +285,9 @@ static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *
     if (!paused)
         xldrv_event_lifecycle(driver->events, coming->job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
     /* It runs here now, and nowhere else: what fails from here on does not undo that. */
-    if (!make_persistent(driver, coming->job, migration, &why))
+    if (!make_persistent(driver, coming->job, coming->job->live, migration, &why))
         g_warning("domain '%s' is not persistent here: %s", coming->job->name, why->message);
-    wire = xldrv_domain_to_wire(coming->job);
-    return g_variant_new("(@*@ay)", wire, g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1));
+    return arrived(coming->job);
 }
 
 static GVariant *finish(GVariant *cookie_in, const XldrvMigration *migration, gboolean cancelled, GError **error)
@@ -277,6 +304,8 @@ static GVariant *finish(GVariant *cookie_in, const XldrvMigration *migration, gb
     }
     if (cancelled)
         xldrv_set_error(error, VIR_ERR_MIGRATE_FINISH_OK, "migration successfully aborted");
+    else if (coming->offline)
+        reply = make_persistent(driver, coming->job, coming->domain, migration, error) ? arrived(coming->job) : NULL;
     else if (xldrv_cookie_decode(cookie_in, &cookie, error))
         reply = arrive(driver, coming, &cookie, migration, error);
     g_clear_pointer(&cookie.store, g_variant_unref);

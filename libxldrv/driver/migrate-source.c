@@ -36,29 +36,43 @@ static gboolean check_running(XldrvDomain *domain, GError **error)
 
 /* ---- begin: nothing is held afterwards, so nothing has to be undone when the client goes */
 
+/* Offline it is the definition that goes, whether it runs or not. */
+static gboolean check_begin(XldrvJob *job, guint flags, GError **error)
+{
+    if (!(flags & VIR_MIGRATE_OFFLINE) && !check_running(job, error))
+        return FALSE;
+    if (flags & VIR_MIGRATE_OFFLINE && !job->config)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate the definition of transient domain");
+    if (flags & VIR_MIGRATE_UNDEFINE_SOURCE && !job->config)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+    return TRUE;
+}
+
+static char *format_begin(XldrvJob *job, const XldrvMigration *migration, GError **error)
+{
+    gboolean offline = migration->flags & VIR_MIGRATE_OFFLINE;
+    g_autoptr(GError) why = NULL;
+    char *xml;
+
+    if (migration->xml)
+        return g_strdup(migration->xml);
+    xml = xmlconf_domain_format(offline ? job->config : job->live,
+                                XMLCONF_FORMAT_SECURE | (offline ? XMLCONF_FORMAT_INACTIVE : XMLCONF_FORMAT_STATUS), &why);
+    if (!xml)
+        xldrv_set_xml_error(error, g_steal_pointer(&why));
+    return xml;
+}
+
 static GVariant *begin(GVariant *args, const XldrvMigration *migration, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "migrate", error) : NULL;
-    g_autoptr(GError) why = NULL;
     g_autofree char *xml = NULL;
     XldrvCookie cookie = {0};
 
-    if (!job || !check_running(job, error))
+    if (!job || !check_begin(job, migration->flags, error) || !(xml = format_begin(job, migration, error)))
         return NULL;
-    if (migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE && !job->config) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
-        return NULL;
-    }
-    if (migration->flags & VIR_MIGRATE_PERSIST_DEST && !job->config && !migration->persistent_xml)
-        g_debug("domain '%s' becomes persistent by its migration", job->name);
-    xml = migration->xml ? g_strdup(migration->xml)
-                         : xmlconf_domain_format(job->live, XMLCONF_FORMAT_SECURE | XMLCONF_FORMAT_STATUS, &why);
-    if (!xml) {
-        xldrv_set_xml_error(error, g_steal_pointer(&why));
-        return NULL;
-    }
-    cookie.id = xldrv_instance_id(job->instance);
+    cookie.id = job->instance ? xldrv_instance_id(job->instance) : 0;
     return g_variant_new("(@ays)", xldrv_cookie_encode(&cookie), xml);
 }
 
@@ -78,11 +92,17 @@ static gboolean release_disks(const XldrvDeviceHost *host, const GPtrArray *disk
     return TRUE;
 }
 
-gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, GError **error)
+static int keep_stream(struct domctl *ctl, gpointer recall)
+{
+    return *(gboolean *)recall ? domctl_stream_recall(ctl) : domctl_stream_keep(ctl);
+}
+
+gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, gboolean recall, GError **error)
 {
     const XldrvDeviceHost host = device_host(driver, job);
 
-    if (!xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error))
+    if (!xldrv_instance_control(job->instance, "keep", keep_stream, &recall, error) ||
+        !xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error))
         return FALSE;
     xldrv_stream_end(job->instance);
     return TRUE;
@@ -234,7 +254,7 @@ static void undo_perform(XldrvDriver *driver, XldrvJob *job, int state, int reas
 {
     g_autoptr(GError) why = NULL;
 
-    if (!xldrv_migration_cancel(driver, job, &why))
+    if (!xldrv_migration_cancel(driver, job, FALSE, &why))
         g_warning("domain '%s' stays paused: %s", job->name, why->message);
     if (state == VIR_DOMAIN_RUNNING && job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION)
         xldrv_instance_unpause(job->instance, NULL);
@@ -266,28 +286,140 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     return cookie;
 }
 
-static GVariant *handle_perform(GVariant *args, const char *dconnuri, const XldrvMigration *migration, GError **error)
+static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dconnuri, const XldrvMigration *migration, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-    g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "migrate", error) : NULL;
+    g_autoptr(XldrvJobGuard) job = NULL;
     GVariant *cookie;
 
+    if (!domain)
+        return NULL;
+    if (migration->flags & VIR_MIGRATE_PEER2PEER)
+        return xldrv_migrate_peer(xldrv_driver_get(), domain, dconnuri, migration, error)
+                   ? g_variant_new("(@ay)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1))
+                   : NULL;
+    job = xldrv_job_begin(domain, "migrate", error);
     if (!job || !check_running(job, error))
         return NULL;
-    if (dconnuri) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "peer-to-peer migration is not supported");
-        return NULL;
-    }
     g_mutex_lock(&job->lock);
     job->migrate_flags = migration->flags;
+    job->sender = xldrv_client_id(xldrv_call_client(call));
     if (migration->bandwidth_mib)
         job->max_speed_mib = migration->bandwidth_mib;
     g_mutex_unlock(&job->lock);
     cookie = perform(xldrv_driver_get(), job, migration, error);
+    if (cookie && xldrv_client_is_closed(xldrv_call_client(call)))
+        xldrv_migration_settle(xldrv_driver_get(), job);
     return cookie ? g_variant_new("(@ay)", cookie) : NULL;
 }
 
 /* ---- confirm */
+
+#define OWNER_POLL_US    1000
+#define OWNER_WAIT_SECS  2
+
+gboolean xldrv_migration_is_sent(const XldrvJob *job)
+{
+    return job->instance && job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION;
+}
+
+static int get_status(struct domctl *ctl, gpointer status)
+{
+    return domctl_stream_status(ctl, status);
+}
+
+/* Whether the destination took it. What was given up is taken a moment later, if ever. */
+static gboolean was_taken(XldrvJob *job)
+{
+    gint64 end = g_get_monotonic_time() + OWNER_WAIT_SECS * G_TIME_SPAN_SECOND;
+    struct domus_stream_status status = {0};
+
+    while (xldrv_instance_control(job->instance, "ask about", get_status, &status, NULL)) {
+        if (status.owner != DOMUS_OWNER_GIVEN || g_get_monotonic_time() > end)
+            break;
+        g_usleep(OWNER_POLL_US);
+    }
+    return status.owner == DOMUS_OWNER_RECEIVER;
+}
+
+/* It stood still before it was sent, or was stopped for that. */
+static gboolean is_paused(XldrvJob *job)
+{
+    struct domctl_info info;
+
+    return xldrv_instance_get_info(job->instance, &info, NULL) && info.paused;
+}
+
+static void go_on(XldrvDriver *driver, XldrvJob *job)
+{
+    if (!(job->migrate_flags & (VIR_MIGRATE_LIVE | VIR_MIGRATE_PAUSED)) && job->migrate_flags)
+        xldrv_instance_unpause(job->instance, NULL);
+    if (is_paused(job)) {
+        xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
+        return;
+    }
+    xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_MIGRATION_CANCELED);
+    xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+}
+
+/* It runs at the destination now. */
+static gboolean leave(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    gboolean ok = !(job->migrate_flags & VIR_MIGRATE_UNDEFINE_SOURCE) || !job->config ||
+                  xldrv_remove_definition(driver, job, 0, error);
+
+    xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, FALSE);
+    return ok;
+}
+
+/* Who gave it up can say nothing else, whatever the client thinks. */
+static gboolean come_back(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_migration_cancel(driver, job, FALSE, &why)) {
+        go_on(driver, job);
+        return TRUE;
+    }
+    if (was_taken(job))
+        return leave(driver, job, error);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
+                           "domain '%s' was sent and what became of it is not known (%s); it stays paused: resume it if it "
+                           "does not run at the destination", job->name, why->message);
+}
+
+void xldrv_migration_settle(XldrvDriver *driver, XldrvJob *job)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_migration_is_sent(job) && !come_back(driver, job, &why))
+        g_warning("%s", why->message);
+}
+
+void xldrv_migration_sender_closed(XldrvDriver *driver, guint64 client)
+{
+    g_autoptr(GPtrArray) all = xldrv_domains_all(driver->domains);
+
+    for (guint i = 0; i < all->len; i++) {
+        XldrvDomain *domain = all->pdata[i];
+        g_autoptr(XldrvJobGuard) job = NULL;
+        gboolean is_its;
+
+        g_mutex_lock(&domain->lock);
+        is_its = domain->sender == client;
+        g_mutex_unlock(&domain->lock);
+        job = is_its ? xldrv_job_begin_waiting(domain, "settle the migration of") : NULL;
+        if (job && job->sender == client)
+            xldrv_migration_settle(driver, job);
+    }
+}
+
+static gboolean confirm_offline(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, gboolean cancelled,
+                                GError **error)
+{
+    return cancelled || !(migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE) || !job->config ||
+           xldrv_remove_definition(driver, job, 0, error);
+}
 
 static GVariant *confirm(GVariant *args, const XldrvMigration *migration, gboolean cancelled, GError **error)
 {
@@ -297,23 +429,13 @@ static GVariant *confirm(GVariant *args, const XldrvMigration *migration, gboole
 
     if (!job)
         return NULL;
-    if (!job->instance || job->state != VIR_DOMAIN_PAUSED || job->reason != VIR_DOMAIN_PAUSED_MIGRATION)
+    if (migration->flags & VIR_MIGRATE_OFFLINE)
+        return confirm_offline(driver, job, migration, cancelled, error) ? xldrv_reply_void() : NULL;
+    if (!xldrv_migration_is_sent(job))
         return xldrv_reply_void(); /* nothing was sent */
-    if (cancelled) {
-        if (!xldrv_migration_cancel(driver, job, error))
-            return NULL;
-        if (!(migration->flags & VIR_MIGRATE_LIVE))
-            xldrv_instance_unpause(job->instance, NULL);
-        if (migration->flags & VIR_MIGRATE_PAUSED)
-            return xldrv_reply_void();
-        xldrv_set_running_state(driver, job, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_MIGRATION_CANCELED);
-        xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
-        return xldrv_reply_void();
-    }
-    if (migration->flags & VIR_MIGRATE_UNDEFINE_SOURCE && job->config && !xldrv_remove_definition(driver, job, 0, error))
-        return NULL;
-    xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, FALSE);
-    return xldrv_reply_void();
+    if (cancelled)
+        return come_back(driver, job, error) ? xldrv_reply_void() : NULL;
+    return leave(driver, job, error) ? xldrv_reply_void() : NULL;
 }
 
 /* ---- procedures */
@@ -336,7 +458,7 @@ GVariant *xldrv_handle_domain_migrate_begin3_params(XldrvCall *call G_GNUC_UNUSE
     return xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error) ? begin(args, &migration, error) : NULL;
 }
 
-GVariant *xldrv_handle_domain_migrate_perform3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_migrate_perform3(XldrvCall *call, GVariant *args, GError **error)
 {
     XldrvMigration migration;
 
@@ -344,17 +466,17 @@ GVariant *xldrv_handle_domain_migrate_perform3(XldrvCall *call G_GNUC_UNUSED, GV
         return NULL;
     migration.uri = xldrv_args_optional_string(args, 4);
     migration.bandwidth_mib = xldrv_args_u64(args, 7);
-    return handle_perform(args, xldrv_args_optional_string(args, 3), &migration, error);
+    return handle_perform(call, args, xldrv_args_optional_string(args, 3), &migration, error);
 }
 
-GVariant *xldrv_handle_domain_migrate_perform3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_migrate_perform3_params(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 2);
     XldrvMigration migration;
 
     if (!xldrv_migration_read(params, xldrv_args_u32(args, 4), &migration, error))
         return NULL;
-    return handle_perform(args, xldrv_args_optional_string(args, 1), &migration, error);
+    return handle_perform(call, args, xldrv_args_optional_string(args, 1), &migration, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_confirm3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

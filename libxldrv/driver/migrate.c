@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/store.h"
+#include "libxldrv/driver/wire.h"
 #include "libxldrv/rpc/rpc.h"
 
 /* ---- flags */
@@ -15,10 +16,8 @@ static const struct {
     const char *name;
 } refused[] = {
     {VIR_MIGRATE_TUNNELLED, "tunnelled"},
-    {VIR_MIGRATE_PEER2PEER, "peer-to-peer"},
     {VIR_MIGRATE_NON_SHARED_DISK, "copying disks (--copy-storage-all)"},
     {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
-    {VIR_MIGRATE_OFFLINE, "offline"},
     {VIR_MIGRATE_COMPRESSED, "compressed"},
     {VIR_MIGRATE_POSTCOPY, "post-copy"},
     {VIR_MIGRATE_TLS, "encrypted (--tls)"},
@@ -36,6 +35,9 @@ static gboolean check_flags(guint flags, GError **error)
     if (flags & ~(guint)XLDRV_MIGRATE_FLAGS)
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x) of a migration",
                                flags & ~(guint)XLDRV_MIGRATE_FLAGS);
+    if (flags & VIR_MIGRATE_OFFLINE && !(flags & VIR_MIGRATE_PERSIST_DEST))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
+                               "offline migration must be specified with the persistent flag set");
     return TRUE;
 }
 
@@ -86,6 +88,24 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
             return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "migration parameter '%s' is not supported", name);
     }
     return check_flags(flags, error);
+}
+
+GVariant *xldrv_migration_params(const XldrvMigration *migration)
+{
+    GVariantBuilder params;
+
+    g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
+    for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        gconstpointer at = (const char *)migration + known[i].offset;
+        const char *text = known[i].is_text ? *(const char *const *)at : NULL;
+        guint64 number = known[i].is_text ? 0 : *(const guint64 *)at;
+
+        if (text)
+            xldrv_params_add(&params, known[i].name, g_variant_new_string(text));
+        else if (number)
+            xldrv_params_add(&params, known[i].name, g_variant_new_uint64(number));
+    }
+    return g_variant_builder_end(&params);
 }
 
 /* ---- cookies */

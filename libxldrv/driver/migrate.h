@@ -6,10 +6,13 @@
  *                            ->    Finish: takes the disks, attaches devices, lets it run
  *      Confirm: ends it
  *
- * The client carries cookies from step to step. Until Finish has succeeded the guest can go on at the source, by Confirm of a
- * cancelled migration or, when the client is lost, by a resume; what waits at the destination ends with its client.
+ * The client carries cookies from step to step. That only one side runs the guest is not left to it: the hypervisors agree on
+ * that themselves, when Finish asks for the guest (hv/stream/handover.c). Until then it can go on at the source, by Confirm of a
+ * cancelled migration or when the client is lost; what waits at the destination ends with its client.
  *
- * Refused by name: peer to peer and tunnelled, copying disks, post-copy, TLS, compression, several connections, offline.
+ * Peer to peer, a process of the source is that client: migrate-peer.c. Offline, only the definition goes: Perform is left out.
+ *
+ * Refused by name: tunnelled, copying disks, post-copy, TLS, compression, several connections.
  */
 #pragma once
 
@@ -17,7 +20,11 @@
 
 #define XLDRV_MIGRATE_FLAGS                                                                                         \
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
-     VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE)
+     VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
+     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE)
+
+/* In the directory of running domains: where domus-migrate comes to. */
+#define XLDRV_MIGRATE_SOCKET "migrate-sock"
 
 typedef struct {
     guint flags;
@@ -27,6 +34,15 @@ typedef struct {
 
 /* Reads typed parameters, which have to stay, and flags. Others than those above are refused by name. */
 gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *migration, GError **error);
+
+/* The typed parameters again; floating. */
+GVariant *xldrv_migration_params(const XldrvMigration *migration);
+
+/* Moves the domain to the daemon at that URI, and returns when it is there. Without the domain's job. migrate-peer.c */
+gboolean xldrv_migrate_peer(XldrvDriver *driver, XldrvDomain *domain, const char *destination,
+                            const XldrvMigration *migration, GError **error);
+/* Ends that, if the domain was not sent yet. */
+gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error);
 
 /* What one step tells the next one, on the wire as bytes. */
 typedef struct {
@@ -39,7 +55,15 @@ GVariant *xldrv_cookie_encode(const XldrvCookie *cookie);
 /* @bytes is such an array; an empty one is no cookie. @cookie->store is a reference. */
 gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **error);
 
-/* A domain of which only this side knows any more, after its sending: goes on here. With its job. migrate-source.c */
-gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, GError **error);
+/* A domain that was sent goes on here, if the destination did not get it; @recall: or if it did and does not run it, as a
+ * person says. With its job. migrate-source.c */
+gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, gboolean recall, GError **error);
+/* Whether it was sent, and nobody has said yet what becomes of it. */
+gboolean xldrv_migration_is_sent(const XldrvJob *job);
+/* Nobody will say so any more: it goes on here, or has ended here because it runs there; where not even the hypervisor knows
+ * it stays as it is. With its job. */
+void xldrv_migration_settle(XldrvDriver *driver, XldrvJob *job);
+/* Does that for what this client sent. */
+void xldrv_migration_sender_closed(XldrvDriver *driver, guint64 client);
 /* Ends what waits for a migration that this client prepared. migrate-dest.c */
 void xldrv_migration_client_closed(XldrvDriver *driver, guint64 client);

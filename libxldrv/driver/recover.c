@@ -6,6 +6,7 @@
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/longjob.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
 
@@ -52,11 +53,21 @@ static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status,
 
 /* For the rest what was last asked for holds: a daemon killed between telling the disk and
  * the hypervisor that a domain runs is completed here. */
-/* Nobody waits any more for what was being saved or sent; only what was sent completely may go on elsewhere, which is not for
- * this daemon alone to say. */
-static gboolean was_sent(const XldrvJob *job)
+/* Nobody waits any more for what was being saved or sent; what was sent completely may go on elsewhere, as the hypervisor
+ * knows, and what was received is ours only if it can be had. FALSE: it is not here any more. */
+static gboolean end_stream(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
-    return job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION;
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_migration_is_sent(job)) {
+        xldrv_migration_settle(driver, job);
+    } else if (!xldrv_stream_claim(instance, job->name, &why)) {
+        g_warning("%s", why->message);
+        xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_FAILED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
+    } else {
+        xldrv_stream_end(instance);
+    }
+    return job->instance == instance;
 }
 
 static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
@@ -64,8 +75,8 @@ static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance
     g_autoptr(GError) why = NULL;
     struct domctl_info info;
 
-    if (!was_sent(job))
-        xldrv_stream_end(instance);
+    if (!end_stream(driver, job, instance))
+        return;
     if (!xldrv_watch(job, instance, &why) || !xldrv_instance_get_info(instance, &info, &why)) {
         g_warning("domain '%s' runs but cannot be reached: %s", job->name, why->message);
         xldrv_react_to_instance(instance, XLDRV_INSTANCE_LOST, 0, job);
@@ -109,6 +120,8 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
 
     if (job && job->instance == reaction->instance) {
         catch_up(driver, job, reaction->instance);
+    }
+    if (job && job->instance == reaction->instance) {
         xldrv_agent_open(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);

@@ -21,6 +21,7 @@
 #include "libxldrv/driver/limits.h"
 #include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/numa.h"
+#include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/pin.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
@@ -493,6 +494,12 @@ static gboolean complete_status(Start *s, GError **error)
     return xldrv_status_save(s->driver->paths, &s->status, error);
 }
 
+/* As late as anything can fail: from here on it runs here, or nowhere. */
+static gboolean claim(Start *s, GError **error)
+{
+    return !s->incoming || xldrv_stream_claim(s->instance, s->config->name, error);
+}
+
 /* The vCPUs have no threads yet, but what cannot be is found out. */
 static gboolean tune(Start *s, GError **error)
 {
@@ -509,7 +516,7 @@ static const Step first_steps[] = {check_stray, open_files, write_status, start_
                                    bind_vcpus, set_cpu, build};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,
-                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch, complete_status,
+                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch, complete_status, claim,
                                   let_run};
 
 /* ---- all or nothing */

@@ -141,16 +141,27 @@ static char *complete_text(int code, const char *detail)
     return g_strconcat(texts[code].before, detail, texts[code].after, NULL);
 }
 
-static void set_error(GError **error, virErrorDomain from, int code, int system_errno,
-                      const char *detail)
+static void set_complete(GError **error, virErrorDomain from, int code, int system_errno, const char *text)
 {
     if (!error)
         return;
-    g_autofree char *text = complete_text(code, detail);
     g_set_error_literal(error, XLDRV_ERROR, code, text);
     XldrvErrorPrivate *priv = xldrv_error_get_private(*error);
     priv->from = from;
     priv->system_errno = system_errno;
+}
+
+static void set_error(GError **error, virErrorDomain from, int code, int system_errno,
+                      const char *detail)
+{
+    g_autofree char *text = complete_text(code, detail);
+    set_complete(error, from, code, system_errno, text);
+}
+
+gboolean xldrv_set_error_complete(GError **error, virErrorDomain from, virErrorNumber code, const char *text)
+{
+    set_complete(error, from, code, 0, text);
+    return FALSE;
 }
 
 gboolean xldrv_set_error(GError **error, virErrorNumber code, const char *format, ...)

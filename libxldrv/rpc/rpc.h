@@ -33,6 +33,9 @@ gboolean xldrv_set_error(GError **error, virErrorNumber code, const char *format
 gboolean xldrv_set_error_from(GError **error, virErrorDomain from, virErrorNumber code,
                               const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* The same for a text that is complete, prefix and all: it came from another daemon. */
+gboolean xldrv_set_error_complete(GError **error, virErrorDomain from, virErrorNumber code, const char *text);
+
 /* Sets VIR_ERR_SYSTEM_ERROR with the formatted text, ": " and what @system_errno means. Always
  * returns FALSE. */
 gboolean xldrv_set_system_error(GError **error, int system_errno, const char *format, ...)
@@ -94,6 +97,8 @@ extern const XldrvLimits xldrv_default_limits;
 /* A server on the caller's thread-default main context: create, use and free it on that thread.
  * @name is for messages. Makes the process ignore SIGPIPE. */
 XldrvServer *xldrv_server_new(const char *name, const XldrvLimits *limits);
+/* Numbers its clients from @first on, before there are any: those of servers with the same driver must not meet. */
+void xldrv_server_number_clients(XldrvServer *server, guint64 first);
 /* Closes all sockets and clients, waits for the handlers that run, and drops what they return.
  * Takes NULL. */
 void xldrv_server_free(XldrvServer *server);

@@ -100,6 +100,11 @@ const XldrvCompiled *xldrv_server_find_program(XldrvServer *server, guint32 prog
 
 /* ---- clients */
 
+void xldrv_server_number_clients(XldrvServer *server, guint64 first)
+{
+    server->last_client_id = first - 1;
+}
+
 static gboolean on_tick(gpointer data)
 {
     XldrvServer *server = data;
