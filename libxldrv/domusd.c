@@ -113,6 +113,7 @@ static gboolean start_server(Daemon *d, GError **error)
     d->server = xldrv_server_new(XLDRV_SERVER_NAME, &d->settings.limits);
     xldrv_server_add_program(d->server, &xldrv_remote_program);
     xldrv_server_add_program(d->server, &xldrv_qemu_program);
+    xldrv_server_set_access(d->server, xldrv_access_check);
     xldrv_server_set_client_closed(d->server, on_client_closed, d);
     d->relay = xldrv_relay_new(d->server, &xldrv_remote_program, relay_sockets(d));
     return xldrv_sockets_open(d->server, &d->settings, d->paths, d->passed_fds, &d->tls, error);
@@ -178,6 +179,7 @@ static gboolean start_driver(Daemon *d, GError **error)
         .storage_uri = s->storage_uri,
         .relay_sockets = relay_sockets(d),
         .log_limits = {s->console_log_bytes, s->console_log_backups},
+        .access = s->access_polkit,
         .user = a->user ? a->user : s->user,
     };
 

@@ -69,6 +69,7 @@ static void test_bad(void)
         {"[sockets]\nunix_sock_rw_perms=999\n", "999"},
         {"[workers]\nmin_workers=9\nmax_workers=3\n", "above max_workers"},
         {"[authentication]\nauth_tcp=polkit\n", "polkit"},
+        {"[authentication]\naccess_drivers=[ \"polkit\", \"teapot\" ]\n", "teapot"},
         {"[tls]\ntls_allowed_dn_list=CN=a\n", "CN=a"},
         {"[console_logs]\nmax_size=10\n", "max_size in [console_logs] is '10'"},
         {"nonsense\n", "nonsense"},

@@ -38,6 +38,7 @@ static const struct {
     {"authentication", "auth_tls", AUTH, AT(auth_tls), XLDRV_AUTH_NONE, XLDRV_AUTH_SASL},
     {"authentication", "auth_tcp", AUTH, AT(auth_tcp), XLDRV_AUTH_NONE, XLDRV_AUTH_SASL},
     {"authentication", "tcp_min_ssf", NUMBER, AT(tcp_min_ssf), 56, 100000},
+    {"authentication", "access_drivers", LIST, AT(access_drivers), 0, 0},
     {"authentication", "sasl_allowed_username_list", LIST, AT(sasl_allowed), 0, 0},
     {"tls", "key_file", STRING, AT(key_file), 0, 0},
     {"tls", "cert_file", STRING, AT(cert_file), 0, 0},
@@ -180,6 +181,11 @@ static gboolean set_all(XldrvSettings *settings, GKeyFile *file, GError **error)
             if (!set_key(settings, file, *group, *key, error))
                 return FALSE;
         }
+    }
+    for (char **name = settings->access_drivers; name && *name; name++) {
+        if (strcmp(*name, "polkit") != 0 && strcmp(*name, "none") != 0)
+            return xldrv_set_error(error, VIR_ERR_CONF_SYNTAX, "there is no access driver '%s', but polkit and none", *name);
+        settings->access_polkit |= strcmp(*name, "polkit") == 0;
     }
     if (settings->limits.min_workers > settings->limits.max_workers)
         return xldrv_set_error(error, VIR_ERR_CONF_SYNTAX, "min_workers is above max_workers");

@@ -18,6 +18,9 @@ typedef struct {
     guint tls_port, tcp_port;
     XldrvAuth auth_unix_rw, auth_unix_ro, auth_tls, auth_tcp;
 
+    char **access_drivers; /* NULL: not set */
+    gboolean access_polkit;
+
     guint tcp_min_ssf;
     char **sasl_allowed; /* NULL: not set */
     char *key_file, *cert_file, *ca_file, *crl_file, *tls_priority;

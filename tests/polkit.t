@@ -1,16 +1,17 @@
 #!/usr/bin/python3
-"""polkit with stock virsh: who may manage domains, by the rules of a real polkitd on a bus of the test's own.
+"""polkit with stock virsh: who may manage domains, and which, by the rules of a real polkitd on a bus of the test's own.
 
 As root, in a mount namespace of its own, where polkit's actions and rules are the test's.
 """
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
-from host import TOP, Result, wait_for
+from host import TOP, Console, Result, wait_for
 from remote import RemoteHost
 
 POLKITD = "/usr/lib/polkit-1/polkitd"
@@ -21,6 +22,32 @@ RULE = """polkit.addRule(function(action, subject) {
   if (subject.user == "%s" && action.id == "org.libvirt.unix.manage") return polkit.Result.YES;
   if (subject.user == "%s" && action.id == "org.libvirt.unix.monitor") return polkit.Result.NO;
 });
+"""
+# "mine" is the friend's but for its definition, "hidden" is not shown; of all else he gets the defaults.
+ACCESS = """polkit.addRule(function(action, subject) {
+  if (subject.user != "%s") return;
+  if (action.id == "org.libvirt.unix.manage") return polkit.Result.YES;
+  if (action.id.indexOf("org.libvirt.api.domain.") != 0 || action.lookup("connect_driver") != "Xen") return;
+  if (action.lookup("domain_name") == "hidden") return polkit.Result.NO;
+  if (action.lookup("domain_name") == "made") return polkit.Result.YES;
+  if (action.lookup("domain_uuid") == "%s" && action.id != "org.libvirt.api.domain.save") return polkit.Result.YES;
+});
+"""
+MINE = "6d6c2a6e-3e5c-4ad0-bb7b-2a1b0c9d8e7f"
+# A daemon between its client and ours: what the client may is what counts, if the daemon may say so.
+IDENTITY = """import libvirt, sys
+uid, pid, time = map(int, sys.argv[2:])
+libvirt.registerErrorHandler(lambda *_: None, None)
+connection = libvirt.open(sys.argv[1])
+try:
+    connection.setIdentity({"teapot": 1})
+except libvirt.libvirtError as e:
+    print(e)
+try:
+    connection.setIdentity({"unix-user-id": uid, "process-id": pid, "process-time": time})
+    print(sorted(d.name() for d in connection.listAllDomains()), connection.numOfDefinedDomains())
+except libvirt.libvirtError as e:
+    print(e)
 """
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -54,7 +81,8 @@ def make_policy(rule):
     for folder in (ACTIONS, RULES, "/usr/share/polkit-1/rules.d"):
         os.makedirs(folder, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
-    shutil.copy(f"{TOP}/libxldrv/polkit/domus.policy", ACTIONS)
+    for name in ("domus", "domus-access"):
+        shutil.copy(f"{TOP}/libxldrv/polkit/{name}.policy", ACTIONS)
     write_rule(rule)
 
 
@@ -122,6 +150,75 @@ def sockets(host, bus):
     tap.equal(as_user(host, FRIEND, "list", readonly=True).status, 0, "others may, by default")
 
 
+def denied(result, action, domain):
+    return result.status == 1 and f"access denied: 'org.libvirt.api.{action}' for domain '{domain}'" in result.err
+
+
+def write_access():
+    write_rule(ACCESS % (FRIEND, MINE))
+
+
+def access(host):
+    for name, uuid in (("mine", MINE), ("hidden", None), ("other", None)):
+        host.define(name=name, uuid=uuid)
+    write_access()
+    host.restart('[authentication]\naccess_drivers = [ "polkit" ]\n')
+    result = wait_for(lambda: (r := as_user(host, FRIEND, "list --all --name")).out.split() == ["mine", "other"] and r, 10)
+    tap.ok(result, "a domain that a user may not see is not in his list", as_user(host, FRIEND, "list --all --name"))
+    result = as_user(host, FRIEND, "domstats --state")
+    tap.ok("'mine'" in result.out and "hidden" not in result.out, "nor in statistics", result)
+    tap.equal(host.virsh("list --all --name").out.split(), ["hidden", "mine", "other"], "root sees all")
+    for command, action, domain in (
+            ("start other", "domain.start", "other"),
+            ("autostart other", "domain.write", "other"), ("undefine other", "domain.delete", "other"),
+            ("dumpxml --security-info other", "domain.read-secure", "other"),
+            ("domifaddr other --source agent", "domain.write", "other"),
+            ("desc mine --config --title x", "domain.save", "mine")):
+        result = as_user(host, FRIEND, command)
+        tap.ok(denied(result, action, domain), f"'{command}' needs {action}", result)
+    result = as_user(host, FRIEND, "dominfo hidden")
+    tap.ok(result.status == 1 and "failed to get domain 'hidden'" in result.err, "a hidden domain cannot be got", result)
+    for command in ("autostart mine", "dumpxml --security-info mine", "dumpxml other"):
+        result = as_user(host, FRIEND, command)
+        tap.equal(result.status, 0, f"'{command}' may be done") or tap.note(result)
+    result = as_user(host, FRIEND, "desc mine --live --title x")
+    tap.ok("not running" in result.err, "a change that is live alone does not ask for the definition", result)
+    result = as_user(host, FRIEND, f"define {host.write_xml(host.xml(name='stolen'))}")
+    tap.ok(denied(result, "domain.write", "stolen"), "a domain is known by its XML before it is there", result)
+    tap.equal(host.virsh("dominfo stolen").status, 1, "and is not made")
+    result = as_user(host, FRIEND, f"define {host.write_xml(host.xml(name='made'))}")
+    tap.equal(result.status, 0, "one that a rule allows is") or tap.note(result)
+    result = as_user(host, STRANGER, "list --all --name", readonly=True)
+    tap.equal(result.out.split(), ["hidden", "made", "mine", "other"], "readers see what the defaults allow")
+
+
+def heard(host):
+    argv = ["setpriv", f"--reuid={FRIEND}", "--regid=nogroup", "--clear-groups", "virsh", "-c", host.uri,
+            "event", "--event", "metadata-change", "--loop"]
+    with Console(argv, dict(os.environ, HOME="/nonexistent", TERM="dumb")) as events:
+        # Registered when the first is heard.
+        tap.ok(wait_for(lambda: host.virsh("desc mine --config --title one") and events.expect("'mine'", 0.5), 30),
+               "a user hears of his domain")
+        host.virsh("desc hidden --config --title two")
+        host.virsh("desc other --config --title three")
+        tap.ok(events.expect("'other'", 20) and "hidden" not in events.text, "not of what he may not see", events.text)
+
+
+def identity(host):
+    user = pwd.getpwnam(FRIEND).pw_uid
+    with subprocess.Popen(["setpriv", f"--reuid={FRIEND}", "--clear-groups", "--regid=nogroup", "sleep", "60"]) as process:
+        with open(f"/proc/{process.pid}/stat") as f:
+            started = f.read().rsplit(")", 1)[1].split()[19]
+        argv = [sys.executable, "-c", IDENTITY, host.uri, str(user), str(process.pid), started]
+        result = Result(subprocess.run(argv, capture_output=True, text=True, timeout=60))
+        tap.ok("'teapot' not supported" in result.out, "an identity of parts that are not known is refused", result)
+        tap.ok("['made', 'mine', 'other'] 3" in result.out, "root may speak for another, who sees what is his", result)
+        argv = ["setpriv", f"--reuid={FRIEND}", "--clear-groups", "--regid=nogroup", *argv]
+        result = Result(subprocess.run(argv, capture_output=True, text=True, timeout=60))
+        tap.ok("connect.write' denied" in result.out, "another may not", result)
+        process.terminate()
+
+
 def main():
     enter_namespace()
     make_policy(RULE % (FRIEND, STRANGER))
@@ -132,6 +229,9 @@ def main():
         bus = Bus(host.root)
         try:
             sockets(host, bus)
+            access(host)
+            heard(host)
+            identity(host)
         finally:
             bus.close()
     tap.done()

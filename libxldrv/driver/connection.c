@@ -215,6 +215,16 @@ GVariant *xldrv_handle_connect_get_sysinfo(XldrvCall *call G_GNUC_UNUSED, GVaria
     return xml ? xldrv_reply_string(xml) : NULL;
 }
 
+GVariant *xldrv_handle_connect_set_identity(XldrvCall *call, GVariant *args, GError **error)
+{
+    g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) ||
+        !xldrv_client_set_identity(xldrv_call_client(call), params, error))
+        return NULL;
+    return xldrv_reply_void();
+}
+
 /* ---- events */
 
 GVariant *xldrv_handle_connect_domain_event_callback_register_any(XldrvCall *call, GVariant *args,

@@ -34,35 +34,37 @@ gboolean xldrv_set_definition(XldrvDriver *driver, XldrvJob *job, XmlconfDomain 
     return TRUE;
 }
 
-static GVariant *define(const char *xml, guint flags, GError **error)
+static GVariant *define(XldrvCall *call, GVariant *args, guint flags, GError **error)
 {
     XldrvDriver *driver = xldrv_driver_get();
-    g_autoptr(XmlconfDomain) config = xldrv_parse_xml(xml, flags & VIR_DOMAIN_DEFINE_VALIDATE, error);
+    g_autoptr(XmlconfDomain) config =
+        xldrv_parse_xml(xldrv_args_string(args, 0), flags & VIR_DOMAIN_DEFINE_VALIDATE, error);
     g_autoptr(XldrvJobGuard) job = NULL;
     const XmlconfDomainConfig *typed;
 
     if (!config)
         return NULL;
     typed = xmlconf_domain_config(config);
+    if (!xldrv_access_check_config(call, args, typed, error))
+        return NULL;
     job = xldrv_domains_claim(driver->domains, typed->uuid, typed->name, "define", error);
     if (!job || !xldrv_set_definition(driver, job, config, error))
         return NULL;
     return xldrv_reply_domain(job);
 }
 
-GVariant *xldrv_handle_domain_define_xml(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_define_xml(XldrvCall *call, GVariant *args, GError **error)
 {
-    return define(xldrv_args_string(args, 0), 0, error);
+    return define(call, args, 0, error);
 }
 
-GVariant *xldrv_handle_domain_define_xml_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                               GError **error)
+GVariant *xldrv_handle_domain_define_xml_flags(XldrvCall *call, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
 
     if (!xldrv_check_flags(flags, VIR_DOMAIN_DEFINE_VALIDATE, G_STRFUNC, error))
         return NULL;
-    return define(xldrv_args_string(args, 0), flags, error);
+    return define(call, args, flags, error);
 }
 
 /* ---- undefine */

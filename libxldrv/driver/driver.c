@@ -98,7 +98,8 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->storage_uri = g_strdup(options->storage_uri);
     driver->relay_sockets = g_strdup(options->relay_sockets);
     driver->domains = xldrv_domains_new();
-    driver->events = xldrv_events_new();
+    driver->access = options->access ? xldrv_access_new() : NULL;
+    driver->events = xldrv_events_new(driver->access);
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
     g_mutex_init(&driver->id_lock);
     g_mutex_init(&driver->owned_lock);
@@ -169,10 +170,12 @@ void xldrv_driver_free(XldrvDriver *driver)
     /* What the watches held is let go by the main loop. */
     while (g_main_context_iteration(NULL, FALSE))
         continue;
+    xldrv_access_stop(driver->access);
+    xldrv_events_free(driver->events);
+    xldrv_access_free(driver->access);
     the_driver = NULL;
     g_ptr_array_unref(driver->owned);
     xldrv_domains_free(driver->domains);
-    xldrv_events_free(driver->events);
     xldrv_store_free(driver->store);
     g_free(driver->host.cpu_xml);
     xldrv_host_clear(&driver->host);

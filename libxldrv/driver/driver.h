@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include "libxldrv/driver/access.h"
 #include "libxldrv/driver/cpus.h"
 #include "libxldrv/driver/domains.h"
 #include "libxldrv/driver/events.h"
@@ -42,6 +43,7 @@ typedef struct {
     XldrvCpus *cpus;         /* self-locking */
     XldrvDomains *domains;   /* self-locking */
     XldrvEvents *events;     /* self-locking */
+    XldrvAccess *access;     /* self-locking; NULL: whoever is connected may do everything */
     XldrvStore *store;       /* self-locking */
     GThreadPool *reactor;    /* self-locking */
     GSource *store_watch;    /* the main loop's, or the reaction's that makes it again */
@@ -67,6 +69,7 @@ typedef struct {
     const char *relay_sockets;
     const char *engine;       /* NULL: the hypervisor's choice */
     XldrvLogLimits log_limits; /* of consoles */
+    gboolean access;          /* polkit is asked about each call */
     const char *user;         /* whom domus-hv runs as; NULL: "domus" if we are root and it exists */
 } XldrvDriverOptions;
 

@@ -7,6 +7,7 @@
 
 #include "libxldrv/driver/events.h"
 
+#include "libxldrv/driver/access.h"
 #include "libxldrv/driver/procedures.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/vnc/protocol.h"
@@ -24,6 +25,8 @@ typedef struct {
 } Registration;
 
 struct _XldrvEvents {
+    XldrvAccess *access; /* immutable; NULL: all hear of everything */
+    GThreadPool *judge;  /* immutable: one thread, which asks about each event and keeps their order */
     GMutex lock;
     GPtrArray *registrations; /* under lock */
     int last_callback;        /* under lock */
@@ -71,10 +74,15 @@ static void registration_free(Registration *registration)
     g_free(registration);
 }
 
-XldrvEvents *xldrv_events_new(void)
+static void judge(gpointer data, gpointer user_data);
+
+XldrvEvents *xldrv_events_new(XldrvAccess *access)
 {
     XldrvEvents *events = g_new0(XldrvEvents, 1);
 
+    events->access = access;
+    if (access)
+        events->judge = g_thread_pool_new(judge, events, 1, FALSE, NULL);
     g_mutex_init(&events->lock);
     events->registrations = g_ptr_array_new_with_free_func((GDestroyNotify)registration_free);
     return events;
@@ -84,6 +92,8 @@ void xldrv_events_free(XldrvEvents *events)
 {
     if (!events)
         return;
+    if (events->judge)
+        g_thread_pool_free(events->judge, FALSE, TRUE);
     g_ptr_array_unref(events->registrations);
     g_mutex_clear(&events->lock);
     g_free(events);
@@ -261,17 +271,71 @@ static gboolean wants(const Registration *r, int id, const XldrvDomain *domain)
            (!r->one_domain || xldrv_uuid_equal(r->uuid, domain->uuid));
 }
 
-/* @fields is a tuple of the event's fields; floating. */
-static void emit(XldrvEvents *events, int id, XldrvDomain *domain, GVariant *fields)
+/* To those in @hearing, a set of clients; NULL: to all. */
+static void deliver_to(XldrvEvents *events, int id, XldrvDomain *domain, GVariant *fields, GHashTable *hearing)
 {
-    g_autoptr(GVariant) held = g_variant_ref_sink(fields);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&events->lock);
+
+    for (guint i = 0; i < events->registrations->len; i++) {
+        const Registration *r = events->registrations->pdata[i];
+        if (wants(r, id, domain) && (!hearing || g_hash_table_contains(hearing, r->client)))
+            deliver(r, fields);
+    }
+}
+
+/* ---- with access control: nobody waits for the answers but the events behind this one */
+
+typedef struct {
+    int id;
+    XldrvDomain *domain;
+    GVariant *fields;
+} Event;
+
+/* A set of the clients that want the event. */
+static GHashTable *list_clients(XldrvEvents *events, int id, XldrvDomain *domain)
+{
+    GHashTable *clients = g_hash_table_new_full(NULL, NULL, (GDestroyNotify)xldrv_client_unref, NULL);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&events->lock);
 
     for (guint i = 0; i < events->registrations->len; i++) {
         const Registration *r = events->registrations->pdata[i];
         if (wants(r, id, domain))
-            deliver(r, held);
+            g_hash_table_add(clients, xldrv_client_ref(r->client));
     }
+    return clients;
+}
+
+static void judge(gpointer data, gpointer user_data)
+{
+    Event *event = data;
+    XldrvEvents *events = user_data;
+    g_autoptr(GHashTable) clients = list_clients(events, event->id, event->domain);
+    GHashTableIter iter;
+    gpointer client;
+
+    g_hash_table_iter_init(&iter, clients);
+    while (g_hash_table_iter_next(&iter, &client, NULL)) {
+        if (!xldrv_access_hears(events->access, client, event->domain))
+            g_hash_table_iter_remove(&iter);
+    }
+    deliver_to(events, event->id, event->domain, event->fields, clients);
+    xldrv_domain_unref(event->domain);
+    g_variant_unref(event->fields);
+    g_free(event);
+}
+
+/* @fields is a tuple of the event's fields; floating. */
+static void emit(XldrvEvents *events, int id, XldrvDomain *domain, GVariant *fields)
+{
+    g_autoptr(GVariant) held = g_variant_ref_sink(fields);
+
+    if (events->judge) {
+        Event *event = g_new(Event, 1);
+        *event = (Event){id, xldrv_domain_ref(domain), g_variant_ref(held)};
+        g_thread_pool_push(events->judge, event, NULL);
+        return;
+    }
+    deliver_to(events, id, domain, held, NULL);
 }
 
 void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant *wire, int event, int detail)

@@ -1,12 +1,14 @@
 /* Events for clients: who asked for which, and sending them. */
 #pragma once
 
+#include "libxldrv/driver/access.h"
 #include "libxldrv/driver/domain.h"
 #include "libxldrv/rpc/rpc.h"
 
 typedef struct _XldrvEvents XldrvEvents;
 
-XldrvEvents *xldrv_events_new(void);
+/* With @access (borrowed; or NULL) clients hear only of the domains that they may see. */
+XldrvEvents *xldrv_events_new(XldrvAccess *access);
 void xldrv_events_free(XldrvEvents *events);
 
 /* Registers for event @id, of all domains (@uuid NULL) or one. Counts once the reply to @call is on its way, so

@@ -25,6 +25,7 @@ XLDRV_HANDLER(connect_get_uri);
 XLDRV_HANDLER(connect_get_hostname);
 XLDRV_HANDLER(connect_supports_feature);
 XLDRV_HANDLER(connect_is_secure);
+XLDRV_HANDLER(connect_set_identity);
 XLDRV_HANDLER(connect_register_close_callback);
 XLDRV_HANDLER(connect_unregister_close_callback);
 XLDRV_HANDLER(connect_get_capabilities);

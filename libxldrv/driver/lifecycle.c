@@ -89,6 +89,8 @@ GVariant *xldrv_handle_domain_create_xml(XldrvCall *call, GVariant *args, GError
     if (!config)
         return NULL;
     typed = xmlconf_domain_config(config);
+    if (!xldrv_access_check_config(call, args, typed, error))
+        return NULL;
     job = xldrv_domains_claim(driver->domains, typed->uuid, typed->name, "create", error);
     if (!job)
         return NULL;

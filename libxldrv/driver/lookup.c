@@ -1,6 +1,7 @@
 /* Procedures that find and list domains. */
 #include "config.h"
 
+#include "libxldrv/driver/access.h"
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/lookup.h"
@@ -116,7 +117,7 @@ gboolean xldrv_list_filter_matches(XldrvDomain *domain, guint filter)
     return TRUE;
 }
 
-GVariant *xldrv_handle_connect_list_all_domains(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
+GVariant *xldrv_handle_connect_list_all_domains(XldrvCall *call, GVariant *args,
                                                 GError **error)
 {
     gboolean need_results = xldrv_args_i32(args, 0) != 0;
@@ -127,7 +128,7 @@ GVariant *xldrv_handle_connect_list_all_domains(XldrvCall *call G_GNUC_UNUSED, G
 
     if (!xldrv_check_flags(filter, xldrv_list_filters, G_STRFUNC, error))
         return NULL;
-    all = xldrv_domains_all(xldrv_driver_get()->domains);
+    all = xldrv_access_domains(call);
     g_variant_builder_init(&list, G_VARIANT_TYPE("a(sayi)"));
     for (guint i = 0; i < all->len; i++) {
         if (!xldrv_list_filter_matches(all->pdata[i], filter))
@@ -141,23 +142,35 @@ GVariant *xldrv_handle_connect_list_all_domains(XldrvCall *call G_GNUC_UNUSED, G
 
 /* ---- the older interface */
 
-GVariant *xldrv_handle_connect_num_of_domains(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GNUC_UNUSED,
+/* Without access control nobody walks through the list. */
+static GVariant *count(XldrvCall *call, gboolean active)
+{
+    g_autoptr(GPtrArray) all = NULL;
+    int n = 0;
+
+    if (!xldrv_driver_get()->access)
+        return xldrv_reply_int(xldrv_domains_count(xldrv_driver_get()->domains, active));
+    all = xldrv_access_domains(call);
+    for (guint i = 0; i < all->len; i++)
+        n += xldrv_domain_is_active(all->pdata[i]) == active;
+    return xldrv_reply_int(n);
+}
+
+GVariant *xldrv_handle_connect_num_of_domains(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
                                               GError **error G_GNUC_UNUSED)
 {
-    return xldrv_reply_int(xldrv_domains_count(xldrv_driver_get()->domains, TRUE));
+    return count(call, TRUE);
 }
 
-GVariant *xldrv_handle_connect_num_of_defined_domains(XldrvCall *call G_GNUC_UNUSED,
-                                                      GVariant *args G_GNUC_UNUSED,
+GVariant *xldrv_handle_connect_num_of_defined_domains(XldrvCall *call, GVariant *args G_GNUC_UNUSED,
                                                       GError **error G_GNUC_UNUSED)
 {
-    return xldrv_reply_int(xldrv_domains_count(xldrv_driver_get()->domains, FALSE));
+    return count(call, FALSE);
 }
 
-GVariant *xldrv_handle_connect_list_domains(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                            GError **error G_GNUC_UNUSED)
+GVariant *xldrv_handle_connect_list_domains(XldrvCall *call, GVariant *args, GError **error G_GNUC_UNUSED)
 {
-    g_autoptr(GPtrArray) all = xldrv_domains_all(xldrv_driver_get()->domains);
+    g_autoptr(GPtrArray) all = xldrv_access_domains(call);
     int room = xldrv_args_i32(args, 0);
     GVariantBuilder list;
 
@@ -174,10 +187,9 @@ GVariant *xldrv_handle_connect_list_domains(XldrvCall *call G_GNUC_UNUSED, GVari
     return g_variant_new("(ai)", &list);
 }
 
-GVariant *xldrv_handle_connect_list_defined_domains(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                    GError **error G_GNUC_UNUSED)
+GVariant *xldrv_handle_connect_list_defined_domains(XldrvCall *call, GVariant *args, GError **error G_GNUC_UNUSED)
 {
-    g_autoptr(GPtrArray) all = xldrv_domains_all(xldrv_driver_get()->domains);
+    g_autoptr(GPtrArray) all = xldrv_access_domains(call);
     int room = xldrv_args_i32(args, 0);
     GVariantBuilder list;
 

@@ -194,7 +194,7 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
     return coming;
 }
 
-static GVariant *prepare(XldrvCall *call, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
+static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
 {
     XldrvDriver *driver = xldrv_driver_get();
     g_autoptr(XmlconfDomain) domain = read_domain(migration, error);
@@ -204,7 +204,8 @@ static GVariant *prepare(XldrvCall *call, GVariant *cookie_in, const XldrvMigrat
     Coming *coming;
     XldrvJob *job;
 
-    if (!domain || !xldrv_cookie_decode(cookie_in, &cookie, error))
+    if (!domain || !xldrv_access_check_config(call, args, config, error) ||
+        !xldrv_cookie_decode(cookie_in, &cookie, error))
         return NULL;
     g_clear_pointer(&cookie.store, g_variant_unref);
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "migrate", error);
@@ -290,23 +291,26 @@ static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *
     return arrived(coming->job);
 }
 
-static GVariant *finish(GVariant *cookie_in, const XldrvMigration *migration, gboolean cancelled, GError **error)
+static GVariant *finish(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration,
+                        gboolean cancelled, GError **error)
 {
     XldrvDriver *driver = xldrv_driver_get();
     Coming *coming = migration->dname ? take(driver, migration->dname, 0) : NULL;
     XldrvCookie cookie = {0};
     GVariant *reply = NULL;
+    gboolean allowed;
 
     if (!coming) {
         xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "no domain '%s' is coming here by migration",
                         migration->dname ? migration->dname : "");
         return NULL;
     }
-    if (cancelled)
+    allowed = xldrv_access_check_config(call, args, xmlconf_domain_config(coming->domain), error);
+    if (allowed && cancelled)
         xldrv_set_error(error, VIR_ERR_MIGRATE_FINISH_OK, "migration successfully aborted");
-    else if (coming->offline)
+    else if (allowed && coming->offline)
         reply = make_persistent(driver, coming->job, coming->domain, migration, error) ? arrived(coming->job) : NULL;
-    else if (xldrv_cookie_decode(cookie_in, &cookie, error))
+    else if (allowed && xldrv_cookie_decode(cookie_in, &cookie, error))
         reply = arrive(driver, coming, &cookie, migration, error);
     g_clear_pointer(&cookie.store, g_variant_unref);
     free_coming(coming);
@@ -325,7 +329,7 @@ GVariant *xldrv_handle_domain_migrate_prepare3(XldrvCall *call, GVariant *args, 
     migration.uri = xldrv_args_optional_string(args, 1);
     migration.dname = xldrv_args_optional_string(args, 3);
     migration.xml = xldrv_args_string(args, 5);
-    return prepare(call, cookie, &migration, error);
+    return prepare(call, args, cookie, &migration, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_prepare3_params(XldrvCall *call, GVariant *args, GError **error)
@@ -336,10 +340,10 @@ GVariant *xldrv_handle_domain_migrate_prepare3_params(XldrvCall *call, GVariant 
 
     if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error))
         return NULL;
-    return prepare(call, cookie, &migration, error);
+    return prepare(call, args, cookie, &migration, error);
 }
 
-GVariant *xldrv_handle_domain_migrate_finish3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_migrate_finish3(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
     XldrvMigration migration;
@@ -347,10 +351,10 @@ GVariant *xldrv_handle_domain_migrate_finish3(XldrvCall *call G_GNUC_UNUSED, GVa
     if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 4), &migration, error))
         return NULL;
     migration.dname = xldrv_args_string(args, 0);
-    return finish(cookie, &migration, xldrv_args_i32(args, 5) != 0, error);
+    return finish(call, args, cookie, &migration, xldrv_args_i32(args, 5) != 0, error);
 }
 
-GVariant *xldrv_handle_domain_migrate_finish3_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_migrate_finish3_params(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
     g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
@@ -358,5 +362,5 @@ GVariant *xldrv_handle_domain_migrate_finish3_params(XldrvCall *call G_GNUC_UNUS
 
     if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error))
         return NULL;
-    return finish(cookie, &migration, xldrv_args_i32(args, 3) != 0, error);
+    return finish(call, args, cookie, &migration, xldrv_args_i32(args, 3) != 0, error);
 }

@@ -448,7 +448,7 @@ static const XldrvProcedure procedures[] = {
     {416, "DOMAIN_CHECKPOINT_GET_PARENT", "Ku", "K", "", "domain:read", RO | HIGH, NULL},
     {417, "DOMAIN_CHECKPOINT_DELETE", "Ku", "", "", "domain:checkpoint", NONE, NULL},
     {418, "DOMAIN_GET_GUEST_INFO", "Duu", "aT", "2048", "domain:write", NONE, xldrv_handle_domain_get_guest_info},
-    {419, "CONNECT_SET_IDENTITY", "aTu", "", "20", "connect:write", NONE, NULL},
+    {419, "CONNECT_SET_IDENTITY", "aTu", "", "20", "connect:write", RO, xldrv_handle_connect_set_identity},
     {420, "DOMAIN_AGENT_SET_RESPONSE_TIMEOUT", "Diu", "i", "", "domain:write", NONE, xldrv_handle_domain_agent_set_response_timeout},
     {421, "DOMAIN_BACKUP_BEGIN", "Dsmsu", "", "", "domain:checkpoint;domain:block_write", NONE, NULL},
     {422, "DOMAIN_BACKUP_GET_XML_DESC", "Du", "s", "", "domain:read", RO | HIGH, NULL},

@@ -239,8 +239,9 @@ static gboolean start_saved(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *d
     return xldrv_start(driver, job, domain, &with, error);
 }
 
-static gboolean restore(XldrvDriver *driver, const char *path, const char *xml, guint flags, GError **error)
+static gboolean restore(XldrvCall *call, GVariant *args, const char *path, const char *xml, guint flags, GError **error)
 {
+    XldrvDriver *driver = xldrv_driver_get();
     gboolean direct = flags & VIR_DOMAIN_SAVE_BYPASS_CACHE;
     const XldrvStartOptions options = {0};
     g_auto(XldrvSaved) saved = {.fd = -1};
@@ -260,6 +261,8 @@ static gboolean restore(XldrvDriver *driver, const char *path, const char *xml, 
     if (!domain)
         return FALSE;
     config = xmlconf_domain_config(domain);
+    if (!xldrv_access_check_config(call, args, config, error))
+        return FALSE;
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "restore", error);
     if (!job)
         return FALSE;
@@ -272,7 +275,8 @@ static gboolean restore(XldrvDriver *driver, const char *path, const char *xml, 
     return FALSE;
 }
 
-static GVariant *handle_restore(const char *from, const char *xml, guint flags, const char *function, GError **error)
+static GVariant *handle_restore(XldrvCall *call, GVariant *args, const char *from, const char *xml, guint flags,
+                                const char *function, GError **error)
 {
     if (!check_save_flags(flags, SAVE_FLAGS, function, error))
         return NULL;
@@ -280,33 +284,33 @@ static GVariant *handle_restore(const char *from, const char *xml, guint flags, 
         xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the saved domain's file is missing");
         return NULL;
     }
-    return restore(xldrv_driver_get(), from, xml, flags, error) ? xldrv_reply_void() : NULL;
+    return restore(call, args, from, xml, flags, error) ? xldrv_reply_void() : NULL;
 }
 
-GVariant *xldrv_handle_domain_restore(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_restore(XldrvCall *call, GVariant *args, GError **error)
 {
-    return handle_restore(xldrv_args_string(args, 0), NULL, 0, G_STRFUNC, error);
+    return handle_restore(call, args, xldrv_args_string(args, 0), NULL, 0, G_STRFUNC, error);
 }
 
-GVariant *xldrv_handle_domain_restore_flags(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_restore_flags(XldrvCall *call, GVariant *args, GError **error)
 {
-    return handle_restore(xldrv_args_string(args, 0), xldrv_args_optional_string(args, 1), xldrv_args_u32(args, 2),
-                          G_STRFUNC, error);
+    return handle_restore(call, args, xldrv_args_string(args, 0), xldrv_args_optional_string(args, 1),
+                          xldrv_args_u32(args, 2), G_STRFUNC, error);
 }
 
-GVariant *xldrv_handle_domain_restore_params(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_restore_params(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
     const char *file = NULL, *xml = NULL;
 
     if (!read_params(params, &file, &xml, error))
         return NULL;
-    return handle_restore(file, xml, xldrv_args_u32(args, 1), G_STRFUNC, error);
+    return handle_restore(call, args, file, xml, xldrv_args_u32(args, 1), G_STRFUNC, error);
 }
 
 /* ---- the XML in a file */
 
-static char *image_xml(const char *path, guint flags, GError **error)
+static char *image_xml(XldrvCall *call, GVariant *args, const char *path, guint flags, GError **error)
 {
     g_auto(XldrvSaved) saved = {.fd = -1};
     g_autoptr(XmlconfDomain) domain = NULL;
@@ -316,7 +320,7 @@ static char *image_xml(const char *path, guint flags, GError **error)
     if (!xldrv_saved_open(path, FALSE, &saved, error))
         return NULL;
     domain = parse_live(saved.xml, error);
-    if (!domain)
+    if (!domain || !xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error))
         return NULL;
     xml = xmlconf_domain_format(domain, XMLCONF_FORMAT_INACTIVE |
                                             (flags & VIR_DOMAIN_SAVE_IMAGE_XML_SECURE ? XMLCONF_FORMAT_SECURE : 0),
@@ -326,7 +330,8 @@ static char *image_xml(const char *path, guint flags, GError **error)
     return xml;
 }
 
-static gboolean define_image(const char *path, const char *xml, guint flags, const char *function, GError **error)
+static gboolean define_image(XldrvCall *call, GVariant *args, const char *path, const char *xml, guint flags,
+                             const char *function, GError **error)
 {
     g_auto(XldrvSaved) saved = {.fd = -1};
     g_autoptr(XmlconfDomain) domain = NULL;
@@ -336,23 +341,26 @@ static gboolean define_image(const char *path, const char *xml, guint flags, con
         !xldrv_saved_open(path, FALSE, &saved, error))
         return FALSE;
     domain = parse_live(saved.xml, error);
-    checked = domain ? check_xml(xmlconf_domain_config(domain), xml, error) : NULL;
+    if (!domain || !xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error))
+        return FALSE;
+    checked = check_xml(xmlconf_domain_config(domain), xml, error);
     return checked && xldrv_saved_change(path, checked, is_to_run(flags, saved.running), error);
 }
 
-GVariant *xldrv_handle_domain_save_image_get_xml_desc(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_save_image_get_xml_desc(XldrvCall *call, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
     g_autofree char *xml = xldrv_check_flags(flags, VIR_DOMAIN_SAVE_IMAGE_XML_SECURE, G_STRFUNC, error)
-                               ? image_xml(xldrv_args_string(args, 0), flags, error)
+                               ? image_xml(call, args, xldrv_args_string(args, 0), flags, error)
                                : NULL;
 
     return xml ? xldrv_reply_string(xml) : NULL;
 }
 
-GVariant *xldrv_handle_domain_save_image_define_xml(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_save_image_define_xml(XldrvCall *call, GVariant *args, GError **error)
 {
-    return define_image(xldrv_args_string(args, 0), xldrv_args_string(args, 1), xldrv_args_u32(args, 2), G_STRFUNC, error)
+    return define_image(call, args, xldrv_args_string(args, 0), xldrv_args_string(args, 1), xldrv_args_u32(args, 2), G_STRFUNC,
+                        error)
                ? xldrv_reply_void()
                : NULL;
 }
@@ -486,18 +494,18 @@ GVariant *xldrv_handle_domain_managed_save_remove(XldrvCall *call G_GNUC_UNUSED,
     return job && xldrv_managed_remove(xldrv_driver_get(), job->name, error) ? xldrv_reply_void() : NULL;
 }
 
-GVariant *xldrv_handle_domain_managed_save_get_xml_desc(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_managed_save_get_xml_desc(XldrvCall *call, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
     g_autofree char *path = NULL, *xml = NULL;
 
     if (!xldrv_check_flags(flags, VIR_DOMAIN_SAVE_IMAGE_XML_SECURE, G_STRFUNC, error) || !(path = managed_of(args, error)))
         return NULL;
-    xml = image_xml(path, flags, error);
+    xml = image_xml(call, args, path, flags, error);
     return xml ? xldrv_reply_string(xml) : NULL;
 }
 
-GVariant *xldrv_handle_domain_managed_save_define_xml(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_managed_save_define_xml(XldrvCall *call, GVariant *args, GError **error)
 {
     const char *xml = xldrv_args_optional_string(args, 1);
     g_autofree char *path = managed_of(args, error);
@@ -508,5 +516,5 @@ GVariant *xldrv_handle_domain_managed_save_define_xml(XldrvCall *call G_GNUC_UNU
         xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the XML is missing");
         return NULL;
     }
-    return define_image(path, xml, xldrv_args_u32(args, 2), G_STRFUNC, error) ? xldrv_reply_void() : NULL;
+    return define_image(call, args, path, xml, xldrv_args_u32(args, 2), G_STRFUNC, error) ? xldrv_reply_void() : NULL;
 }

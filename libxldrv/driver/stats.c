@@ -297,8 +297,7 @@ static GPtrArray *named_domains(GVariant *wire)
     return domains;
 }
 
-GVariant *xldrv_handle_connect_get_all_domain_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                    GError **error)
+GVariant *xldrv_handle_connect_get_all_domain_stats(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) wire = g_variant_get_child_value(args, 0);
     guint wanted = xldrv_args_u32(args, 1), flags = xldrv_args_u32(args, 2);
@@ -319,8 +318,8 @@ GVariant *xldrv_handle_connect_get_all_domain_stats(XldrvCall *call G_GNUC_UNUSE
     }
     if (!wanted)
         wanted = known_groups();
-    domains = g_variant_n_children(wire) ? named_domains(wire)
-                                         : xldrv_domains_all(xldrv_driver_get()->domains);
+    domains = g_variant_n_children(wire) ? named_domains(wire) : xldrv_domains_all(xldrv_driver_get()->domains);
+    xldrv_access_filter(call, domains);
     g_variant_builder_init(&list, G_VARIANT_TYPE("a((sayi)a(sv))"));
     for (guint i = 0; i < domains->len; i++) {
         if (xldrv_list_filter_matches(domains->pdata[i], filter))

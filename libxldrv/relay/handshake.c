@@ -5,7 +5,6 @@
 
 #include <libvirt/libvirt.h>
 
-#include "libxldrv/host/process.h"
 #include "libxldrv/rpc/server.h"
 
 struct _XldrvHandshake {
@@ -47,34 +46,13 @@ static GVariant *open_args(const XldrvHandshake *handshake)
     return g_variant_new("(msu)", handshake->uri, xldrv_client_is_readonly(handshake->client) ? VIR_CONNECT_RO : 0);
 }
 
-/* ---- identity: what the daemon's access control looks at. No names, which may have to be asked of a server. */
-
-static void add_param(GVariantBuilder *params, const char *name, GVariant *value)
-{
-    g_variant_builder_add(params, "(sv)", name, value);
-}
+/* ---- identity: what the daemon's access control looks at */
 
 static GVariant *identity_args(const XldrvHandshake *handshake)
 {
-    g_auto(GVariantBuilder) params = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sv)"));
-    guint uid, gid;
-    int pid;
+    g_autoptr(GVariant) params = xldrv_client_get_identity(handshake->client);
 
-    if (xldrv_client_peer(handshake->client, &uid, &gid, &pid)) {
-        guint64 start_time = xldrv_process_start_time(pid);
-        add_param(&params, VIR_CONNECT_IDENTITY_UNIX_USER_ID, g_variant_new_uint64(uid));
-        add_param(&params, VIR_CONNECT_IDENTITY_UNIX_GROUP_ID, g_variant_new_uint64(gid));
-        if (start_time) {
-            add_param(&params, VIR_CONNECT_IDENTITY_PROCESS_ID, g_variant_new_int64(pid));
-            add_param(&params, VIR_CONNECT_IDENTITY_PROCESS_TIME, g_variant_new_uint64(start_time));
-        }
-    }
-    if (handshake->client->sasl_user)
-        add_param(&params, VIR_CONNECT_IDENTITY_SASL_USER_NAME, g_variant_new_string(handshake->client->sasl_user));
-    if (handshake->client->x509_name)
-        add_param(&params, VIR_CONNECT_IDENTITY_X509_DISTINGUISHED_NAME,
-                  g_variant_new_string(handshake->client->x509_name));
-    return g_variant_new("(a(sv)u)", &params, 0);
+    return g_variant_new("(@a(sv)u)", params, 0);
 }
 
 /* ---- the steps */

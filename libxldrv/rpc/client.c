@@ -89,6 +89,7 @@ void xldrv_client_unref(XldrvClient *client)
     g_free(client->peer.address);
     g_free(client->sasl_user);
     g_free(client->x509_name);
+    g_clear_pointer(&client->identity, g_variant_unref);
     xldrv_sasl_free(client->sasl);
     g_mutex_clear(&client->lock);
     g_free(client);

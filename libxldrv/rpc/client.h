@@ -41,6 +41,7 @@ struct _XldrvClient {
 
     GMutex lock;
     char *sasl_user, *x509_name; /* under lock; NULL: has none */
+    GVariant *identity; /* under lock: whose calls it passes on; NULL: its own */
     gpointer data; /* under lock, with its free_fn */
     GDestroyNotify data_free;
 
@@ -96,6 +97,8 @@ gboolean xldrv_client_take_memory(XldrvClient *client, gsize n);
 void xldrv_client_return_memory(XldrvClient *client, gsize n);
 /* Ends the connection now. Does nothing if it is closed. @reason is for the log. */
 void xldrv_client_drop(XldrvClient *client, const char *reason);
+/* Whose calls it makes, as a process; not known if what it said of that names none. Any thread. */
+void xldrv_client_subject(XldrvClient *client, XldrvPeer *subject);
 /* The client has proved who it is. */
 void xldrv_client_set_authenticated(XldrvClient *client);
 /* Time-outs: called every second. */

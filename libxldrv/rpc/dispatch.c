@@ -156,10 +156,10 @@ static GVariant *call_handle(XldrvCall *call, GVariant *args, GError **error)
     return g_steal_pointer(&reply);
 }
 
-static XldrvMessage *call_answer(XldrvCall *call, GError **error)
+static XldrvMessage *call_answer(XldrvCall *call, XldrvServer *server, GError **error)
 {
     g_autoptr(GVariant) args = call_decode(call, error);
-    if (!args)
+    if (!args || (server->access && !server->access(call, args, error)))
         return NULL;
     g_clear_pointer(&call->payload, g_byte_array_unref);
 
@@ -180,7 +180,7 @@ void xldrv_call_run(gpointer data, gpointer user_data)
     XldrvServer *server = user_data;
     g_autoptr(GError) error = NULL;
 
-    call->reply = call_answer(call, &error);
+    call->reply = call_answer(call, server, &error);
     if (!call->reply)
         call_fail(call, server, error);
     xldrv_mailbox_post(server->mailbox, call_finish, call);

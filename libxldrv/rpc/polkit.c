@@ -10,23 +10,25 @@
 #define INTERFACE       "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_QUESTIONS 1u
 #define WITHDRAW_MS     10000
+/* Nobody is asked for a password meanwhile, but rules may start programs. */
+#define CHECK_MS        15000
 
 #define CONNECTION_FLAGS                                                                                               \
     (G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION)
 
 /* ---- question and answer */
 
-static GVariant *question(const XldrvPeer *peer, const char *action, const char *cancellation_id)
+/* @details is an a{ss}; floating. */
+static GVariant *question(const XldrvPeer *peer, const char *action, GVariant *details, guint flags,
+                          const char *cancellation_id)
 {
-    GVariantBuilder process, details;
+    GVariantBuilder process;
 
     g_variant_builder_init(&process, G_VARIANT_TYPE("a{sv}"));
     g_variant_builder_add(&process, "{sv}", "pid", g_variant_new_uint32(peer->pid));
     g_variant_builder_add(&process, "{sv}", "start-time", g_variant_new_uint64(peer->start_time));
     g_variant_builder_add(&process, "{sv}", "uid", g_variant_new_int32(peer->uid));
-    g_variant_builder_init(&details, G_VARIANT_TYPE("a{ss}"));
-    return g_variant_new("((sa{sv})sa{ss}us)", "unix-process", &process, action, &details, ALLOW_QUESTIONS,
-                         cancellation_id);
+    return g_variant_new("((sa{sv})s@a{ss}us)", "unix-process", &process, action, details, flags, cancellation_id);
 }
 
 static gboolean refuse(GError **error, virErrorNumber code, const char *action, const char *why)
@@ -122,7 +124,7 @@ static void on_connected(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gp
         return;
     }
     g_dbus_connection_call(q->connection, NAME, PATH, INTERFACE, "CheckAuthorization",
-                           question(&q->peer, q->action, q->cancellation_id),
+                           question(&q->peer, q->action, g_variant_new("a{ss}", NULL), ALLOW_QUESTIONS, q->cancellation_id),
                            G_VARIANT_TYPE("((bba{ss}))"), G_DBUS_CALL_FLAGS_NONE, G_MAXINT, q->cancellable, on_answer,
                            q);
 }
@@ -148,4 +150,68 @@ void xldrv_polkit_authenticate(const XldrvPeer *peer, const char *action, GCance
                     .done = done,
                     .data = data};
     g_dbus_connection_new_for_address(address, CONNECTION_FLAGS, NULL, cancellable, on_connected, q);
+}
+
+/* ---- asking, again and again, without a dialog */
+
+struct _XldrvPolkit {
+    GMutex lock;
+    GDBusConnection *connection; /* under lock; NULL: there was no question yet */
+    GCancellable *cancellable;
+};
+
+XldrvPolkit *xldrv_polkit_new(void)
+{
+    XldrvPolkit *polkit = g_new0(XldrvPolkit, 1);
+
+    g_mutex_init(&polkit->lock);
+    polkit->cancellable = g_cancellable_new();
+    return polkit;
+}
+
+void xldrv_polkit_cancel(XldrvPolkit *polkit)
+{
+    g_cancellable_cancel(polkit->cancellable);
+}
+
+void xldrv_polkit_free(XldrvPolkit *polkit)
+{
+    g_clear_object(&polkit->connection);
+    g_object_unref(polkit->cancellable);
+    g_mutex_clear(&polkit->lock);
+    g_free(polkit);
+}
+
+/* A reference to the connection that there is, or to a new one where the bus has closed it. */
+static GDBusConnection *get_connection(XldrvPolkit *polkit, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&polkit->lock);
+    g_autofree char *address = NULL;
+
+    if (polkit->connection && !g_dbus_connection_is_closed(polkit->connection))
+        return g_object_ref(polkit->connection);
+    g_clear_object(&polkit->connection);
+    address = g_dbus_address_get_for_bus_sync(G_BUS_TYPE_SYSTEM, polkit->cancellable, error);
+    if (address)
+        polkit->connection =
+            g_dbus_connection_new_for_address_sync(address, CONNECTION_FLAGS, NULL, polkit->cancellable, error);
+    return polkit->connection ? g_object_ref(polkit->connection) : NULL;
+}
+
+gboolean xldrv_polkit_check(XldrvPolkit *polkit, const XldrvPeer *peer, const char *action, GVariant *details,
+                            GError **error)
+{
+    g_autoptr(GVariant) held = g_variant_ref_sink(details);
+    g_autoptr(GDBusConnection) connection = NULL;
+    g_autoptr(GVariant) answer = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!check_known(peer, action, error))
+        return FALSE;
+    connection = get_connection(polkit, &why);
+    if (connection)
+        answer = g_dbus_connection_call_sync(connection, NAME, PATH, INTERFACE, "CheckAuthorization",
+                                             question(peer, action, held, 0, ""), G_VARIANT_TYPE("((bba{ss}))"),
+                                             G_DBUS_CALL_FLAGS_NONE, CHECK_MS, polkit->cancellable, &why);
+    return answer ? judge(answer, action, error) : unreachable(error, why);
 }

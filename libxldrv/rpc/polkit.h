@@ -13,3 +13,15 @@ typedef void (*XldrvPolkitFn)(gpointer data, const GError *error);
  * VIR_ERR_AUTH_FAILED. Cancelling ends the question. */
 void xldrv_polkit_authenticate(const XldrvPeer *peer, const char *action, GCancellable *cancellable, XldrvPolkitFn done,
                                gpointer data);
+
+/* Questions that nobody is asked about, over one connection that is kept. */
+typedef struct _XldrvPolkit XldrvPolkit;
+
+XldrvPolkit *xldrv_polkit_new(void);
+/* Makes questions that wait, and those to come, fail. Any thread. */
+void xldrv_polkit_cancel(XldrvPolkit *polkit);
+void xldrv_polkit_free(XldrvPolkit *polkit);
+/* Whether @peer may do @action to what @details (a{ss}; floating) tell; errors as above. Blocks until the authority has
+ * answered, 15 seconds at most. Any thread. */
+gboolean xldrv_polkit_check(XldrvPolkit *polkit, const XldrvPeer *peer, const char *action, GVariant *details,
+                            GError **error);

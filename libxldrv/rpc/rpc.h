@@ -110,6 +110,10 @@ void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);
 typedef virErrorNumber (*XldrvErrorCodeFn)(const GError *error);
 void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn);
 
+/* Whether a call may be made, after all other checks of its row. On a worker: it may block. Before there are clients. */
+typedef gboolean (*XldrvAccessFn)(XldrvCall *call, GVariant *args, GError **error);
+void xldrv_server_set_access(XldrvServer *server, XldrvAccessFn fn);
+
 /* What a client has to do to be authenticated: numbers as on the wire. */
 typedef enum {
     XLDRV_AUTH_NONE = 0,
@@ -186,6 +190,11 @@ gboolean xldrv_client_is_open(XldrvClient *client);
 void xldrv_client_set_open(XldrvClient *client);
 /* Credentials of a UNIX peer. FALSE if there are none. */
 gboolean xldrv_client_peer(XldrvClient *client, guint *uid, guint *gid, int *pid);
+/* Whose calls these are, as the client, which passes them on, tells: typed parameters VIR_CONNECT_IDENTITY_*, a(sv).
+ * VIR_ERR_INVALID_ARG for what these are not, and nothing is changed. Any thread. */
+gboolean xldrv_client_set_identity(XldrvClient *client, GVariant *params, GError **error);
+/* The same again: what was set, or what is known of the client itself. A reference. */
+GVariant *xldrv_client_get_identity(XldrvClient *client);
 /* The driver's own data of this connection; freed with the last reference to the client, on any
  * thread. */
 void xldrv_client_set_data(XldrvClient *client, gpointer data, GDestroyNotify free_fn);

@@ -171,6 +171,11 @@ void xldrv_server_set_raw(XldrvServer *server, const XldrvRaw *raw, gpointer use
     server->raw_data = user_data;
 }
 
+void xldrv_server_set_access(XldrvServer *server, XldrvAccessFn fn)
+{
+    server->access = fn;
+}
+
 void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn)
 {
     server->error_code = fn;

@@ -26,6 +26,7 @@ struct _XldrvServer {
     GPtrArray *programs;     /* XldrvCompiled; not changed once clients exist */
     XldrvCodec *error_codec; /* immutable */
     XldrvErrorCodeFn error_code;
+    XldrvAccessFn access;    /* NULL: no access control; not changed once clients exist */
     XldrvClientClosedFn client_closed;
     gpointer client_closed_data;
     const XldrvRaw *raw; /* NULL: no call is passed on */
