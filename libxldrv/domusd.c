@@ -148,10 +148,29 @@ static void quit(gpointer data)
 
 static gboolean start_admin(Daemon *d, GError **error)
 {
-    const XldrvAdminOptions options = {.server = d->server, .tls = d->tls, .quit = quit, .data = d};
+    static const XldrvAdminLog log = {.filters = {xldrv_log_get_filters, xldrv_log_set_filters},
+                                      .outputs = {xldrv_log_get_outputs, xldrv_log_set_outputs}};
+    const XldrvAdminOptions options = {.server = d->server, .tls = d->tls, .log = &log, .quit = quit, .data = d};
 
     d->admin = xldrv_admin_new(&d->settings.admin_limits, &options);
     return xldrv_sockets_open_admin(xldrv_admin_server(d->admin), &d->settings, d->paths, error);
+}
+
+/* Each step of verbosity is one of the level, which none leaves as it is. */
+static guint log_level(guint level, int verbosity)
+{
+    return verbosity ? MIN(level, (guint)MAX(XLDRV_LOG_WARNING - verbosity, XLDRV_LOG_DEBUG)) : level;
+}
+
+static gboolean set_log(const XldrvSettings *settings, const Arguments *arguments, GError **error)
+{
+    int verbosity = MAX(settings->verbosity, arguments->verbose);
+
+    if (!xldrv_log_set_filters(settings->log_filters ? settings->log_filters : "", error) ||
+        !xldrv_log_set_outputs(settings->log_outputs ? settings->log_outputs : "", error))
+        return FALSE;
+    xldrv_log_set_level(log_level(settings->log_level, verbosity));
+    return TRUE;
 }
 
 static gboolean load_settings(Daemon *d, XldrvSettings *settings, GError **error)
@@ -160,8 +179,10 @@ static gboolean load_settings(Daemon *d, XldrvSettings *settings, GError **error
 
     if (!xldrv_settings_load(settings, d->config_path, must_exist, error))
         return FALSE;
-    xldrv_log_set_verbosity(MAX(settings->verbosity, d->arguments->verbose));
-    return TRUE;
+    if (set_log(settings, d->arguments, error))
+        return TRUE;
+    xldrv_settings_clear(settings);
+    return FALSE;
 }
 
 static gboolean start_driver(Daemon *d, GError **error)
@@ -196,7 +217,7 @@ static gboolean on_terminate(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-/* What can change while clients are there is how much is told. */
+/* What can change while clients are there is what is told, and where. */
 static gboolean on_reload(gpointer data)
 {
     Daemon *d = data;
@@ -304,9 +325,10 @@ int main(int argc, char **argv)
     } else if (arguments.version) {
         printf("domusd " DOMUS_VERSION "\n");
     } else {
-        xldrv_log_set_verbosity(arguments.verbose);
+        xldrv_log_set_level(log_level(XLDRV_LOG_WARNING, arguments.verbose));
         status = serve(&arguments);
     }
     arguments_clear(&arguments);
+    xldrv_log_end();
     return status;
 }

@@ -29,6 +29,7 @@ static void test_defaults(void)
     g_assert_true(load(&settings, "[authentication]\nauth_unix_rw=none\n", NULL));
     g_assert_cmpuint(settings.socket_mode, ==, 0600);
     g_assert_cmpuint(settings.limits.max_clients, ==, xldrv_default_limits.max_clients);
+    g_assert_cmpuint(settings.log_level, ==, 3);
     g_assert_null(settings.engine);
     g_assert_cmpuint(settings.console_log_bytes, ==, 2097152);
     g_assert_cmpuint(settings.console_log_backups, ==, 3);
@@ -42,7 +43,7 @@ static void test_values(void)
     g_assert_true(load(&settings,
                        "[hypervisor]\nengine = interp\n[sockets]\nunix_sock_rw_perms = \"0666\"\nlisten_tls=1\ntls_port = \"17\"\n"
                        "[authentication]\nauth_tls=\"sasl\"\n[tls]\ntls_allowed_dn_list = [ \"CN=a,O=b\", \"CN=c*\" ]\n"
-                       "[clients]\nmax_clients=7\nkeepalive_interval=-1\n[log]\nverbosity=2\n",
+                       "[clients]\nmax_clients=7\nkeepalive_interval=-1\n[log]\nverbosity=2\nlog_level=4\nlog_filters=\"1:rpc\"\n",
                        &why));
     g_assert_no_error(why);
     g_assert_cmpstr(settings.engine, ==, "interp");
@@ -56,6 +57,8 @@ static void test_values(void)
     g_assert_cmpuint(settings.limits.max_clients, ==, 7);
     g_assert_cmpint(settings.limits.keepalive_interval, ==, -1);
     g_assert_cmpint(settings.verbosity, ==, 2);
+    g_assert_cmpuint(settings.log_level, ==, 4);
+    g_assert_cmpstr(settings.log_filters, ==, "1:rpc");
     xldrv_settings_clear(&settings);
 }
 

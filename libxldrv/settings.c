@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "libxldrv/host/log.h"
+
 #define MODE_BY_AUTH G_MAXUINT
 
 typedef enum { STRING, NUMBER, SIGNED_NUMBER, MODE, AUTH, LIST, N_KINDS } Kind;
@@ -51,6 +53,9 @@ static const struct {
     {"console_logs", "max_size", NUMBER, AT(console_log_bytes), 65536, G_MAXUINT32},
     {"console_logs", "max_backups", NUMBER, AT(console_log_backups), 0, 1000},
     {"log", "verbosity", SIGNED_NUMBER, AT(verbosity), 0, 2},
+    {"log", "log_level", NUMBER, AT(log_level), 1, 4},
+    {"log", "log_filters", STRING, AT(log_filters), 0, 0},
+    {"log", "log_outputs", STRING, AT(log_outputs), 0, 0},
     {"clients", "max_clients", NUMBER, AT(limits.max_clients), 1, 100000},
     {"clients", "max_anonymous_clients", NUMBER, AT(limits.max_anonymous_clients), 1, 100000},
     {"clients", "max_queued_clients", NUMBER, AT(limits.max_queued_clients), 1, 65535},
@@ -213,6 +218,7 @@ gboolean xldrv_settings_load(XldrvSettings *settings, const char *path, gboolean
                                 .auth_unix_rw = XLDRV_AUTH_POLKIT,
                                 .auth_tcp = XLDRV_AUTH_SASL,
                                 .tcp_min_ssf = 112,
+                                .log_level = XLDRV_LOG_WARNING,
                                 .limits = xldrv_default_limits,
                                 .admin_limits = xldrv_default_limits};
     settings->admin_limits.min_workers = 1;

@@ -9,6 +9,8 @@ typedef struct {
     char *hypervisor, *store_daemon, *engine, *user, *secret_uri, *network_uri, *filter_uri, *storage_uri, *relay_sockets; /* NULL: not set */
     int verbosity;
     guint console_log_bytes, console_log_backups;
+    guint log_level; /* of host/log.h, as what follows */
+    char *log_filters, *log_outputs; /* NULL: not set */
     XldrvLimits limits, admin_limits;
 
     char *socket_group; /* NULL: our own */

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""virt-admin with domusd: servers, threads, clients and limits, new certificates, an end when nobody is there."""
+"""virt-admin with domusd: servers, threads, clients and limits, new certificates, the log, an end when nobody is there."""
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 
@@ -36,7 +38,7 @@ def admin(host, command, *prefix):
 
 
 def value(text, key):
-    match = re.search(rf"^{key}\s*: (.*)$", text, re.M)
+    match = re.search(rf"^ *{key}\s*: ?(.*)$", text, re.M)
     return match.group(1).strip() if match else None
 
 
@@ -115,6 +117,84 @@ def strangers(host):
     tap.ok(result.status == 1 and "authentication required" in result.err, "another user is refused there too", result)
 
 
+def admin_args(host, *argv):
+    uri = f"virtxend:///system?socket={host.root}/run/libvirt/virtxend-admin-sock"
+    return host.client("virt-admin", "-c", uri, *argv)
+
+
+def logged(path, text):
+    def look():
+        with open(path) as f:
+            return text in f.read()
+    return wait_for(look, 10)
+
+
+def log(host):
+    """The end of each client is told by rpc.client at level 2."""
+    path, other = f"{host.root}/more.log", f"{host.root}/other.log"
+    result = admin(host, "daemon-log-outputs")
+    tap.equal((value(result.out, "Logging outputs"), value(admin(host, "daemon-log-filters").out, "Logging filters")),
+              ("1:stderr", ""), "the log's outputs and filters")
+    result = admin_args(host, "daemon-log-outputs", "--outputs", f"1:file:{path} 3:stderr")
+    tap.equal((result.status, value(admin(host, "daemon-log-outputs").out, "Logging outputs")),
+              (0, f"1:file:{path} 3:stderr"), "outputs are changed")
+    tap.equal(os.stat(path).st_mode & 0o777, 0o600, "a file is for its owner")
+    for outputs, culprit in ((f"1:file:{other} 9:stderr", "9:stderr"), ("1:teapot", "1:teapot"), ("1:file:x", "1:file:x"),
+                             ("1:file:/nonexistent/x", "/nonexistent/x"), ("1:syslog", "1:syslog")):
+        result = admin_args(host, "daemon-log-outputs", "--outputs", outputs)
+        tap.ok(result.status == 1 and culprit in result.err, f"outputs '{outputs}' are refused by name", result)
+    tap.equal(value(admin(host, "daemon-log-outputs").out, "Logging outputs"), f"1:file:{path} 3:stderr",
+              "and those that were there stay")
+    result = admin_args(host, "daemon-log-filters", "--filters", "1:driver 7:rpc")
+    tap.ok(result.status == 1 and "'7:rpc'" in result.err, "so is a filter", result)
+    admin_args(host, "daemon-log-filters", "--filters", "4:rpc.client 1:rpc")
+    tap.equal(value(admin(host, "daemon-log-filters").out, "Logging filters"), "4:rpc.client 1:rpc", "filters are changed")
+    os.truncate(path, 0)
+    host.virsh("list")
+    tap.equal(os.path.getsize(path), 0, "what a filter keeps out is not in the file")
+    admin_args(host, "daemon-log-filters", "--filters", "")
+    host.virsh("list")
+    tap.ok(logged(path, "closed"), "without it it is")
+
+
+def reload(host):
+    host.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: host.virsh("version").status == 0)
+
+
+def log_settings(host):
+    path = f"{host.root}/set.log"
+    host.configure(SETTINGS + f'[log]\nlog_level = 1\nlog_filters = "4:rpc"\nlog_outputs = "2:file:{path}"\n')
+    reload(host)
+    tap.ok(logged(path, "read the settings again"), "the settings' outputs are used after SIGHUP")
+    tap.equal(value(admin(host, "daemon-log-filters").out, "Logging filters"), "4:rpc", "and their filters")
+    host.configure(SETTINGS + '[log]\nlog_outputs = "2:teapot"\n')
+    reload(host)
+    tap.ok(logged(path, "2:teapot"), "bad ones are named, and the old stay")
+    admin_args(host, "daemon-log-outputs", "--outputs", "")
+    tap.equal(value(admin(host, "daemon-log-outputs").out, "Logging outputs"), "1:stderr", "none are standard error")
+    host.configure(SETTINGS)
+    reload(host)
+
+
+def syslog(host):
+    """Where no syslog is, the test is one."""
+    if os.getuid() or os.path.lexists("/dev/log"):
+        tap.skip("somebody else's syslog is here, or it cannot be one's own")
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind("/dev/log")
+        try:
+            daemon.settimeout(20)
+            admin_args(host, "daemon-log-outputs", "--outputs", "1:syslog:teapot")
+            reload(host)
+            text = daemon.recv(65536).decode()
+            tap.ok("teapot[" in text and text.startswith("<30>"), "syslog gets it by that name, as of a daemon", text)
+        finally:
+            os.unlink("/dev/log")
+    admin_args(host, "daemon-log-outputs", "--outputs", "")
+
+
 def timeout(host):
     tap.equal(admin(host, "daemon-timeout --timeout 2").status, 0, "an end is asked for")
     tap.equal(wait_for(lambda: host.daemon.poll() is not None, 60) and host.daemon.returncode, 0,
@@ -131,6 +211,9 @@ def main():
         certificates(host)
         if os.getuid() == 0:
             strangers(host)
+        log(host)
+        log_settings(host)
+        syslog(host)
         timeout(host)
     tap.done()
 

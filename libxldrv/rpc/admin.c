@@ -400,6 +400,63 @@ static GVariant *handle_set_timeout(XldrvCall *call, GVariant *args, GError **er
     return nothing();
 }
 
+/* ---- the log */
+
+static const XldrvAdminLog *args_log(XldrvCall *call, GVariant *args, gsize flags_at, GError **error)
+{
+    const XldrvAdminLog *log = admin_of(call)->options.log;
+    guint32 flags;
+
+    g_variant_get_child(args, flags_at, "u", &flags);
+    if (!check_flags(flags, error))
+        return NULL;
+    if (!log)
+        xldrv_set_error_from(error, VIR_FROM_ADMIN, VIR_ERR_OPERATION_UNSUPPORTED, "the log cannot be changed here");
+    return log;
+}
+
+static GVariant *handle_get_outputs(XldrvCall *call, GVariant *args, GError **error)
+{
+    const XldrvAdminLog *log = args_log(call, args, 0, error);
+    g_autofree char *text = NULL;
+    guint n = 0;
+
+    if (!log)
+        return NULL;
+    text = log->outputs.get(&n);
+    return g_variant_new("(su)", text, n);
+}
+
+static GVariant *handle_get_filters(XldrvCall *call, GVariant *args, GError **error)
+{
+    const XldrvAdminLog *log = args_log(call, args, 0, error);
+    g_autofree char *text = NULL;
+    guint n = 0;
+
+    if (!log)
+        return NULL;
+    text = log->filters.get(&n);
+    return g_variant_new("(msu)", n ? text : NULL, n);
+}
+
+static GVariant *handle_set_outputs(XldrvCall *call, GVariant *args, GError **error)
+{
+    const XldrvAdminLog *log = args_log(call, args, 1, error);
+    const char *text;
+
+    g_variant_get_child(args, 0, "m&s", &text);
+    return log && log->outputs.set(text ? text : "", error) ? nothing() : NULL;
+}
+
+static GVariant *handle_set_filters(XldrvCall *call, GVariant *args, GError **error)
+{
+    const XldrvAdminLog *log = args_log(call, args, 1, error);
+    const char *text;
+
+    g_variant_get_child(args, 0, "m&s", &text);
+    return log && log->filters.set(text ? text : "", error) ? nothing() : NULL;
+}
+
 /* ---- the program */
 
 #define LOOP XLDRV_PROC_LOOP
@@ -417,10 +474,10 @@ static const XldrvProcedure procedures[] = {
     {11, "CLIENT_CLOSE", "stxuu", "", "", "", LOOP, handle_client_close},
     {12, "SERVER_GET_CLIENT_LIMITS", "su", "aT", "32", "", LOOP, handle_get_limits},
     {13, "SERVER_SET_CLIENT_LIMITS", "saTu", "", "32", "", LOOP, handle_set_limits},
-    {14, "CONNECT_GET_LOGGING_OUTPUTS", "u", "su", "", "", LOOP, NULL},
-    {15, "CONNECT_GET_LOGGING_FILTERS", "u", "msu", "", "", LOOP, NULL},
-    {16, "CONNECT_SET_LOGGING_OUTPUTS", "msu", "", "", "", LOOP, NULL},
-    {17, "CONNECT_SET_LOGGING_FILTERS", "msu", "", "", "", LOOP, NULL},
+    {14, "CONNECT_GET_LOGGING_OUTPUTS", "u", "su", "", "", LOOP, handle_get_outputs},
+    {15, "CONNECT_GET_LOGGING_FILTERS", "u", "msu", "", "", LOOP, handle_get_filters},
+    {16, "CONNECT_SET_LOGGING_OUTPUTS", "msu", "", "", "", LOOP, handle_set_outputs},
+    {17, "CONNECT_SET_LOGGING_FILTERS", "msu", "", "", "", LOOP, handle_set_filters},
     {18, "SERVER_UPDATE_TLS_FILES", "su", "", "", "", LOOP, handle_update_tls},
     {19, "CONNECT_SET_DAEMON_TIMEOUT", "uu", "", "", "", LOOP, handle_set_timeout},
 };

@@ -17,6 +17,29 @@
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
+/* The last warning; GLib's own way to expect one does not see messages with fields. */
+static char *warned;
+
+static GLogWriterOutput keep_warning(GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer data)
+{
+    if (!(level & G_LOG_LEVEL_WARNING))
+        return g_log_writer_default(level, fields, n_fields, data);
+    for (gsize i = 0; i < n_fields; i++) {
+        if (strcmp(fields[i].key, "MESSAGE") == 0) {
+            g_free(warned);
+            warned = g_strdup(fields[i].value);
+        }
+    }
+    return G_LOG_WRITER_HANDLED;
+}
+
+static void assert_warned(const char *pattern)
+{
+    g_assert_nonnull(warned);
+    g_assert_true(g_pattern_match_simple(pattern, warned));
+    g_clear_pointer(&warned, g_free);
+}
+
 typedef struct {
     char *root;
     XldrvPaths *paths;
@@ -208,9 +231,8 @@ static void test_broken_definitions(Fixture *f, gconstpointer data G_GNUC_UNUSED
         g_autofree char *path = g_strdup_printf("%s/%s.xml", f->paths->define_dir, rows[i].name);
         g_autofree char *warning = g_strdup_printf("*%s.xml*", rows[i].name);
         g_assert_true(g_file_set_contents(path, rows[i].text, rows[i].length, NULL));
-        g_test_expect_message(G_LOG_DOMAIN, G_LOG_LEVEL_WARNING, warning);
         names = loaded(f);
-        g_test_assert_expected_messages();
+        assert_warned(warning);
         g_assert_cmpstr(names, ==, "good ");
         g_clear_pointer(&names, g_free);
         g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
@@ -218,9 +240,8 @@ static void test_broken_definitions(Fixture *f, gconstpointer data G_GNUC_UNUSED
     }
     /* A file whose name is not the domain's would be another domain's after the next change. */
     g_assert_cmpint(link(right, wrong), ==, 0);
-    g_test_expect_message(G_LOG_DOMAIN, G_LOG_LEVEL_WARNING, "*wrong.xml*'good'*");
     names = loaded(f);
-    g_test_assert_expected_messages();
+    assert_warned("*wrong.xml*'good'*");
     g_assert_cmpstr(names, ==, "good ");
 }
 
@@ -284,15 +305,15 @@ static void test_broken_status(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_assert_true(g_file_set_contents(path, rows[i], -1, NULL));
-        g_test_expect_message(G_LOG_DOMAIN, G_LOG_LEVEL_WARNING, "*bad.status.xml*");
         xldrv_status_load(f->paths, never, NULL);
-        g_test_assert_expected_messages();
+        assert_warned("*bad.status.xml*");
     }
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_log_set_writer_func(keep_warning, NULL, NULL);
     g_test_add_func("/state/uuid", test_uuid);
     g_test_add_func("/state/paths", test_paths);
     g_test_add_func("/state/names", test_names);
