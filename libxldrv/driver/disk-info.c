@@ -137,6 +137,41 @@ GVariant *xldrv_handle_domain_get_block_info(XldrvCall *call G_GNUC_UNUSED, GVar
     return g_variant_new("(ttt)", info.allocation, info.capacity, info.physical);
 }
 
+/* As many as a reply may have. */
+#define PEEK_MAX 4194304
+
+GVariant *xldrv_handle_domain_block_peek(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    guint64 offset = xldrv_args_u64(args, 2);
+    guint32 bytes = xldrv_args_u32(args, 3);
+    g_autoptr(XldrvDomain) domain = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
+    g_autofree guint8 *buffer = NULL;
+    XmlconfDisk *disk;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 4), 0, G_STRFUNC, error))
+        return NULL;
+    domain = xldrv_args_domain(args, error);
+    config = domain ? copy_config(domain) : NULL;
+    disk = config ? xldrv_find_disk(config, xldrv_args_string(args, 1), error) : NULL;
+    if (!disk || !xldrv_volume_find(xldrv_driver_get(), disk, error))
+        return NULL;
+    if (xmlconf_disk_is_served(disk) || xmlconf_disk_actual_type(disk) == XMLCONF_DISK_NETWORK ||
+        !xmlconf_disk_source(disk)) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "disk '%s' has no raw image that could be looked into",
+                        disk->target);
+        return NULL;
+    }
+    if (bytes > PEEK_MAX) {
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%u bytes are more than the %d of one call", bytes, PEEK_MAX);
+        return NULL;
+    }
+    buffer = g_malloc(bytes);
+    if (!xldrv_image_read(disk, offset, buffer, bytes, error))
+        return NULL;
+    return g_variant_new("(@ay)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, buffer, bytes, 1));
+}
+
 static gboolean resize(XldrvJob *job, const char *name, guint64 bytes, GError **error)
 {
     const XldrvDeviceHost host = {xldrv_driver_get(), job->instance, job->uuid_text, job->name};

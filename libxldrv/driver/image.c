@@ -246,6 +246,28 @@ gboolean xldrv_image_info(const XmlconfDisk *disk, XldrvImageInfo *info, GError 
     return ok;
 }
 
+gboolean xldrv_image_read(const XmlconfDisk *disk, guint64 offset, gpointer buffer, gsize bytes, GError **error)
+{
+    int fd = open_to_look(disk, error);
+    gsize done = 0;
+    ssize_t n = 1;
+
+    if (fd < 0)
+        return FALSE;
+    while (done < bytes && offset <= G_MAXINT64 - bytes && n > 0) {
+        n = pread(fd, (guint8 *)buffer + done, bytes - done, (off_t)(offset + done));
+        done += n > 0 ? n : 0;
+    }
+    if (n < 0)
+        fail_errno(disk, "read", error);
+    else if (done < bytes)
+        xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                        "%s '%s' of disk '%s' has no %" G_GSIZE_FORMAT " bytes at %" G_GUINT64_FORMAT, kind_of(disk),
+                        xmlconf_disk_source(disk), disk->target, bytes, offset);
+    close(fd);
+    return done == bytes;
+}
+
 gboolean xldrv_image_grow(const XmlconfDisk *disk, guint64 bytes, GError **error)
 {
     XldrvImageInfo info;

@@ -22,5 +22,8 @@ typedef struct {
 } XldrvImageInfo;
 gboolean xldrv_image_info(const XmlconfDisk *disk, XldrvImageInfo *info, GError **error);
 
+/* @bytes from @offset on of what is in a raw image. An error if it does not have them all. */
+gboolean xldrv_image_read(const XmlconfDisk *disk, guint64 offset, gpointer buffer, gsize bytes, GError **error);
+
 /* Makes a file longer, to @bytes. A block device cannot be changed here, so it must have that size already. */
 gboolean xldrv_image_grow(const XmlconfDisk *disk, guint64 bytes, GError **error);

@@ -195,6 +195,16 @@ GVariant *xldrv_handle_domain_destroy_flags(XldrvCall *call G_GNUC_UNUSED, GVari
     return destroy(args, error);
 }
 
+GVariant *xldrv_handle_domain_reset(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+{
+    g_autoptr(XldrvJobGuard) job = NULL;
+
+    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error))
+        return NULL;
+    job = begin_running(args, "reset", error);
+    return job && xldrv_reset(xldrv_driver_get(), job, error) ? xldrv_reply_void() : NULL;
+}
+
 /* ---- what the guest is asked to do */
 
 static GVariant *request(GVariant *args, const char *what, GError **error)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/wire.h"
@@ -198,15 +199,16 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
 {
     XldrvDriver *driver = xldrv_driver_get();
     g_autoptr(XmlconfDomain) domain = read_domain(migration, error);
-    const XmlconfDomainConfig *config = domain ? xmlconf_domain_config(domain) : NULL;
+    const XmlconfDomainConfig *config;
     g_autofree char *uri = NULL;
     XldrvCookie cookie = {0};
     Coming *coming;
     XldrvJob *job;
 
-    if (!domain || !xldrv_access_check_config(call, args, config, error) ||
-        !xldrv_cookie_decode(cookie_in, &cookie, error))
+    if (!domain || !xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error) ||
+        !xldrv_hooks_change(driver, &domain, "migrate", error) || !xldrv_cookie_decode(cookie_in, &cookie, error))
         return NULL;
+    config = xmlconf_domain_config(domain);
     g_clear_pointer(&cookie.store, g_variant_unref);
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "migrate", error);
     if (!job)

@@ -83,6 +83,18 @@ static void preserve(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
     xldrv_event_lifecycle(driver->events, job, ending->kept_event, ending->kept_detail);
 }
 
+static gboolean start_again(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, const XldrvStartOptions *options,
+                            GError **error)
+{
+    if (xldrv_start(driver, job, config, options, error))
+        return TRUE;
+    xldrv_forget_owner(driver, job);
+    xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_FAILED);
+    if (!job->config)
+        xldrv_domains_remove(driver->domains, job);
+    return FALSE;
+}
+
 static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
 {
     g_autoptr(XmlconfDomain) config = xmlconf_domain_ref(job->config ? job->config : job->live);
@@ -92,13 +104,18 @@ static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
     if (ending->reboot)
         xldrv_event_reboot(driver->events, job);
     xldrv_stop(driver, job, ending->reason, ending->detail, TRUE);
-    if (xldrv_start(driver, job, config, &options, &why))
-        return;
-    g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
-    xldrv_forget_owner(driver, job);
-    xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_FAILED);
-    if (!job->config)
-        xldrv_domains_remove(driver->domains, job);
+    if (!start_again(driver, job, config, &options, &why))
+        g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
+}
+
+gboolean xldrv_reset(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    g_autoptr(XmlconfDomain) config = xmlconf_domain_ref(job->live);
+    const XldrvStartOptions options = {.owner = job->owner, .paused = job->state == VIR_DOMAIN_PAUSED};
+
+    xldrv_event_reboot(driver->events, job);
+    xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, TRUE);
+    return start_again(driver, job, config, &options, error);
 }
 
 static gboolean try_again(gpointer data)

@@ -7,6 +7,7 @@
 #include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/state/definitions.h"
 
@@ -122,6 +123,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         catch_up(driver, job, reaction->instance);
     }
     if (job && job->instance == reaction->instance) {
+        xldrv_hooks_tell(driver, job->live, "reconnect", "begin");
         xldrv_agent_open(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);

@@ -46,6 +46,10 @@ gboolean xldrv_remove_definition(XldrvDriver *driver, XldrvJob *job, guint flags
  * transient domain is gone afterwards unless @keep. */
 void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboolean keep);
 
+/* Ends a running domain at once and starts it again as it was, with the devices that it had; paused if it was. A failure
+ * leaves it shut off. react.c */
+gboolean xldrv_reset(XldrvDriver *driver, XldrvJob *job, GError **error);
+
 /* Its owner's end no longer matters: for a domain that was to be started again after a stop that kept it. */
 void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job);
 

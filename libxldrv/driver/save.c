@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/saved.h"
 #include "libxldrv/driver/wire.h"
@@ -260,9 +261,10 @@ static gboolean restore(XldrvCall *call, GVariant *args, const char *path, const
     }
     if (!domain)
         return FALSE;
-    config = xmlconf_domain_config(domain);
-    if (!xldrv_access_check_config(call, args, config, error))
+    if (!xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error) ||
+        !xldrv_hooks_change(driver, &domain, "restore", error))
         return FALSE;
+    config = xmlconf_domain_config(domain);
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "restore", error);
     if (!job)
         return FALSE;

@@ -23,6 +23,7 @@
 #include "libxldrv/driver/numa.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/pin.h"
+#include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/tune.h"
 #include "libxldrv/host/host.h"
@@ -49,6 +50,7 @@ struct _XldrvStart {
     XldrvInstance *instance;
     struct domus_build build;
     gboolean status_saved;
+    gboolean prepared, hooked; /* hook scripts were told that it is prepared, that it starts */
 };
 typedef XldrvStart Start;
 
@@ -120,6 +122,25 @@ static gboolean check_stray(Start *s, GError **error)
     return !stray || xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
                                      "domain '%s' still runs as process %d, which the daemon has lost: end it first",
                                      s->config->name, (int)stray->pid);
+}
+
+/* ---- hook scripts: one that fails makes the start fail. What was begun is ended in any case. */
+
+static gboolean hook_prepare(Start *s, GError **error)
+{
+    s->prepared = TRUE;
+    return xldrv_hooks_run(s->driver, s->status.domain, "prepare", "begin", error);
+}
+
+static gboolean hook_start(Start *s, GError **error)
+{
+    s->hooked = TRUE;
+    return xldrv_hooks_run(s->driver, s->status.domain, "start", "begin", error);
+}
+
+static gboolean hook_started(Start *s, GError **error)
+{
+    return xldrv_hooks_run(s->driver, s->status.domain, "started", "begin", error);
 }
 
 static gboolean write_status(Start *s, GError **error)
@@ -511,13 +532,13 @@ static gboolean let_run(Start *s, GError **error)
     return s->paused || xldrv_let_run(s->driver, s->job, s->instance, s->config, error);
 }
 
-static const Step first_steps[] = {check_stray, open_files, write_status, start_process, bind_process, limit_process,
-                                   check_hugepages, allow_locking, create, watch_log,
+static const Step first_steps[] = {check_stray, hook_prepare, open_files, write_status, hook_start, start_process,
+                                   bind_process, limit_process, check_hugepages, allow_locking, create, watch_log,
                                    bind_vcpus, set_cpu, build};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,
-                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch, complete_status, claim,
-                                  let_run};
+                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch,
+                                  complete_status, claim, let_run, hook_started};
 
 /* ---- all or nothing */
 
@@ -525,8 +546,12 @@ static void undo(Start *s)
 {
     if (s->instance)
         xldrv_instance_destroy(s->instance);
+    if (s->hooked)
+        xldrv_hooks_tell(s->driver, s->status.domain, "stopped", "end");
     if (s->status_saved)
         xldrv_clean_up(s->driver, &s->status);
+    if (s->prepared)
+        xldrv_hooks_tell(s->driver, s->status.domain, "release", "end");
 }
 
 static void note_owner(XldrvDriver *driver, XldrvJob *job)

@@ -230,6 +230,16 @@ static void add_disks(const Subject *s)
         add_disk(s, i, disks->pdata[i]);
 }
 
+static void add_iothreads(const Subject *s)
+{
+    xldrv_params_add(s->params, "iothread.count", g_variant_new_uint32(0));
+}
+
+/* Of these groups libvirt tells what was enabled, or calculated, before, which nothing is here. */
+static void add_nothing(const Subject *s G_GNUC_UNUSED)
+{
+}
+
 static const struct {
     guint group;
     void (*add)(const Subject *s);
@@ -241,6 +251,11 @@ static const struct {
     {VIR_DOMAIN_STATS_VCPU, add_vcpus, TRUE},
     {VIR_DOMAIN_STATS_INTERFACE, add_interfaces, TRUE},
     {VIR_DOMAIN_STATS_BLOCK, add_disks, TRUE},
+    {VIR_DOMAIN_STATS_PERF, add_nothing, FALSE},
+    {VIR_DOMAIN_STATS_IOTHREAD, add_iothreads, FALSE},
+    {VIR_DOMAIN_STATS_MEMORY, add_nothing, FALSE},
+    {VIR_DOMAIN_STATS_DIRTYRATE, add_nothing, FALSE},
+    {VIR_DOMAIN_STATS_VM, add_nothing, FALSE},
 };
 
 /* Asked for by name, a group of which there is nothing to tell is left out unless the client insists. */
