@@ -66,6 +66,7 @@ def check_without(host):
     tap.contains(host.virsh("dumpxml g1").out, "state='disconnected'", "there is no agent yet")
     tap.ok(fails(host, "domtime g1", "QEMU guest agent is not connected", "is refused") < 4, "at once")
     fails(host, "shutdown g1 --mode agent", "QEMU guest agent is not connected", "as well")
+    fails(host, "dompmsuspend g1 disk", "QEMU guest agent is not connected", "so is this")
     fails(host, "shutdown g1 --mode acpi", "no ACPI power button", "what there is not is named")
 
 
@@ -96,6 +97,16 @@ def check_questions(host, console):
     fails(host, "qemu-monitor-command g1 info", "not supported", "there is no monitor of QEMU's")
     fails(host, "domhostname g1 --source lease", "leases", "another source is refused")
     fails(host, "domfstrim g1 --mountpoint /mnt", "mount point", "as is one mount point")
+
+
+def check_sleep(host, console):
+    """The guest has no swap to write itself to, as its agent finds."""
+    fails(host, "dompmsuspend g1 disk", "guest-suspend-disk", "the agent says that it cannot be")
+    fails(host, "dompmsuspend g1 mem", "nothing could wake it", "nothing that could not be undone is asked of it")
+    fails(host, "dompmsuspend g1 hybrid", "nothing could wake it", "nor this")
+    fails(host, "dompmsuspend g1 disk --duration 5", "Duration not supported", "for a time")
+    fails(host, "dompmwakeup g1", "not in pmsuspended state", "it is awake")
+    tap.ok("OK" in (console.run("echo O''K") or ""), "and well")
 
 
 def check_users(host, console):
@@ -171,6 +182,7 @@ with Host() as host:
         tap.done()
     tap.ok(watcher.expect("'agent-lifecycle' for domain 'g1': state: 'connected'", 20), "an event tells", watcher.text)
     check_questions(host, console)
+    check_sleep(host, console)
     check_users(host, console)
     check_freeze(host, console)
     check_coming_and_going(host, console, watcher)
