@@ -246,6 +246,8 @@ static const XmlconfField domain_fields[] = {
     XMLCONF_REFUSED("devices/sound", "sound devices are not supported"),
     XMLCONF_REFUSED("devices/hostdev", "host devices are not supported"),
     XMLCONF_REFUSED("devices/watchdog", "Xen's watchdog is a hypercall, not a device: what it does is <on_crash>"),
+    XMLCONF_REFUSED("devices/panic", "a Xen guest tells by a hypercall that it crashed: what that does is <on_crash>"),
+    XMLCONF_REFUSED("devices/tpm", "a PVH guest has no TPM"),
     XMLCONF_REFUSED("devices/rng", "Xen has no protocol for entropy: guests have the CPU's own RDRAND and RDSEED"),
     XMLCONF_REFUSED("devices/vsock", "Xen has no protocol for vsock: use a <channel>"),
     XMLCONF_REFUSED("devices/controller", "device controllers are not supported"),
