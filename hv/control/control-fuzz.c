@@ -148,8 +148,10 @@ static void make_domus_op(struct request *r)
     memcpy(r->data, &build, sizeof(build));
     memcpy(r->data + sizeof(build), "console", 8);
     r->head.number = __HYPERVISOR_domus_op;
-    r->head.args[0] = fuzz_random(8) ? 1 + fuzz_random(5) : small_or_edge();
-    r->head.args[1] = r->head.args[0] == DOMUS_OP_console_attach ? fuzz_random(2) : HV_CONTROL_DATA_ADDRESS;
+    r->head.args[0] = fuzz_random(8) ? 1 + fuzz_random(5) : fuzz_random(2) ? DOMUS_OP_set_log : small_or_edge();
+    r->head.args[1] = r->head.args[0] == DOMUS_OP_console_attach || r->head.args[0] == DOMUS_OP_set_log
+                          ? fuzz_random(2) : HV_CONTROL_DATA_ADDRESS;
+    r->head.args[2] = fuzz_random(4);
     r->data_bytes = sizeof(build) + 8;
     if (fuzz_random(2))
         r->fds[r->nr_fds++] = fuzz_random(3) ? make_fd() : sample_file(kernel, kernel_bytes);
