@@ -59,7 +59,7 @@ enum hv_event {
     HV_EVENT_IMAGE_LOST = 6,
     HV_EVENT_MEMORY = 7, /* args[0]: pages that the guest has now, after it gave or took some */
     /* args[0]: a console's number, or DOMUS_LOG_OWN. Its log has grown by the limit that it was given, and goes on: pass
-     * another file. Told again each time that it has. Several may be told as the last one. */
+     * another file. Told again when it has doubled. Several may be told as the last one. */
     HV_EVENT_LOG_FULL = 8,
 };
 #define HV_NR_EVENTS 9

@@ -43,12 +43,21 @@ void hv_log_meter_start(struct hv_log_meter *meter, int fd, uint64_t limit)
     atomic_store(&meter->limit, limit);
 }
 
+/* How often it would have been told of. Who has not come after the first time may be busy, and a guest that floods its
+ * console must not make more for him to do. */
+static unsigned times_told(uint64_t written, uint64_t limit)
+{
+    uint64_t times = written / limit;
+
+    return times ? 64 - (unsigned)__builtin_clzll(times) : 0;
+}
+
 bool hv_log_meter_add(struct hv_log_meter *meter, size_t bytes)
 {
     uint64_t limit = atomic_load(&meter->limit);
     uint64_t before = atomic_fetch_add(&meter->written, bytes);
 
-    return limit && before / limit != (before + bytes) / limit;
+    return limit && times_told(before, limit) != times_told(before + bytes, limit);
 }
 
 void hv_log_set_watch(struct hv_log_watch *watch)

@@ -26,10 +26,10 @@ struct hv_log_meter {
 };
 /* For file @fd, from what is in it on. */
 void hv_log_meter_start(struct hv_log_meter *meter, int fd, uint64_t limit);
-/* @bytes more were written: true each time that a multiple of the limit is reached. Any thread. */
+/* @bytes more were written: true when the limit is reached, and twice, four times ... that. Any thread. */
 bool hv_log_meter_add(struct hv_log_meter *meter, size_t bytes);
 
-/* Called on any thread when messages have reached a multiple of the limit. */
+/* Called on any thread when the meter says so. */
 typedef void hv_log_full_fn(void *opaque);
 struct hv_log_watch {
     struct hv_log_meter meter;

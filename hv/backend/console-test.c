@@ -142,8 +142,9 @@ static void test_logs(void)
     TAP_OK(pread(second, text, sizeof(text), 0) == 3 && !memcmp(text, "two", 3), "what comes then in the second");
     hv_log_meter_start(&meter, second, 8); /* has 3 */
     TAP_OK(!hv_log_meter_add(&meter, 4) && hv_log_meter_add(&meter, 1) && !hv_log_meter_add(&meter, 7) &&
-               hv_log_meter_add(&meter, 100) && !hv_log_meter_add(&meter, 1),
-           "each limit of bytes is told once");
+               hv_log_meter_add(&meter, 1) && !hv_log_meter_add(&meter, 15) && hv_log_meter_add(&meter, 1000) &&
+               !hv_log_meter_add(&meter, 900),
+           "it tells when the limit is reached, and at each doubling");
     hv_log_meter_start(&meter, -1, 0);
     TAP_OK(!hv_log_meter_add(&meter, SIZE_MAX), "and without a limit none");
     close(first);

@@ -1,7 +1,7 @@
 /* The logs of a running domain.
  *
- * The hypervisor tells of each limit of bytes that was written, so that a guest that floods its console causes no more
- * rotations than it writes files full. */
+ * The hypervisor tells of a file that is full once until it has another, so that a guest that floods its console causes no
+ * more rotations than it writes files full; or ever more rarely, where that fails. */
 #include "config.h"
 
 #include "libxldrv/driver/logs.h"
