@@ -109,6 +109,7 @@ enum domus_op {
     DOMUS_OP_display_write = 44, /* args[1] -> struct domus_picture, fds: a file, for its pixels */
     DOMUS_OP_stream_keep = 45,   /* what was sent stays here: -EBUSY when it was given up, -EPERM when it was taken */
     DOMUS_OP_stream_recall = 46, /* the same even when it was given up: the other side is known not to run it */
+    DOMUS_OP_dump = 47,          /* args[1] -> struct domus_dump, fds: a file, written from where it is on */
 };
 
 /* What the hypervisor itself has to say: its standard output and error. */
@@ -377,6 +378,16 @@ struct domus_restore {
     char error[256];   /* OUT: on failure, what is wrong */
 };
 
+/* An ELF core of the guest's memory and registers; the guest goes on when it is DONE. */
+enum domus_dump_flags {
+    DOMUS_DUMP_LIVE = 1u << 0, /* the guest is stopped for its registers alone */
+};
+
+struct domus_dump {
+    uint32_t flags;    /* IN: set of enum domus_dump_flags */
+    uint32_t reserved; /* IN: 0 */
+};
+
 enum domus_stream_flags {
     DOMUS_STREAM_CONVERGE = 1u << 0, /* slows the guest down where it changes memory faster than that is sent */
 };
@@ -525,6 +536,7 @@ int domctl_display_write(struct domctl *ctl, int fd, struct domus_picture *pictu
 
 /* Streams: see enum domus_stream_phase. Descriptors are duplicated. */
 int domctl_save(struct domctl *ctl, int fd);
+int domctl_dump(struct domctl *ctl, int fd, uint32_t flags);
 int domctl_restore(struct domctl *ctl, int fd, struct domus_restore *restore);
 int domctl_send(struct domctl *ctl, int fd, const struct domus_stream_limits *limits);
 int domctl_receive(struct domctl *ctl, int fd);

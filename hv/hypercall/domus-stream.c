@@ -37,6 +37,17 @@ long hv_domus_save(struct hv_caller *c, const uint64_t args[5], void *arg)
     return error ? error : hand_over(c, hv_stream_save(c->domain, c->fds[0]));
 }
 
+long hv_domus_dump(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    const struct domus_dump *dump = arg;
+    long error = check(c, true);
+
+    (void)args;
+    if (!error && (dump->flags & ~(uint32_t)DOMUS_DUMP_LIVE || dump->reserved))
+        error = -XEN_EINVAL;
+    return error ? error : hand_over(c, hv_stream_dump(c->domain, c->fds[0], dump->flags));
+}
+
 static bool limits_valid(const struct domus_stream_limits *limits)
 {
     return !(limits->flags & ~(uint32_t)DOMUS_STREAM_CONVERGE) && !limits->reserved;

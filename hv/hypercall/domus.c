@@ -350,6 +350,7 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_vbd_set_limits] = {"vbd_set_limits", hv_domus_vbd_set_limits, sizeof(struct domus_vbd_limits), HV_ARG_IN,
                                  CONTROL},
     [DOMUS_OP_save] = {"save", hv_domus_save, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_dump] = {"dump", hv_domus_dump, sizeof(struct domus_dump), HV_ARG_IN, CONTROL},
     [DOMUS_OP_restore] = {"restore", hv_domus_restore, sizeof(struct domus_restore), HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
     [DOMUS_OP_send] = {"send", hv_domus_send, sizeof(struct domus_stream_limits), HV_ARG_IN, CONTROL},
     [DOMUS_OP_receive] = {"receive", hv_domus_receive, 0, HV_ARG_NONE, CONTROL},

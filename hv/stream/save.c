@@ -1,7 +1,4 @@
-/* Saving to a file: freeze, memory, state, and the header last. The domain stays frozen when it is done.
- *
- * The file is written in multiples of a page from memory at such addresses, so that it may be open for direct I/O.
- */
+/* Saving to a file: freeze, memory, state, and the header last. The domain stays frozen when it is done. */
 #include "config.h"
 
 #include "hv/stream/job.h"
@@ -9,12 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
+#include "hv/stream/file.h"
 
 #define CHUNK_PAGES 1024u     /* looked at in a step */
 #define IDLE_NS     200000ull /* between looks whether I/O has ended */
@@ -40,32 +35,9 @@ static void fini(struct hv_stream *s)
     free(w);
 }
 
-static int write_all(const struct hv_stream *s, const void *bytes, size_t count, off_t offset)
-{
-    const uint8_t *from = bytes;
-
-    while (count) {
-        ssize_t done = pwrite(s->fd, from, count, offset);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -EIO;
-        from += done;
-        offset += done;
-        count -= (size_t)done;
-    }
-    return 0;
-}
-
 static off_t place_of(const struct saving *w, uint64_t index)
 {
     return w->base + (off_t)((index + 1) * HV_PAGE_SIZE);
-}
-
-static void cannot_write(struct hv_stream *s, int error)
-{
-    hv_stream_fail(s, error, "cannot write the file: %s", strerror(-error));
 }
 
 /* ------------------------------------------------------------------ memory */
@@ -98,7 +70,7 @@ static int write_run(struct hv_stream *s, uint64_t gfn, uint64_t index, uint64_t
     struct saving *w = s->own;
 
     s->status.transferred_bytes += count * HV_PAGE_SIZE;
-    return count ? write_all(s, page_at(s, gfn), count * HV_PAGE_SIZE, place_of(w, index)) : 0;
+    return count ? hv_stream_write(s, page_at(s, gfn), count * HV_PAGE_SIZE, place_of(w, index)) : 0;
 }
 
 /* A part of one run of RAM. */
@@ -135,34 +107,12 @@ static void save_memory(struct hv_stream *s)
     }
     error = write_pages(s, count < CHUNK_PAGES ? count : CHUNK_PAGES);
     if (error)
-        cannot_write(s, error);
+        hv_stream_cannot_write(s, error);
     else
         hv_stream_again(s);
 }
 
 /* ------------------------------------------------------------------ the rest */
-
-static size_t round_up(size_t bytes)
-{
-    return (bytes + HV_PAGE_MASK) & ~(size_t)HV_PAGE_MASK;
-}
-
-/* In memory of a page's alignment, zeroes up to a multiple of a page. */
-static int write_aligned(struct hv_stream *s, const void *bytes, size_t count, off_t offset)
-{
-    size_t whole = round_up(count);
-    void *copy;
-    int error;
-
-    if (posix_memalign(&copy, HV_PAGE_SIZE, whole))
-        return -ENOMEM;
-    memcpy(copy, bytes, count);
-    memset((uint8_t *)copy + count, 0, whole - count);
-    error = write_all(s, copy, whole, offset);
-    free(copy);
-    s->status.transferred_bytes += whole;
-    return error;
-}
 
 static int write_header(struct hv_stream *s, size_t state_bytes)
 {
@@ -175,7 +125,7 @@ static int write_header(struct hv_stream *s, size_t state_bytes)
     header.state_offset = (w->index + 1) * HV_PAGE_SIZE;
     header.state_bytes = state_bytes;
     hv_stream_header_seal(&header);
-    return write_aligned(s, &header, sizeof(header), w->base);
+    return hv_stream_write_padded(s, &header, sizeof(header), w->base);
 }
 
 static int save_state(struct hv_stream *s)
@@ -189,7 +139,7 @@ static int save_state(struct hv_stream *s)
         return -ENOMEM;
     error = hv_stream_encode_state(s->domain, &w->present, &state);
     if (!error)
-        error = write_aligned(s, state.data, state.used, place_of(w, w->index));
+        error = hv_stream_write_padded(s, state.data, state.used, place_of(w, w->index));
     if (!error)
         error = write_header(s, state.used);
     hv_encoder_fini(&state);
@@ -218,7 +168,7 @@ static void step(struct hv_stream *s)
     case STATE:
         error = save_state(s);
         if (error)
-            cannot_write(s, error);
+            hv_stream_cannot_write(s, error);
         else
             hv_stream_done(s);
     }
@@ -226,26 +176,13 @@ static void step(struct hv_stream *s)
 
 static const struct hv_stream_ops ops = {.step = step, .fini = fini};
 
-/* Where the header goes; also clears what may be there, so that a file that is not finished has none. */
-static int begin_file(int fd, off_t *base)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return -EINVAL;
-    *base = lseek(fd, 0, SEEK_CUR);
-    if (*base < 0 || *base % HV_PAGE_SIZE)
-        return -EINVAL;
-    return ftruncate(fd, *base) < 0 ? -errno : 0;
-}
-
 int hv_stream_save(struct hv_domain *d, int fd)
 {
     struct saving *w = calloc(1, sizeof(*w));
     int error = w ? hv_stream_check(d) : -ENOMEM;
 
     if (!error)
-        error = begin_file(fd, &w->base);
+        error = hv_stream_file_begin(fd, &w->base);
     if (!error)
         error = hv_stream_begin(d, &ops, fd, w);
     if (error)

@@ -247,6 +247,8 @@ XLDRV_HANDLER(domain_managed_save_define_xml);
 /* migrate-source.c */
 XLDRV_HANDLER(domain_migrate_begin3);
 XLDRV_HANDLER(domain_migrate_begin3_params);
+XLDRV_HANDLER(domain_core_dump);
+XLDRV_HANDLER(domain_core_dump_with_format);
 XLDRV_HANDLER(domain_migrate_perform3);
 XLDRV_HANDLER(domain_migrate_perform3_params);
 XLDRV_HANDLER(domain_migrate_confirm3);

@@ -95,17 +95,13 @@ static gboolean start_again(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *c
     return FALSE;
 }
 
-static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
+gboolean xldrv_restart(XldrvDriver *driver, XldrvJob *job, int reason, int detail, GError **error)
 {
     g_autoptr(XmlconfDomain) config = xmlconf_domain_ref(job->config ? job->config : job->live);
     const XldrvStartOptions options = {.owner = job->owner};
-    g_autoptr(GError) why = NULL;
 
-    if (ending->reboot)
-        xldrv_event_reboot(driver->events, job);
-    xldrv_stop(driver, job, ending->reason, ending->detail, TRUE);
-    if (!start_again(driver, job, config, &options, &why))
-        g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
+    xldrv_stop(driver, job, reason, detail, TRUE);
+    return start_again(driver, job, config, &options, error);
 }
 
 gboolean xldrv_reset(XldrvDriver *driver, XldrvJob *job, GError **error)
@@ -116,6 +112,16 @@ gboolean xldrv_reset(XldrvDriver *driver, XldrvJob *job, GError **error)
     xldrv_event_reboot(driver->events, job);
     xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED, TRUE);
     return start_again(driver, job, config, &options, error);
+}
+
+static void restart(XldrvDriver *driver, XldrvJob *job, const Ending *ending)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (ending->reboot)
+        xldrv_event_reboot(driver->events, job);
+    if (!xldrv_restart(driver, job, ending->reason, ending->detail, &why))
+        g_warning("domain '%s' cannot be restarted: %s", job->name, why->message);
 }
 
 static gboolean try_again(gpointer data)

@@ -49,6 +49,8 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
 /* Ends a running domain at once and starts it again as it was, with the devices that it had; paused if it was. A failure
  * leaves it shut off. react.c */
 gboolean xldrv_reset(XldrvDriver *driver, XldrvJob *job, GError **error);
+/* Ends a running domain as above and starts it anew; if that fails it is shut off. react.c */
+gboolean xldrv_restart(XldrvDriver *driver, XldrvJob *job, int reason, int detail, GError **error);
 
 /* Its owner's end no longer matters: for a domain that was to be started again after a stop that kept it. */
 void xldrv_forget_owner(XldrvDriver *driver, XldrvJob *job);

@@ -4,7 +4,6 @@
 #include "libxldrv/driver/save.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +13,7 @@
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/saved.h"
+#include "libxldrv/driver/target.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/state/files.h"
 
@@ -52,56 +52,49 @@ static int save_domain(struct domctl *ctl, gpointer fd)
     return domctl_save(ctl, *(int *)fd);
 }
 
-static gboolean write_file(XldrvDriver *driver, XldrvJob *job, XldrvSaved *saved, struct domus_stream_status *status,
-                           GError **error)
+typedef struct {
+    XldrvDriver *driver;
+    XldrvJob *job;
+    XldrvSaved *saved;
+    struct domus_stream_status status;
+} Saving;
+
+static gboolean write_file(int fd, gpointer data, GError **error)
 {
+    Saving *saving = data;
+    XldrvDriver *driver = saving->driver;
+    XldrvJob *job = saving->job;
+    XldrvSaved *saved = saving->saved;
+
+    saved->fd = fd;
     if (lseek(saved->fd, (off_t)xldrv_saved_head_bytes(saved->xml), SEEK_SET) < 0)
         return xldrv_set_system_error(error, errno, "cannot write the saved domain");
     if (!xldrv_instance_control(job->instance, "save", save_domain, &saved->fd, error) ||
-        !xldrv_stream_wait(job, "save", status, error))
+        !xldrv_stream_wait(job, "save", &saving->status, error))
         return FALSE;
     /* Nothing changes any more: what the domain has in the store now is what its memory knows of. */
     saved->store = xldrv_store_read_tree(driver->store, xldrv_instance_id(job->instance), error);
-    if (!saved->store || !xldrv_saved_write_head(saved->fd, saved, error))
-        return FALSE;
-    return fsync(saved->fd) == 0 || xldrv_set_system_error(error, errno, "cannot write the saved domain");
-}
-
-/* Beside its place, so that what was there stays until there is something better. */
-static gboolean save_to(XldrvDriver *driver, XldrvJob *job, const char *path, XldrvSaved *saved, gboolean direct,
-                        struct domus_stream_status *status, GError **error)
-{
-    g_autofree char *part = g_strconcat(path, ".part", NULL);
-    gboolean ok;
-
-    saved->fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | (direct ? O_DIRECT : 0), 0600);
-    if (saved->fd < 0)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot write '%s': %s", part, g_strerror(errno));
-    ok = write_file(driver, job, saved, status, error);
-    if (ok && rename(part, path) < 0)
-        ok = xldrv_set_system_error(error, errno, "cannot give '%s' its name", path);
-    if (!ok)
-        unlink(part);
-    return ok;
+    return saved->store && xldrv_saved_write_head(saved->fd, saved, error);
 }
 
 /* On failure the guest goes on as if nothing had been asked. */
 static gboolean save(XldrvDriver *driver, XldrvJob *job, const char *path, const char *xml, guint flags, GError **error)
 {
-    struct domus_stream_status status = {0};
     g_auto(XldrvSaved) saved = {
         .fd = -1,
         .running = is_to_run(flags, job->state == VIR_DOMAIN_RUNNING),
         .id = xldrv_instance_id(job->instance),
     };
+    Saving saving = {.driver = driver, .job = job, .saved = &saved};
     gboolean ok;
 
     saved.xml = xml ? g_strdup(xml) : format_live(job->live, error);
     if (!saved.xml)
         return FALSE;
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_SAVE);
-    ok = save_to(driver, job, path, &saved, flags & VIR_DOMAIN_SAVE_BYPASS_CACHE, &status, error);
-    xldrv_longjob_end(driver, job, ok ? &status : NULL);
+    ok = xldrv_target_write(path, flags & VIR_DOMAIN_SAVE_BYPASS_CACHE, write_file, &saving, error);
+    saved.fd = -1; /* it was lent */
+    xldrv_longjob_end(driver, job, ok ? &saving.status : NULL);
     if (!ok)
         xldrv_stream_end(job->instance);
     else
@@ -147,12 +140,8 @@ static GVariant *handle_save(GVariant *args, const char *to, const char *xml, gu
     g_autoptr(XldrvJobGuard) job = NULL;
     g_autofree char *checked = NULL;
 
-    if (!check_save_flags(flags, SAVE_FLAGS, function, error))
+    if (!check_save_flags(flags, SAVE_FLAGS, function, error) || !xldrv_target_check(to, error))
         return NULL;
-    if (!to || *to != '/') {
-        xldrv_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no absolute path", to ? to : "");
-        return NULL;
-    }
     job = begin_save(args, error);
     if (!job)
         return NULL;
