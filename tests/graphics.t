@@ -150,6 +150,35 @@ def input_devices(host, console):
                console.text[-300:])
 
 
+# -- on the way
+
+def check_display(host, what):
+    with host.console("g1") as console:
+        tap.ok(console.prompt(), f"{what}: the guest goes on", console.text[-500:])
+        tap.equal(typed(console, lambda: send_keys(host, "KEY_H", "KEY_I", "KEY_ENTER")), "hi", f"{what}: keys come")
+        run(console, f"echo '{what}' >/dev/tty0")
+    with vnc.Client(live_port(host), password="geheim") as client:
+        client.update()
+        same = wait_for(lambda: client.update() or client.rgb() == screenshot(host)[1][2], 30)
+        tap.ok(same and client.rgb().count(0) < len(client.rgb()), f"{what}: a VNC client sees it")
+
+
+def travels(host):
+    path = f"{host.root}/saved"
+    result = host.virsh(f"save g1 {path}")
+    tap.equal(result.status, 0, "a guest with a display is saved") or tap.note(result)
+    result = host.virsh(f"restore {path}")
+    tap.equal(result.status, 0, "and restored") or tap.note(result)
+    os.unlink(path)
+    check_display(host, "restored")
+    with Host() as other:
+        for source, target in ((host, other), (other, host)):
+            result = source.virsh(f"migrate --live --persistent --undefinesource g1 {target.uri} --migrateuri tcp://127.0.0.1")
+            tap.equal(result.status, 0, "it migrates") or tap.note(result)
+            tap.ok(wait_for(lambda: not server_pid(source), 20), "its VNC server ends where it was")
+            check_display(target, "migrated")
+
+
 # -- passwords, clients, ways in
 
 def graphics_xml(host, text):
@@ -286,6 +315,7 @@ def main():
             tap.contains(run(console, "cat /proc/fb"), "xen", "it has a framebuffer")
             pictures(host, console)
             input_devices(host, console)
+        travels(host)
         passwords(host)
         clients(host)
         events(host)

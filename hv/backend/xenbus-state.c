@@ -167,7 +167,8 @@ void hv_xenbus_forget_pending(struct hv_xenbus *bus)
 static const char *class_name(uint32_t number)
 {
     static const char *const names[] = {
-        [DOMUS_DEVICE_VBD] = "vbd", [DOMUS_DEVICE_VIF] = "vif", [DOMUS_DEVICE_CONSOLE] = "console"};
+        [DOMUS_DEVICE_VBD] = "vbd", [DOMUS_DEVICE_VIF] = "vif", [DOMUS_DEVICE_CONSOLE] = "console",
+        [DOMUS_DEVICE_VFB] = "vfb", [DOMUS_DEVICE_VKBD] = "vkbd"};
 
     return number < HV_ARRAY_LEN(names) && names[number] ? names[number] : "device";
 }

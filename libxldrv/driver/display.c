@@ -294,6 +294,17 @@ gboolean xldrv_display_attach(const XldrvDeviceHost *host, XmlconfDomainConfig *
            (!graphics || start_server(host, graphics, error));
 }
 
+void xldrv_display_forget_ports(const XmlconfDomainConfig *config)
+{
+    XmlconfGraphics *graphics = graphics_of(config);
+
+    if (!graphics || graphics->autoport != XMLCONF_YES)
+        return;
+    graphics->port = graphics->websocket_port = 0;
+    if (graphics->websocket) /* the XML of a running domain does not tell whether it was chosen */
+        graphics->websocket = -1;
+}
+
 gboolean xldrv_display_restart(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error)
 {
     XmlconfGraphics *graphics = graphics_of(config);

@@ -13,6 +13,8 @@
 /* Gives the guest what it is shown on and its keyboard, and starts the VNC server. Fills in what only a running domain
  * has: aliases, ports. What was attached goes with the instance; the server, by xldrv_display_close. */
 gboolean xldrv_display_attach(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
+/* Ports that were chosen elsewhere, or before, are chosen anew when it is attached. */
+void xldrv_display_forget_ports(const XmlconfDomainConfig *config);
 /* Ends the VNC server; that there is none is fine. */
 void xldrv_display_close(XldrvDriver *driver, const XmlconfDomainConfig *config);
 /* Starts it again, where clients expect it. */

@@ -641,7 +641,9 @@ XldrvStart *xldrv_start_begin(XldrvDriver *driver, XldrvJob *job, XmlconfDomain 
         .store_fds = {-1, -1},
     };
     s->config = xmlconf_domain_config(s->status.domain);
-    if (!options->incoming)
+    if (options->incoming)
+        xldrv_display_forget_ports(s->config);
+    else
         xmlconf_consoles_renumber(s->config); /* of a transient domain, some may have gone while it ran before */
     s->control_path = xldrv_run_path(driver, s->status.control);
     s->process_path = xldrv_run_path(driver, s->status.process);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/stream/codec.h"
+
 static int read_entry(struct hv_domain *d, hv_gpa at, unsigned bytes, uint64_t *out)
 {
     *out = 0; /* a short entry fills its low half */
@@ -25,10 +27,15 @@ static int read_list(struct hv_domain *d, uint64_t list, unsigned entry_bytes, u
     return 0;
 }
 
+static size_t count_of(size_t bytes)
+{
+    return (bytes + HV_PAGE_MASK) / HV_PAGE_SIZE;
+}
+
 int hv_fb_pages_init(struct hv_domain *d, hv_gfn page, const struct hv_fb_directory *directory, size_t bytes,
                      struct hv_fb_pages *out)
 {
-    size_t count = (bytes + HV_PAGE_MASK) / HV_PAGE_SIZE, per_list = HV_PAGE_SIZE / directory->entry_bytes;
+    size_t count = count_of(bytes), per_list = HV_PAGE_SIZE / directory->entry_bytes;
     int error = 0;
 
     out->bytes = bytes;
@@ -48,6 +55,25 @@ int hv_fb_pages_init(struct hv_domain *d, hv_gfn page, const struct hv_fb_direct
     if (error)
         hv_fb_pages_fini(out);
     return error ? -EINVAL : 0;
+}
+
+void hv_fb_pages_encode(const struct hv_fb_pages *pages, struct hv_encoder *e)
+{
+    hv_encode(e, pages->gfns, count_of(pages->bytes) * sizeof(*pages->gfns));
+}
+
+int hv_fb_pages_decode(struct hv_decoder *d, size_t bytes, struct hv_fb_pages *out)
+{
+    int error;
+
+    out->bytes = bytes;
+    out->gfns = calloc(count_of(bytes), sizeof(*out->gfns));
+    if (!out->gfns)
+        return hv_decode_fail(d, "out of memory");
+    error = hv_decode(d, out->gfns, count_of(bytes) * sizeof(*out->gfns));
+    if (error)
+        hv_fb_pages_fini(out);
+    return error;
 }
 
 void hv_fb_pages_fini(struct hv_fb_pages *pages)

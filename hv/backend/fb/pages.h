@@ -3,6 +3,9 @@
 
 #include "hv/domain.h"
 
+struct hv_decoder;
+struct hv_encoder;
+
 struct hv_fb_pages {
     uint64_t *gfns;
     size_t bytes; /* of the framebuffer */
@@ -18,6 +21,9 @@ struct hv_fb_directory {
  * is looked at when a page is read. -EINVAL: a list is no memory; -ENOMEM. */
 int hv_fb_pages_init(struct hv_domain *d, hv_gfn page, const struct hv_fb_directory *directory, size_t bytes,
                      struct hv_fb_pages *out) HV_MUST_CHECK;
+/* What is appended here, after the number of bytes was told otherwise, is made into pages of so many there. */
+void hv_fb_pages_encode(const struct hv_fb_pages *pages, struct hv_encoder *e);
+int hv_fb_pages_decode(struct hv_decoder *d, size_t bytes, struct hv_fb_pages *out) HV_MUST_CHECK;
 void hv_fb_pages_fini(struct hv_fb_pages *pages);
 
 /* Reads @bytes at @offset, all of them within the framebuffer. What is no memory (any more) reads as 0. */

@@ -19,6 +19,7 @@
 #include "hv/backend/xenbus.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/loop.h"
+#include "hv/stream/codec.h"
 #include "hv/xen-abi.h"
 
 #define VIDEO_KIB_MAX (256u * 1024) /* what a directory of 8-byte entries can name is twice that */
@@ -34,11 +35,12 @@ struct vfb {
     uint32_t video_kib;
     hv_gfn page; /* the shared one, while connected */
     hv_evtchn_port port;
+    bool polled; /* the frontend does not tell of changes */
     uint32_t out_cons; /* ours: the guest's copy is only written */
     struct layout layout;
     struct hv_fb_pages pages;
     struct hv_loop_source *wakeup; /* the guest notified */
-    struct hv_loop_source *poll;   /* armed for a frontend that does not tell of changes */
+    struct hv_loop_source *poll;   /* armed for a frontend that is polled */
     uint8_t *raw;                  /* a row as the guest has it */
 };
 
@@ -193,12 +195,13 @@ static const char *take_all(struct vfb *vfb, struct xenfb_page *page)
 static void serve(void *opaque)
 {
     struct vfb *vfb = opaque;
-    struct xenfb_page *page = vfb->port ? shared_page(vfb) : NULL;
+    struct xenfb_page *page;
     const char *wrong;
     uint32_t before;
 
-    if (!vfb->port)
+    if (!vfb->port || vfb->dev.domain->frozen)
         return;
+    page = shared_page(vfb);
     before = vfb->out_cons;
     wrong = page ? take_all(vfb, page) : "its page is no memory any more";
     if (before != vfb->out_cons)
@@ -300,10 +303,16 @@ static int bind_port(struct vfb *vfb, uint32_t port)
     return error;
 }
 
+static void begin(struct vfb *vfb)
+{
+    if (vfb->polled)
+        hv_loop_arm(vfb->poll, hv_loop_now() + POLL_NS);
+    hv_loop_wake(vfb->wakeup);
+}
+
 static int connect_vfb(struct hv_xenbus_device *dev)
 {
     struct vfb *vfb = vfb_of(dev);
-    bool tells = hv_xenbus_is_set(dev, "feature-update");
     uint64_t gfn, port;
     struct hv_fb_directory directory;
     int error;
@@ -322,10 +331,9 @@ static int connect_vfb(struct hv_xenbus_device *dev)
         end(vfb);
         return error;
     }
-    hv_xenbus_write(dev, "request-update", "%d", tells);
-    if (!tells)
-        hv_loop_arm(vfb->poll, hv_loop_now() + POLL_NS);
-    hv_loop_wake(vfb->wakeup);
+    vfb->polled = !hv_xenbus_is_set(dev, "feature-update");
+    hv_xenbus_write(dev, "request-update", "%d", !vfb->polled);
+    begin(vfb);
     return 0;
 }
 
@@ -344,6 +352,79 @@ static void free_vfb(struct hv_xenbus_device *dev)
     free(vfb);
 }
 
+/* ------------------------------------------------------------------ streams */
+
+struct vfb_state {
+    uint64_t page, bytes;
+    uint32_t port, out_cons;
+    struct layout layout;
+    bool polled;
+};
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct vfb_state, page),
+    HV_FIELD_MAX(2, struct vfb_state, bytes, VIDEO_KIB_MAX * 1024ull),
+    HV_FIELD(3, struct vfb_state, port),
+    HV_FIELD(4, struct vfb_state, out_cons),
+    HV_FIELD(5, struct vfb_state, layout.width),
+    HV_FIELD(6, struct vfb_state, layout.height),
+    HV_FIELD(7, struct vfb_state, layout.stride),
+    HV_FIELD(8, struct vfb_state, layout.depth),
+    HV_FIELD(9, struct vfb_state, layout.offset),
+    HV_FIELD_BOOL(10, struct vfb_state, polled),
+};
+
+static void encode_vfb(struct hv_xenbus_device *dev, struct hv_encoder *e)
+{
+    const struct vfb *vfb = vfb_of(dev);
+    const struct vfb_state state = {vfb->page.v, vfb->pages.bytes, vfb->port, vfb->out_cons, vfb->layout, vfb->polled};
+
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), &state);
+    hv_fb_pages_encode(&vfb->pages, e);
+}
+
+static int resume(struct vfb *vfb, const struct vfb_state *state, struct hv_decoder *d)
+{
+    const char *wrong = check_layout(&state->layout, vfb->pages.bytes);
+
+    if (wrong)
+        return hv_decode_fail(d, "the framebuffer: %s", wrong);
+    if (state->page >= vfb->dev.domain->mem.nr_gfns || !shared_page(vfb))
+        return hv_decode_fail(d, "its page is no memory");
+    if (show(vfb, &state->layout) || hv_evtchn_backend_bind(vfb->dev.domain, state->port, guest_notified, vfb))
+        return hv_decode_fail(d, "its picture or its port cannot be had");
+    vfb->port = state->port;
+    begin(vfb);
+    return 0;
+}
+
+static int decode_vfb(struct hv_xenbus_device *dev, struct hv_decoder *d)
+{
+    struct vfb *vfb = vfb_of(dev);
+    struct vfb_state state;
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), &state);
+
+    if (!error && state.bytes > (uint64_t)vfb->video_kib * 1024)
+        error = hv_decode_fail(d, "it is larger than video memory");
+    if (!error)
+        error = hv_fb_pages_decode(d, state.bytes, &vfb->pages);
+    if (error)
+        return error;
+    vfb->page = hv_gfn_of(state.page);
+    vfb->out_cons = state.out_cons;
+    vfb->polled = state.polled;
+    if (hv_xenbus_resumes_connected(dev))
+        error = resume(vfb, &state, d);
+    if (error || !hv_xenbus_resumes_connected(dev))
+        end(vfb);
+    return error;
+}
+
+static void thaw_vfb(struct hv_xenbus_device *dev)
+{
+    hv_loop_wake(vfb_of(dev)->wakeup);
+}
+
 static const struct hv_xenbus_class vfb_class = {
     .name = "vfb",
     .number = DOMUS_DEVICE_VFB,
@@ -352,6 +433,9 @@ static const struct hv_xenbus_class vfb_class = {
     .disconnect = disconnect_vfb,
     .free = free_vfb,
     .stop = disconnect_vfb,
+    .thaw = thaw_vfb,
+    .encode = encode_vfb,
+    .decode = decode_vfb,
 };
 
 int hv_vfb_attach(struct hv_domain *d, const struct domus_vfb *config)

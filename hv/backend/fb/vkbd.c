@@ -17,6 +17,7 @@
 #include "hv/backend/xenbus.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/loop.h"
+#include "hv/stream/codec.h"
 #include "hv/xen-abi.h"
 
 #define WAITING_MAX 256u
@@ -78,7 +79,8 @@ static unsigned fill(struct vkbd *vkbd, struct xenkbd_page *page)
 static void serve(void *opaque)
 {
     struct vkbd *vkbd = opaque;
-    struct xenkbd_page *page = vkbd->port && vkbd->nr_waiting ? shared_page(vkbd) : NULL;
+    bool any = vkbd->port && vkbd->nr_waiting && !vkbd->dev.domain->frozen;
+    struct xenkbd_page *page = any ? shared_page(vkbd) : NULL;
     unsigned count;
 
     if (!page)
@@ -244,6 +246,98 @@ static void free_vkbd(struct hv_xenbus_device *dev)
     free(vkbd);
 }
 
+/* ------------------------------------------------------------------ streams */
+
+struct vkbd_state {
+    uint64_t page;
+    uint32_t ref, port, in_prod, nr_waiting;
+    int32_t x, y;
+    bool granted, absolute, raw;
+};
+
+static const struct hv_field state_fields[] = {
+    HV_FIELD(1, struct vkbd_state, page),
+    HV_FIELD(2, struct vkbd_state, ref),
+    HV_FIELD(3, struct vkbd_state, port),
+    HV_FIELD(4, struct vkbd_state, in_prod),
+    HV_FIELD_MAX(5, struct vkbd_state, nr_waiting, WAITING_MAX),
+    HV_FIELD(6, struct vkbd_state, x),
+    HV_FIELD(7, struct vkbd_state, y),
+    HV_FIELD_BOOL(8, struct vkbd_state, granted),
+    HV_FIELD_BOOL(9, struct vkbd_state, absolute),
+    HV_FIELD_BOOL(10, struct vkbd_state, raw),
+};
+
+/* Nobody would release them elsewhere. */
+static void freeze_vkbd(struct hv_xenbus_device *dev)
+{
+    struct vkbd *vkbd = vkbd_of(dev);
+
+    hv_loop_arm(vkbd->release, 0);
+    release_held(vkbd);
+}
+
+static void thaw_vkbd(struct hv_xenbus_device *dev)
+{
+    hv_loop_wake(vkbd_of(dev)->wakeup);
+}
+
+static void encode_vkbd(struct hv_xenbus_device *dev, struct hv_encoder *e)
+{
+    const struct vkbd *vkbd = vkbd_of(dev);
+    const struct vkbd_state state = {
+        .page = vkbd->page.v, .ref = vkbd->map.grant.ref, .port = vkbd->port, .in_prod = vkbd->in_prod,
+        .nr_waiting = vkbd->nr_waiting, .x = vkbd->x, .y = vkbd->y, .granted = vkbd->map.page != NULL,
+        .absolute = vkbd->absolute, .raw = vkbd->raw,
+    };
+
+    hv_encode_fields(e, state_fields, HV_ARRAY_LEN(state_fields), &state);
+    hv_encode(e, vkbd->waiting, state.nr_waiting * sizeof(vkbd->waiting[0]));
+}
+
+static int resume_page(struct vkbd *vkbd, const struct vkbd_state *state)
+{
+    struct hv_domain *d = vkbd->dev.domain;
+
+    if (state->granted)
+        return hv_grant_map(d, state->ref, true, &vkbd->map);
+    vkbd->page = hv_gfn_of(state->page < d->mem.nr_gfns ? state->page : 0);
+    return shared_page(vkbd) ? 0 : -EFAULT;
+}
+
+static int resume(struct vkbd *vkbd, const struct vkbd_state *state, struct hv_decoder *d)
+{
+    const struct hv_display_input input = {send_key, send_move, vkbd};
+    int error = resume_page(vkbd, state);
+
+    if (!error)
+        error = hv_evtchn_backend_bind(vkbd->dev.domain, state->port, guest_notified, vkbd);
+    if (error) {
+        hv_grant_unmap(vkbd->dev.domain, &vkbd->map);
+        return hv_decode_fail(d, "its page or port cannot be had");
+    }
+    vkbd->port = state->port;
+    vkbd->in_prod = state->in_prod;
+    vkbd->nr_waiting = state->nr_waiting;
+    vkbd->absolute = state->absolute;
+    vkbd->raw = state->raw;
+    vkbd->x = state->x;
+    vkbd->y = state->y;
+    hv_display_set_input(vkbd->dev.domain, &input);
+    return 0;
+}
+
+static int decode_vkbd(struct hv_xenbus_device *dev, struct hv_decoder *d)
+{
+    struct vkbd *vkbd = vkbd_of(dev);
+    struct vkbd_state state;
+    int error = hv_decode_fields(d, state_fields, HV_ARRAY_LEN(state_fields), &state);
+
+    if (!error)
+        error = hv_decode(d, vkbd->waiting, state.nr_waiting * sizeof(vkbd->waiting[0]));
+    return !error && hv_xenbus_resumes_connected(dev) ? resume(vkbd, &state, d) : error;
+}
+
 static const struct hv_xenbus_class vkbd_class = {
     .name = "vkbd",
     .number = DOMUS_DEVICE_VKBD,
@@ -252,6 +346,10 @@ static const struct hv_xenbus_class vkbd_class = {
     .disconnect = disconnect_vkbd,
     .free = free_vkbd,
     .stop = disconnect_vkbd,
+    .freeze = freeze_vkbd,
+    .thaw = thaw_vkbd,
+    .encode = encode_vkbd,
+    .decode = decode_vkbd,
 };
 
 int hv_vkbd_attach(struct hv_domain *d)
