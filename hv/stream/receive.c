@@ -51,17 +51,45 @@ static void finish(struct hv_stream *s, int error, const char *why)
 
 /* ------------------------------------------------------------------ pages */
 
-static int store_page(struct hv_domain *d, uint64_t entry, const uint8_t *page, char *why, size_t why_bytes)
+/* How many of the record's entries from @entries on are of pages that follow each other. */
+static uint64_t run_length(const uint8_t *entries, uint64_t count)
 {
-    hv_gfn gfn = hv_gfn_of(entry >> HV_PAGE_SHIFT);
-    uint8_t *to = d->mem.base + (gfn.v << HV_PAGE_SHIFT);
+    uint64_t first, next, n = 1;
+
+    memcpy(&first, entries, 8);
+    for (; n < count; n++) {
+        memcpy(&next, entries + 8 * n, 8);
+        if (next >> HV_PAGE_SHIFT != (first >> HV_PAGE_SHIFT) + n)
+            break;
+    }
+    return n;
+}
+
+/* Each change of what is RAM is some work for the host: pages that follow each other are made at once. */
+static int make_pages(struct hv_domain *d, hv_gfn gfn, const uint8_t *entries, uint64_t count)
+{
+    int error;
+
+    pthread_mutex_lock(&d->lock);
+    error = hv_memory_populate(&d->mem, gfn, run_length(entries, count));
+    pthread_mutex_unlock(&d->lock);
+    return error;
+}
+
+/* The first of @count entries; @page is NULL for a page of zeroes. */
+static int store_page(struct hv_domain *d, const uint8_t *entries, uint64_t count, const uint8_t *page, char *why,
+                      size_t why_bytes)
+{
+    uint64_t entry;
+    hv_gfn gfn;
+    uint8_t *to;
     int error = 0;
 
-    if (hv_memory_type(&d->mem, gfn) != HV_PAGE_RAM) {
-        pthread_mutex_lock(&d->lock);
-        error = hv_memory_populate(&d->mem, gfn, 1);
-        pthread_mutex_unlock(&d->lock);
-    }
+    memcpy(&entry, entries, 8);
+    gfn = hv_gfn_of(entry >> HV_PAGE_SHIFT);
+    to = d->mem.base + (gfn.v << HV_PAGE_SHIFT);
+    if (hv_memory_type(&d->mem, gfn) != HV_PAGE_RAM)
+        error = make_pages(d, gfn, entries, count);
     if (error)
         snprintf(why, why_bytes, "page 0x%llx cannot be had: %s", (unsigned long long)gfn.v, strerror(-error));
     else if (page)
@@ -92,7 +120,7 @@ static int take_pages(struct hv_stream *s, char *why, size_t why_bytes)
         if ((entry & HV_PAGE_MASK & ~HV_STREAM_PAGE_ZERO) ||
             (!zero && r->record.bytes < 8 + 8 * count + (full + 1) * HV_PAGE_SIZE))
             return -EBADMSG;
-        error = store_page(s->domain, entry, zero ? NULL : page + full * HV_PAGE_SIZE, why, why_bytes);
+        error = store_page(s->domain, entries + 8 * i, count - i, zero ? NULL : page + full * HV_PAGE_SIZE, why, why_bytes);
         full += !zero;
     }
     s->status.pages += full;
