@@ -165,10 +165,15 @@ static guint log_level(guint level, int verbosity)
 static gboolean set_log(const XldrvSettings *settings, const Arguments *arguments, GError **error)
 {
     int verbosity = MAX(settings->verbosity, arguments->verbose);
+    guint n;
+    g_autofree char *filters = xldrv_log_get_filters(&n);
 
-    if (!xldrv_log_set_filters(settings->log_filters ? settings->log_filters : "", error) ||
-        !xldrv_log_set_outputs(settings->log_outputs ? settings->log_outputs : "", error))
+    if (!xldrv_log_set_filters(settings->log_filters ? settings->log_filters : "", error))
         return FALSE;
+    if (!xldrv_log_set_outputs(settings->log_outputs ? settings->log_outputs : "", error)) {
+        xldrv_log_set_filters(filters, NULL);
+        return FALSE;
+    }
     xldrv_log_set_level(log_level(settings->log_level, verbosity));
     return TRUE;
 }

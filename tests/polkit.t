@@ -204,6 +204,14 @@ def heard(host):
         tap.ok(events.expect("'other'", 20) and "hidden" not in events.text, "not of what he may not see", events.text)
 
 
+def untrusted(host):
+    argv = ["setpriv", f"--reuid={FRIEND}", "--clear-groups", "--regid=nogroup", sys.executable, "-c", IDENTITY, host.uri,
+            "0", "1", "1"]
+    result = Result(subprocess.run(argv, capture_output=True, text=True, timeout=60))
+    tap.equal(result.out.count("only root may tell"), 2, "without access control a user may not pass for another") or \
+        tap.note(result)
+
+
 def identity(host):
     user = pwd.getpwnam(FRIEND).pw_uid
     with subprocess.Popen(["setpriv", f"--reuid={FRIEND}", "--clear-groups", "--regid=nogroup", "sleep", "60"]) as process:
@@ -229,6 +237,7 @@ def main():
         bus = Bus(host.root)
         try:
             sockets(host, bus)
+            untrusted(host)
             access(host)
             heard(host)
             identity(host)

@@ -215,12 +215,27 @@ GVariant *xldrv_handle_connect_get_sysinfo(XldrvCall *call G_GNUC_UNUSED, GVaria
     return xml ? xldrv_reply_string(xml) : NULL;
 }
 
+/* Where access control does not ask whether a client may: whoever could be anybody on this host may. */
+static gboolean may_speak_for_others(XldrvClient *client)
+{
+    guint uid, gid;
+    int pid;
+
+    return xldrv_driver_get()->access ||
+           (xldrv_client_peer(client, &uid, &gid, &pid) && (uid == 0 || uid == geteuid()));
+}
+
 GVariant *xldrv_handle_connect_set_identity(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
 
-    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) ||
-        !xldrv_client_set_identity(xldrv_call_client(call), params, error))
+    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error))
+        return NULL;
+    if (!may_speak_for_others(xldrv_call_client(call))) {
+        xldrv_set_error(error, VIR_ERR_ACCESS_DENIED, "only root may tell whose its calls are");
+        return NULL;
+    }
+    if (!xldrv_client_set_identity(xldrv_call_client(call), params, error))
         return NULL;
     return xldrv_reply_void();
 }

@@ -113,7 +113,7 @@ static gboolean adjust_pool(guint cell, guint kib, guint64 count, gboolean add, 
 {
     g_autofree char *path = pool_path(cell, kib);
     g_autofree char *what = g_strdup_printf("the pages of %u KiB of cell %u", kib, cell);
-    guint64 before, after;
+    guint64 before, after = 0;
 
     if (!xldrv_sysfs_number(path, &before))
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "page size %u KiB is not available in cell %u", kib, cell);

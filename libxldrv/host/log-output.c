@@ -16,7 +16,7 @@ struct _XldrvLogOutput {
     char *text;
     guint level;
     gsize kind;
-    char *ident; /* of syslog, which keeps it */
+    char *ident; /* of syslog, which keeps the pointer */
     int fd;      /* of a file; -1 */
 };
 
@@ -69,11 +69,9 @@ static gboolean open_file(XldrvLogOutput *output, const char *path, GError **err
 
 static gboolean open_syslog(XldrvLogOutput *output, const char *name, GError **error)
 {
-    if (!name || !*name)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "log output '%s' has no name for syslog", output->text);
     output->ident = g_strdup(name);
-    openlog(output->ident, LOG_PID, LOG_DAEMON);
-    return TRUE;
+    return (name && *name) ||
+           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "log output '%s' has no name for syslog", output->text);
 }
 
 static gboolean open_nothing(XldrvLogOutput *output, const char *what, GError **error)
@@ -96,7 +94,8 @@ static void write_file(XldrvLogOutput *output, GLogLevelFlags flags, const GLogF
     write_line(output->fd, flags, message);
 }
 
-static void write_syslog(XldrvLogOutput *output G_GNUC_UNUSED, GLogLevelFlags flags,
+/* The process has one name there, which the end of another output takes away. */
+static void write_syslog(XldrvLogOutput *output, GLogLevelFlags flags,
                          const GLogField *fields G_GNUC_UNUSED, gsize n_fields G_GNUC_UNUSED, const char *message)
 {
     int priority = flags & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL) ? LOG_ERR
@@ -105,6 +104,7 @@ static void write_syslog(XldrvLogOutput *output G_GNUC_UNUSED, GLogLevelFlags fl
                    : flags & G_LOG_LEVEL_INFO                         ? LOG_INFO
                                                                       : LOG_DEBUG;
 
+    openlog(output->ident, LOG_PID, LOG_DAEMON);
     syslog(priority, "%s", message);
 }
 
