@@ -273,6 +273,9 @@ static int sample_kernel(void)
 
 static void test_build(struct domctl *ctl)
 {
+    static const unsigned node[2], near = 10;
+    static const uint64_t all_kib = 16 * 1024;
+    static const struct domctl_vnuma one_node = {1, 2, &all_kib, node, &near};
     struct domus_build build;
     int kernel = sample_kernel(), empty = memfd_create("empty", MFD_CLOEXEC), ends[2];
     char *line = malloc(5000);
@@ -286,7 +289,7 @@ static void test_build(struct domctl *ctl)
     TAP_OK(build.store_evtchn && build.console_evtchn && build.store_gfn && build.console_gfn,
            "and the guest's ends of store and console");
     TAP_OK(domctl_build(ctl, kernel, -1, NULL, &build) == -EEXIST, "once");
-    TAP_OK(domctl_set_vnuma(ctl, &(struct domctl_vnuma){0}) == -EBUSY, "NUMA nodes come before that");
+    TAP_OK(domctl_set_vnuma(ctl, &one_node) == -EBUSY, "NUMA nodes come before that");
     TAP_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && domctl_console_attach(ctl, 16, ends[0], -1) == -ENOENT &&
                domctl_console_attach(ctl, 0, ends[0], -1) == 0 && domctl_log_file(ctl, 0, ends[0], 10) == 0 &&
                domctl_log_file(ctl, 1, ends[0], 10) == -ENODEV && domctl_log_file(ctl, 16, ends[0], 10) == -ENODEV &&

@@ -83,7 +83,7 @@ int domctl_set_vnuma(struct domctl *ctl, const struct domctl_vnuma *vnuma)
     struct call_data *data;
     int error;
 
-    if (vnuma->nodes > NODES_MAX || vnuma->vcpus > VCPUS_MAX)
+    if (!vnuma->nodes || vnuma->nodes > NODES_MAX || !vnuma->vcpus || vnuma->vcpus > VCPUS_MAX)
         return -EINVAL;
     data = calloc(1, sizeof(*data));
     if (!data)
