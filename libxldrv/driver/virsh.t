@@ -108,8 +108,8 @@ def renaming(host):
 
 def unserved(host):
     """What is not served is named as users know it."""
-    for command, name in [("reset one", "virDomainReset"), ("dump one /x", "virDomainCoreDump"),
-                          ("iothreadinfo one", "virDomainGetIOThreadInfo"), ("net-list", "virConnectNumOfNetworks")]:
+    for command, name in [("domlaunchsecinfo one", "virDomainGetLaunchSecurityInfo"), ("dump one /x", "virDomainCoreDump"),
+                          ("snapshot-create one", "virDomainSnapshotCreateXML"), ("net-list", "virConnectNumOfNetworks")]:
         tap.contains(host.virsh(command).err, f"not supported by the connection driver: {name}", command)
 
 
@@ -161,7 +161,7 @@ def errors(host, connection):
             ("ACPI shutdown", one.shutdownFlags, (libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,),
              libvirt.VIR_ERR_OPERATION_UNSUPPORTED),
             ("an NMI for nobody", one.injectNMI, (), libvirt.VIR_ERR_OPERATION_INVALID),
-            ("what is not there yet", one.reset, (), libvirt.VIR_ERR_NO_SUPPORT)]:
+            ("what is not there yet", one.launchSecurityInfo, (), libvirt.VIR_ERR_NO_SUPPORT)]:
         tap.equal(code_of(function, *args), code, f"error code: {what}")
     result = host.virsh("start one")
     tap.contains(result.err, "/nonexistent/vmlinuz", "start names the kernel that is missing")
