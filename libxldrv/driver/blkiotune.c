@@ -110,8 +110,10 @@ static gboolean take_weight(XmlconfBlkiotune *tune, GVariant *value, GError **er
     return TRUE;
 }
 
-static gboolean take(XmlconfBlkiotune *tune, const char *name, GVariant *value, GError **error)
+static gboolean take(gpointer request, const char *name, GVariant *value, GError **error)
 {
+    XmlconfBlkiotune *tune = request;
+
     if (strcmp(name, VIR_DOMAIN_BLKIO_WEIGHT) == 0)
         return take_weight(tune, value, error);
     for (gsize i = 0; i < G_N_ELEMENTS(parameters); i++) {
@@ -124,16 +126,8 @@ static gboolean take(XmlconfBlkiotune *tune, const char *name, GVariant *value, 
 /* Puts what @list says over @tune; a device of which nothing is left stays in it. */
 static gboolean merge(XmlconfBlkiotune *tune, GVariant *list, GError **error)
 {
-    GVariantIter iter;
-    const char *name;
-    GVariant *value;
-
-    g_variant_iter_init(&iter, list);
-    while (g_variant_iter_next(&iter, "(&sv)", &name, &value)) {
-        g_autoptr(GVariant) held = value;
-        if (!take(tune, name, held, error))
-            return FALSE;
-    }
+    if (!xldrv_params_read(list, take, tune, error))
+        return FALSE;
     return !tune->devices || tune->devices->len <= XMLCONF_MAX_DISKS ||
            xldrv_set_error(error, VIR_ERR_INVALID_ARG, "more than %d devices are too many", XMLCONF_MAX_DISKS);
 }

@@ -52,8 +52,9 @@ typedef struct {
     gboolean named[N_DIRECTIONS]; /* those that are to change */
 } Request;
 
-static gboolean take(Request *request, const char *name, GVariant *value, GError **error)
+static gboolean take(gpointer data, const char *name, GVariant *value, GError **error)
 {
+    Request *request = data;
     gint64 number;
     int i = 0;
 
@@ -74,16 +75,8 @@ static gboolean take(Request *request, const char *name, GVariant *value, GError
 
 static gboolean read_request(GVariant *list, Request *request, GError **error)
 {
-    GVariantIter iter;
-    const char *name;
-    GVariant *value;
-
-    g_variant_iter_init(&iter, list);
-    while (g_variant_iter_next(&iter, "(&sv)", &name, &value)) {
-        g_autoptr(GVariant) held = value;
-        if (!take(request, name, held, error))
-            return FALSE;
-    }
+    if (!xldrv_params_read(list, take, request, error))
+        return FALSE;
     /* An average of 0 is no limit, whatever else is said. */
     for (int i = 0; i < N_DIRECTIONS; i++) {
         XmlconfRate *rate = rate_of(&request->wanted, i);

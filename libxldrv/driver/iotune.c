@@ -63,41 +63,37 @@ static gboolean take_value(XmlconfIotune *tune, gsize row, GVariant *value, GErr
                            (gint64)XMLCONF_IOTUNE_MAX);
 }
 
-static gboolean read_params(GVariant *list, XmlconfIotune *tune, gboolean seen[N_CLASSES], GError **error)
+typedef struct {
+    XmlconfIotune tune;
+    gboolean seen[N_CLASSES];
+} Wanted;
+
+static gboolean take(gpointer data, const char *name, GVariant *value, GError **error)
 {
-    GVariantIter iter;
-    const char *name;
-    GVariant *value;
+    Wanted *wanted = data;
+    gsize row = find_row(name);
 
-    g_variant_iter_init(&iter, list);
-    while (g_variant_iter_next(&iter, "(&sv)", &name, &value)) {
-        g_autoptr(GVariant) held = value;
-        gsize row = find_row(name);
-
-        if (row == G_N_ELEMENTS(params))
-            return xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
-        if (!take_value(tune, row, value, error))
-            return FALSE;
-        seen[params[row].class] = TRUE;
-    }
-    return TRUE;
+    if (row == G_N_ELEMENTS(params))
+        return xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
+    wanted->seen[params[row].class] = TRUE;
+    return take_value(&wanted->tune, row, value, error);
 }
 
 /* The limits of @disk with those of @list in the place of theirs. */
 static gboolean merge(XmlconfDisk *disk, GVariant *list, GError **error)
 {
-    XmlconfIotune wanted = {0};
-    gboolean seen[N_CLASSES] = {FALSE};
     g_autoptr(GError) why = NULL;
+    Wanted wanted = {0};
 
-    if (!read_params(list, &wanted, seen, error))
+    if (!xldrv_params_read(list, take, &wanted, error))
         return FALSE;
     /* A burst cannot outlive the limit that it goes beyond. */
     for (gsize row = 0; row < G_N_ELEMENTS(params); row++) {
         Class class = params[row].class;
 
-        if (seen[class] || (class >= BYTES_MAX && seen[class - BYTES_MAX] && !*at(&wanted, row - 6)))
-            *at(&disk->iotune, row) = *at(&wanted, row);
+        if (wanted.seen[class] ||
+            (class >= BYTES_MAX && wanted.seen[class - BYTES_MAX] && !*at(&wanted.tune, row - 6)))
+            *at(&disk->iotune, row) = *at(&wanted.tune, row);
     }
     return xmlconf_disk_check_iotune(disk, &why) ||
            xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%s", why->message);

@@ -48,8 +48,9 @@ GVariant *xldrv_handle_domain_get_memory_parameters(XldrvCall *call G_GNUC_UNUSE
 
 /* ---- setting */
 
-static gboolean take(XmlconfMemtune *tune, const char *name, GVariant *value, GError **error)
+static gboolean take(gpointer request, const char *name, GVariant *value, GError **error)
 {
+    XmlconfMemtune *tune = request;
     gsize i = 0;
     gint64 kib;
 
@@ -60,21 +61,6 @@ static gboolean take(XmlconfMemtune *tune, const char *name, GVariant *value, GE
     if (!xldrv_param_number(value, &kib) || kib <= 0)
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "parameter '%s' is not a number of KiB above 0", name);
     *at(tune, i) = MIN((guint64)kib, XMLCONF_MAX_LIMIT_KIB);
-    return TRUE;
-}
-
-static gboolean read_request(GVariant *list, XmlconfMemtune *tune, GError **error)
-{
-    GVariantIter iter;
-    const char *name;
-    GVariant *value;
-
-    g_variant_iter_init(&iter, list);
-    while (g_variant_iter_next(&iter, "(&sv)", &name, &value)) {
-        g_autoptr(GVariant) held = value;
-        if (!take(tune, name, held, error))
-            return FALSE;
-    }
     return TRUE;
 }
 
@@ -144,7 +130,7 @@ GVariant *xldrv_handle_domain_set_memory_parameters(XldrvCall *call G_GNUC_UNUSE
     g_autoptr(XldrvJobGuard) job = NULL;
     XldrvImpact impact;
 
-    if (!xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error) || !read_request(list, &request, error))
+    if (!xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error) || !xldrv_params_read(list, take, &request, error))
         return NULL;
     domain = xldrv_args_domain(args, error);
     job = domain ? xldrv_job_begin(domain, "set memory parameters", error) : NULL;

@@ -123,29 +123,13 @@ static gboolean take_nodeset(XmlconfNumatune *request, GVariant *value, GError *
     return TRUE;
 }
 
-static gboolean take(XmlconfNumatune *request, const char *name, GVariant *value, GError **error)
+static gboolean take(gpointer request, const char *name, GVariant *value, GError **error)
 {
     if (strcmp(name, VIR_DOMAIN_NUMA_MODE) == 0)
         return take_mode(request, value, error);
     if (strcmp(name, VIR_DOMAIN_NUMA_NODESET) == 0)
         return take_nodeset(request, value, error);
     return xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "parameter '%s' not supported", name);
-}
-
-static gboolean read_request(GVariant *list, XmlconfNumatune *request, GError **error)
-{
-    gsize n = g_variant_n_children(list);
-
-    for (gsize i = 0; i < n; i++) {
-        g_autoptr(GVariant) item = g_variant_get_child_value(list, i);
-        g_autoptr(GVariant) value = NULL;
-        const char *name;
-
-        g_variant_get(item, "(&sv)", &name, &value);
-        if (!take(request, name, value, error))
-            return FALSE;
-    }
-    return TRUE;
 }
 
 static gboolean change(XmlconfDomain *domain, gconstpointer data, GError **error)
@@ -181,7 +165,7 @@ GVariant *xldrv_handle_domain_set_numa_parameters(XldrvCall *call G_GNUC_UNUSED,
     g_autoptr(XldrvJobGuard) job = NULL;
     XldrvImpact impact;
 
-    if (!xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error) || !read_request(list, &request, error))
+    if (!xldrv_check_flags(flags, IMPACT_FLAGS, G_STRFUNC, error) || !xldrv_params_read(list, take, &request, error))
         return NULL;
     domain = xldrv_args_domain(args, error);
     job = domain ? xldrv_job_begin(domain, "set NUMA parameters", error) : NULL;

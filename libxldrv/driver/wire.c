@@ -187,6 +187,21 @@ gboolean xldrv_impact(XldrvDomain *domain, guint flags, XldrvImpact *impact, GEr
     return TRUE;
 }
 
+gboolean xldrv_params_read(GVariant *list, XldrvTakeParamFn take, gpointer request, GError **error)
+{
+    GVariantIter iter;
+    const char *name;
+    GVariant *value;
+
+    g_variant_iter_init(&iter, list);
+    while (g_variant_iter_next(&iter, "(&sv)", &name, &value)) {
+        g_autoptr(GVariant) held = value;
+        if (!take(request, name, held, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean xldrv_param_number(GVariant *value, gint64 *number)
 {
     switch (g_variant_classify(value)) {

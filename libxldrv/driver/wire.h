@@ -35,6 +35,10 @@ gboolean xldrv_check_exclusive(guint flags, guint both, const char *names, GErro
 /* One element of a list of typed parameters, (sv). @value is floating. */
 void xldrv_params_add(GVariantBuilder *params, const char *name, GVariant *value);
 
+/* Gives each of a list of typed parameters, a(sv), to @take, which knows them by their names. FALSE: one was refused. */
+typedef gboolean (*XldrvTakeParamFn)(gpointer request, const char *name, GVariant *value, GError **error);
+gboolean xldrv_params_read(GVariant *list, XldrvTakeParamFn take, gpointer request, GError **error);
+
 /* Any integer type will do: clients send what their users typed. FALSE: it is no number. */
 gboolean xldrv_param_number(GVariant *value, gint64 *number);
 
