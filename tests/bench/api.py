@@ -62,7 +62,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="domus-bench-")
     add_qemu_user(folder)
     program = build(folder)
-    with LibvirtDaemon("qemu", "qemu", on_disk=True, settings=[("qemu.conf", QEMU)]) as libvirt, Host() as host:
+    with LibvirtDaemon("qemu", "qemu", on_disk=True, settings=[("qemu.conf", QEMU)]) as libvirt, Host(options=()) as host:
         for number in range(ROUNDS):
             run_once(program, host.uri, "xen", host.daemon.pid, ours)
             run_once(program, libvirt.uri, "qemu", libvirt.processes[0].pid, theirs)

@@ -159,7 +159,8 @@ class Result:
 
 
 class Host:
-    def __init__(self, start=True):
+    def __init__(self, start=True, options=("--verbose",)):
+        self.options = options
         self.root = tempfile.mkdtemp(prefix="domus-test-")
         os.chmod(self.root, 0o755)
         self.uri = f"xen+unix:///system?socket={self.root}/run/libvirt/virtxend-sock"
@@ -172,7 +173,7 @@ class Host:
     def start(self):
         """Starts domusd and waits until it serves."""
         log = open(os.path.join(self.root, "domusd.out"), "ab")
-        self.daemon = subprocess.Popen([program("domusd"), "--root", self.root, "--verbose"],
+        self.daemon = subprocess.Popen([program("domusd"), "--root", self.root, *self.options],
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        start_new_session=True)
         log.close()
