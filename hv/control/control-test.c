@@ -293,7 +293,7 @@ static void test_build(struct domctl *ctl)
     TAP_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && domctl_console_attach(ctl, 16, ends[0], -1) == -ENOENT &&
                domctl_console_attach(ctl, 0, ends[0], -1) == 0 && domctl_log_file(ctl, 0, ends[0], 10) == 0 &&
                domctl_log_file(ctl, 1, ends[0], 10) == -ENODEV && domctl_log_file(ctl, 16, ends[0], 10) == -ENODEV &&
-               domctl_log_file(ctl, DOMUS_LOG_OWN, 2, 1 << 20) == 0,
+               domctl_log_file(ctl, DOMUS_LOG_OWN, 1, 1 << 20) == 0,
            "a terminal for the console");
     close(ends[0]);
     close(ends[1]);

@@ -40,9 +40,12 @@ def reason(host, name):
     return host.virsh(f"domstate --reason {name}").out.strip()
 
 
+OWN_FILES = ("last-domid", "migrate-sock")  # the daemon's
+
+
 def leftovers(host):
     """What running domains have on the host, which must go with them."""
-    files = [name for name in os.listdir(f"{host.root}/run/domus") if name != "last-domid"]
+    files = [name for name in os.listdir(f"{host.root}/run/domus") if name not in OWN_FILES]
     return host.hv_pids() + files + host.client("xenstore-list", "/local/domain").out.split() + \
         host.client("xenstore-list", "/vm").out.split() + host.client("xenstore-list", "/libxl").out.split()
 

@@ -143,7 +143,7 @@ def clients(host):
     tap.equal(daemon_pid(host), pid, "the daemon is the same")
     tap.equal(host.virsh("list --all", seconds=10).status, 0, "and serves")
     tap.ok(end_all(host.uri), "all domains end")
-    files = [name for name in os.listdir(f"{host.root}/run/domus") if name != "last-domid"]
+    files = [name for name in os.listdir(f"{host.root}/run/domus") if name not in ("last-domid", "migrate-sock")]
     stored = host.client("xenstore-list", "/local/domain").out.split()
     tap.equal(host.hv_pids() + files + stored, [], "nothing of them is left")
     tap.equal(os.listdir(f"{host.root}/etc/domus/xen/autostart"), [], "no autostart mark either")
