@@ -17,7 +17,7 @@
 #define FIRST_ANSWER_MS    5000 /* after which an agent of a domain that was found again is not there */
 #define PING_MS            30000
 #define NOISE_MIN_MS       500
-#define NOISE_MAX_MS       60000
+#define NOISE_MAX_MS       8000 /* longer saves nothing, and an agent that comes after the noise is to be heard */
 
 struct _XldrvAgent {
     gatomicrefcount refs;
