@@ -384,6 +384,8 @@ static bool poll_for_work(struct hv_vcpu *v, uint64_t deadline_ns)
         now = hv_loop_now();
         for (unsigned i = 0; i < POLL_PAUSES && now < end; i++)
             __builtin_ia32_pause();
+        if (now < end)
+            sched_yield(); /* whoever works on this CPU goes first: it may be what is waited for */
     } while (now < end);
     return false;
 }
