@@ -345,6 +345,8 @@ struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsi
                                  bool ungrouped);
 /* Makes the stale blocks of a page unreachable. No code is to be resumed. */
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
+/* All code of the page, which is data now; the code that runs may be of it, so no place is used again. */
+void bt_drop_page(struct bt *bt, uint64_t gfn);
 void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 
 /* ---- entry.c: the way in and out */

@@ -3,6 +3,8 @@
 
 #include "hv/engine/bt/bt.h"
 
+#include <sched.h>
+
 static uint64_t my_bit(const struct bt *bt)
 {
     return 1ull << (bt->x->v->id & 63);
@@ -35,7 +37,12 @@ bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index
     note_writable(bt, &now, first);
     if (first)
         __atomic_fetch_or(&map->writers[gfn], my_bit(bt), __ATOMIC_SEQ_CST);
-    return !__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST))
+        return false;
+    /* Another vCPU may be about to tell that the page's code is stale. What is stored from here on nobody sees, so it must
+     * not be waited for. */
+    bt_drop_page(bt, gfn);
+    return true;
 }
 
 static void drop_entry(struct bt_tlb *tlb, unsigned i, uint64_t host)
@@ -153,23 +160,35 @@ static void lost_requests(struct bt *bt, struct hv_codemap *map)
     bt_poke_others(bt);
 }
 
+/* The next request; above 0 when it has been overwritten. One that is not written yet is waited for: behind it may be
+ * our own, and to go on without that would run what we have just stored over. */
+static int32_t age_of_request(const struct bt *bt, const struct hv_codemap *map, uint64_t *entry)
+{
+    int32_t age;
+
+    for (;;) {
+        *entry = __atomic_load_n(&map->log[bt->log_seen % HV_CODEMAP_LOG], __ATOMIC_ACQUIRE);
+        age = (int32_t)((uint32_t)(*entry >> 32) - (uint32_t)bt->log_seen);
+        if (age >= 0)
+            return age;
+        sched_yield(); /* whoever writes it may have lost its processor */
+    }
+}
+
 void bt_read_log(struct bt *bt)
 {
     struct hv_codemap *map = bt->x->v->domain->mem.code;
     uint64_t epoch;
 
     while (bt->log_seen != __atomic_load_n(&map->log_head, __ATOMIC_SEQ_CST)) {
-        uint64_t entry =
-            __atomic_load_n(&map->log[bt->log_seen % HV_CODEMAP_LOG], __ATOMIC_ACQUIRE);
-        int32_t age = (int32_t)((uint32_t)(entry >> 32) - (uint32_t)bt->log_seen);
+        uint64_t entry = 0;
+        int32_t age = age_of_request(bt, map, &entry);
 
         if (age > 0 ||
             __atomic_load_n(&map->log_head, __ATOMIC_SEQ_CST) - bt->log_seen > HV_CODEMAP_LOG) {
             lost_requests(bt, map);
             break;
         }
-        if (age < 0) /* not written yet */
-            break;
         bt->log_seen++;
         serve(bt, entry);
     }
