@@ -3,8 +3,10 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 typedef uint32_t code_fn(void);
 
@@ -227,8 +229,38 @@ static void check_running_loop(void)
     ok(true, "a loop that another CPU changes ends");
 }
 
+/* Programs that rewrite their code, more than there are CPUs: they move from one to another in between. */
+static int rewrite(void)
+{
+    unsigned char *p = pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+    unsigned bad = 0;
+
+    for (uint32_t i = 0; i < 150000; i++) {
+        emit(p, i);
+        bad += call(p) != i;
+    }
+    return bad != 0;
+}
+
+static void check_many(void)
+{
+    unsigned bad = 0, programs = cpus() + 1;
+    cpu_set_t all;
+    int status;
+
+    memset(&all, 0xff, sizeof(all));
+    sched_setaffinity(0, sizeof(all), &all);
+    for (unsigned i = 0; i < programs; i++)
+        if (fork() == 0)
+            _exit(rewrite());
+    for (unsigned i = 0; i < programs; i++)
+        bad += wait(&status) < 0 || status != 0;
+    equal(bad, 0, "rewritten by %u programs at once", programs);
+}
+
 void check_jit(void)
 {
+    check_many();
     check_in_place();
     check_next_instruction();
     check_kernel_writes();
