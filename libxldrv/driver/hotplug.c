@@ -293,11 +293,15 @@ static gboolean update_live(const Hotplug *h, XmlconfDevice *device, GError **er
     const XmlconfInterface *now = index < 0 ? NULL : xmlconf_domain_devices(live, XMLCONF_DEVICE_INTERFACE)->pdata[index];
 
     if (!now || !check_update(now, wanted, error) ||
-        !xldrv_nic_set_limits(h->job->instance, now, &wanted->bandwidth, error) ||
-        !xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error))
+        !xldrv_nic_set_limits(h->job->instance, now, &wanted->bandwidth, error))
         return FALSE;
     keep_of_interface(wanted, now);
-    return change_one(h, TRUE, device, replace_device, error);
+    if (xldrv_nic_set_link(h->job->instance, now, wanted->link != XMLCONF_LINK_DOWN, error) &&
+        change_one(h, TRUE, device, replace_device, error))
+        return TRUE;
+    xldrv_nic_set_limits(h->job->instance, now, &now->bandwidth, NULL);
+    xldrv_nic_set_link(h->job->instance, now, now->link != XMLCONF_LINK_DOWN, NULL);
+    return FALSE;
 }
 
 /* Of a drive, the medium alone; what is not said of the rest is as it was. */
