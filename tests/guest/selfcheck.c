@@ -117,6 +117,12 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 {
     const ucontext_t *uc = context;
 
+    /* The kernel leaves EFLAGS.AC as the program had it: what follows would trap, too. */
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushf; andq $~0x40000, (%%rsp); popf; "
+                     "lea 128(%%rsp), %%rsp"
+                     :
+                     :
+                     : "memory", "cc");
     trap_found->signal = signal;
     trap_found->code = info->si_code;
     trap_found->addr = (uintptr_t)info->si_addr;

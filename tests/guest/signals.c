@@ -47,6 +47,14 @@ INSTRUCTION(
     alignment,
     "pushf; orq $0x40000, (%%rsp); popf; mov 1(%%rdi), %%eax; pushf; andq $~0x40000, (%%rsp); popf")
 
+/* EFLAGS.AC goes through the kernel and back, by SYSCALL and by interrupts. */
+INSTRUCTION(alignment_after_syscall,
+            "pushf; orq $0x40000, (%%rsp); popf; mov $39, %%eax; push %%r11; syscall; pop %%r11; "
+            "mov 1(%%rdi), %%eax; pushf; andq $~0x40000, (%%rsp); popf")
+INSTRUCTION(alignment_after_interrupts,
+            "pushf; orq $0x40000, (%%rsp); popf; mov $0x4000000, %%ecx; 1: dec %%ecx; jnz 1b; "
+            "mov 1(%%rdi), %%eax; pushf; andq $~0x40000, (%%rsp); popf")
+
 #define NON_CANONICAL ((void *)0x0000900000000000ul)
 
 struct expectation {
@@ -126,6 +134,10 @@ static void check_table(void)
         {"non-canonical stack", stack_noncanonical, at_stack_noncanonical + 13, NULL, SIGBUS,
          SI_KERNEL, 12, 0, 0, 0},
         {"alignment check", alignment, at_alignment + 10, data, SIGBUS, BUS_ADRALN, 17, 0, 0, 0},
+        {"alignment check after a system call", alignment_after_syscall,
+         at_alignment_after_syscall + 21, data, SIGBUS, BUS_ADRALN, 17, 0, 0, 0},
+        {"alignment check after interrupts", alignment_after_interrupts,
+         at_alignment_after_interrupts + 19, data, SIGBUS, BUS_ADRALN, 17, 0, 0, 0},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
