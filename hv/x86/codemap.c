@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -68,11 +69,10 @@ void hv_codemap_put(struct hv_memory *mem)
 
 static uint64_t lines_of(hv_gpa gpa, unsigned bytes)
 {
-    unsigned first = (gpa.v & HV_PAGE_MASK) >> 6;
-    unsigned last = ((gpa.v & HV_PAGE_MASK) + bytes - 1) >> 6;
+    unsigned first = hv_codemap_line(gpa.v), last = HV_CODEMAP_LINES - 1;
 
-    if (last > 63)
-        last = 63;
+    if ((gpa.v & HV_PAGE_MASK) + bytes <= HV_PAGE_SIZE)
+        last = hv_codemap_line(gpa.v + bytes - 1);
     return (~0ull >> (63 - (last - first))) << first;
 }
 
@@ -98,20 +98,38 @@ void hv_codemap_add_log(struct hv_codemap *map, uint64_t gfn, uint64_t kind)
     __atomic_store_n(&map->log[n % HV_CODEMAP_LOG], n << 32 | kind | gfn, __ATOMIC_RELEASE);
 }
 
+/* Only one thread at a time makes the code of a page stale: another one's store may be to code that was marked behind
+ * the first one's back. */
+static void begin_retiring(uint64_t *lines)
+{
+    uint64_t old = __atomic_load_n(lines, __ATOMIC_RELAXED);
+
+    for (;;) {
+        while (old & HV_CODEMAP_RETIRING) {
+            sched_yield();
+            old = __atomic_load_n(lines, __ATOMIC_RELAXED);
+        }
+        if (__atomic_compare_exchange_n(lines, &old, HV_CODEMAP_RETIRING, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED))
+            return;
+    }
+}
+
 void hv_codemap_retire(struct hv_codemap *map, uint64_t gfn)
 {
     /* Engines read the generation before they mark, so lines first: who still found its bit set has
      * the old generation. */
-    __atomic_store_n(&map->lines[gfn], 0, __ATOMIC_SEQ_CST);
+    begin_retiring(&map->lines[gfn]);
     __atomic_fetch_add(&map->generation[gfn], 1, __ATOMIC_SEQ_CST);
     hv_codemap_add_log(map, gfn, 0);
+    __atomic_fetch_and(&map->lines[gfn], ~HV_CODEMAP_RETIRING, __ATOMIC_SEQ_CST);
 }
 
 bool hv_codemap_written_slow(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 {
-    uint64_t gfn = gpa.v >> HV_PAGE_SHIFT;
+    uint64_t gfn = gpa.v >> HV_PAGE_SHIFT, touched = lines_of(gpa, bytes) | HV_CODEMAP_RETIRING;
 
-    if (!(__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & lines_of(gpa, bytes)))
+    if (!(__atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & touched))
         return false;
     hv_codemap_retire(map, gfn);
     return true;

@@ -2,7 +2,7 @@
  * noticed: by guest physical address, since a kernel patches its text through another mapping.
  *
  * Two arrays by gfn, one set for the domain, both reserved and filled as touched: `lines` has one
- * bit for each 64 bytes that hold cached code, `generation` counts how often cached code of the
+ * bit for each 64 bytes that hold cached code (the last 128 share one), `generation` counts how often cached code of the
  * page became stale. An engine remembers the generation with what it caches and compares before
  * use; every write to guest memory, by a vCPU or by the hypervisor, looks at `lines` after the
  * store.
@@ -18,6 +18,11 @@ struct hv_memory;
 /* Entries of the log: their number from bit 32 up, so that one not written yet is told from an old
  * one; the gfn in bits 0-27. */
 #define HV_CODEMAP_PROTECT (1ull << 31) /* not stale: who can store unseen must give that up */
+
+/* In `lines`: the page's code is being made stale, so that who finds none of it there knows the new generation and the
+ * log's entry. */
+#define HV_CODEMAP_RETIRING (1ull << 63)
+#define HV_CODEMAP_LINES    63u
 
 struct hv_codemap {
     uint64_t *lines;      /* atomic */
@@ -54,6 +59,14 @@ void hv_codemap_add_log(struct hv_codemap *map, uint64_t gfn, uint64_t kind);
 
 /* Makes all code of the page stale. Any thread. */
 void hv_codemap_retire(struct hv_codemap *map, uint64_t gfn);
+
+/* The number in `lines` of what is at @gpa. */
+static inline unsigned hv_codemap_line(uint64_t gpa)
+{
+    unsigned line = (unsigned)(gpa & HV_PAGE_MASK) >> 6;
+
+    return line < HV_CODEMAP_LINES ? line : HV_CODEMAP_LINES - 1;
+}
 
 static inline bool hv_codemap_written(struct hv_codemap *map, hv_gpa gpa, unsigned bytes)
 {

@@ -305,7 +305,7 @@ bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index
  * the code map; the others, after it. */
 void bt_protect_own(struct bt *bt, uint64_t gfn);
 void bt_protect_others(struct bt *bt, uint64_t gfn);
-/* The interpreter is about to store at @gpa, in a page with code. */
+/* The interpreter is about to store at @gpa; of interest if the page has code. */
 void bt_note_store(struct bt *bt, uint64_t gpa);
 /* Code at @gpa is about to be translated. */
 void bt_note_code(struct bt *bt, uint64_t gpa);
@@ -345,8 +345,6 @@ struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsi
                                  bool ungrouped);
 /* Makes the stale blocks of a page unreachable. No code is to be resumed. */
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
-/* All code of the page, which is data now; the code that runs may be of it, so no place is used again. */
-void bt_drop_page(struct bt *bt, uint64_t gfn);
 void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 
 /* ---- entry.c: the way in and out */

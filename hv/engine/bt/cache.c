@@ -165,18 +165,18 @@ static void drop_block(struct bt *bt, struct bt_block *b)
 }
 
 /* All at once, since they may be linked to each other. */
-static void drop_blocks_of(struct bt *bt, uint64_t gfn, bool all)
+static void drop_blocks_of(struct bt *bt, uint64_t gfn)
 {
     struct bt_block *b, *next;
 
     for (b = bt->pages[page_bucket(gfn)]; b; b = next) {
         next = b->page_next;
-        if (b->gpa >> HV_PAGE_SHIFT == gfn && (all || !is_current(b)))
+        if (b->gpa >> HV_PAGE_SHIFT == gfn && !is_current(b))
             drop_block(bt, b);
     }
     for (b = bt->pages2[page_bucket(gfn)]; b; b = next) {
         next = b->page2_next;
-        if (b->gfn2 == gfn && (all || !is_current(b)))
+        if (b->gfn2 == gfn && !is_current(b))
             drop_block(bt, b);
     }
 }
@@ -195,14 +195,8 @@ static void reuse_end(struct bt *bt)
 
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn)
 {
-    drop_blocks_of(bt, gfn, false);
+    drop_blocks_of(bt, gfn);
     reuse_end(bt);
-    bt->link = 0;
-}
-
-void bt_drop_page(struct bt *bt, uint64_t gfn)
-{
-    drop_blocks_of(bt, gfn, true);
     bt->link = 0;
 }
 
@@ -315,6 +309,6 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped)
     if (b && is_current(b))
         drop_block(bt, b);
     else if (b)
-        drop_blocks_of(bt, at.gpa >> HV_PAGE_SHIFT, false);
+        drop_blocks_of(bt, at.gpa >> HV_PAGE_SHIFT);
     return new_block(bt, &at, rip, ungrouped);
 }

@@ -39,10 +39,8 @@ bool bt_take_writable(struct bt *bt, uint64_t gfn, unsigned kind, unsigned index
         __atomic_fetch_or(&map->writers[gfn], my_bit(bt), __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&map->lines[gfn], __ATOMIC_SEQ_CST))
         return false;
-    /* Another vCPU may be about to tell that the page's code is stale. What is stored from here on nobody sees, so it must
-     * not be waited for. */
-    bt_drop_page(bt, gfn);
-    return true;
+    /* With a log to read, the running code may be stale and what is stored now be meant to replace it. */
+    return __atomic_load_n(&map->log_head, __ATOMIC_RELAXED) == bt->log_seen;
 }
 
 static void drop_entry(struct bt_tlb *tlb, unsigned i, uint64_t host)
@@ -97,25 +95,23 @@ void bt_protect_others(struct bt *bt, uint64_t gfn)
 #define RUN_AT_MOST  1024u
 #define STEP_BYTES   16u /* from one store to the next */
 
-static unsigned line_of(uint64_t gpa)
-{
-    return (unsigned)(gpa & HV_PAGE_MASK) / 64;
-}
-
 void bt_note_store(struct bt *bt, uint64_t gpa)
 {
     struct hv_codemap *map = bt->x->v->domain->mem.code;
     uint64_t gfn = gpa >> HV_PAGE_SHIFT;
     struct bt_written *w = &bt->written[gfn % BT_WRITTEN];
+    uint64_t lines = __atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED);
 
+    if (!lines)
+        return;
     if (w->gfn != gfn || !w->wanted)
         *w = (struct bt_written){.gfn = gfn, .wanted = RUN_AT_FIRST};
     w->run = gpa > w->last && gpa - w->last <= STEP_BYTES ? w->run + 1 : 0;
     w->last = gpa;
-    w->lines |= 1ull << line_of(gpa);
+    w->lines |= 1ull << hv_codemap_line(gpa);
     if (w->run < w->wanted)
         return;
-    w->former = __atomic_load_n(&map->lines[gfn], __ATOMIC_RELAXED) & ~w->lines;
+    w->former = lines & ~w->lines;
     w->run = 0;
     hv_codemap_retire(map, gfn);
     bt_poke_others(bt);
@@ -128,7 +124,7 @@ void bt_note_code(struct bt *bt, uint64_t gpa)
 
     if (w->gfn != gpa >> HV_PAGE_SHIFT || !w->wanted)
         return;
-    if ((w->former >> line_of(gpa) & 1) && w->wanted < RUN_AT_MOST)
+    if ((w->former >> hv_codemap_line(gpa) & 1) && w->wanted < RUN_AT_MOST)
         w->wanted *= 2;
     w->former = w->lines = 0;
     w->run = 0;
