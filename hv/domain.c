@@ -22,6 +22,7 @@
 #include "hv/hypercall/sched.h"
 #include "hv/machine/cpuid-mask.h"
 #include "hv/machine/cpuid.h"
+#include "hv/machine/dirty-rate.h"
 #include "hv/machine/time.h"
 #include "hv/machine/vcpu.h"
 #include "hv/machine/vnuma.h"
@@ -104,6 +105,7 @@ void hv_domain_free(struct hv_domain *d)
         return;
     hv_vcpus_join(d);
     hv_stream_free(d);
+    hv_dirty_rate_free(d);
     if (d->store)
         hv_store_ring_free(d);
     if (d->console)

@@ -34,6 +34,7 @@ struct hv_params;
 struct hv_physmap;
 struct hv_sched;
 struct hv_store_ring;
+struct hv_dirty_rate;
 struct hv_stream;
 struct hv_time;
 struct hv_uring;
@@ -105,6 +106,7 @@ struct hv_domain {
     struct hv_vnuma *vnuma; /* NUMA nodes; NULL: one; immutable once it was built: hv/machine/vnuma.h */
     struct hv_log_rate log_rate;   /* self-locking */
 
+    struct hv_dirty_rate *dirty_rate; /* measured once: hv/machine/dirty-rate.h; loop thread */
     struct hv_stream *stream; /* being written or read: hv/stream/; loop thread, as the next */
     bool frozen; /* backends leave the guest's memory alone: it is being written to a stream */
 

@@ -110,6 +110,9 @@ enum domus_op {
     DOMUS_OP_stream_keep = 45,   /* what was sent stays here: -EBUSY when it was given up, -EPERM when it was taken */
     DOMUS_OP_stream_recall = 46, /* the same even when it was given up: the other side is known not to run it */
     DOMUS_OP_dump = 47,          /* args[1] -> struct domus_dump, fds: a file, written from where it is on */
+    DOMUS_OP_peek = 48,          /* args[1] -> struct domus_peek */
+    DOMUS_OP_dirty_rate_start = 49, /* args[1] -> struct domus_dirty_rate: measure for so many seconds */
+    DOMUS_OP_dirty_rate = 50,    /* args[1] -> struct domus_dirty_rate: the last measurement */
 };
 
 /* What the hypervisor itself has to say: its standard output and error. */
@@ -388,6 +391,34 @@ struct domus_dump {
     uint32_t reserved; /* IN: 0 */
 };
 
+/* A look into the guest's RAM. -EFAULT: not all of it is there. */
+enum domus_peek_flags {
+    DOMUS_PEEK_VIRTUAL = 1u << 0, /* by the page tables of the first vCPU; else by guest physical address */
+};
+
+struct domus_peek {
+    uint64_t address; /* IN */
+    uint64_t buffer;  /* IN: address of where it goes to */
+    uint32_t bytes;   /* IN */
+    uint32_t flags;   /* IN: set of enum domus_peek_flags */
+};
+
+/* How many different pages the guest writes to in a time. A migration needs what counts them, and ends a measurement. */
+enum domus_dirty_rate_state {
+    DOMUS_DIRTY_RATE_NONE = 0, /* was never begun, or was broken off */
+    DOMUS_DIRTY_RATE_MEASURING = 1,
+    DOMUS_DIRTY_RATE_MEASURED = 2,
+};
+#define DOMUS_DIRTY_RATE_SECONDS_MAX 60u
+#define DOMUS_DIRTY_RATE_PAGE_BYTES  UINT64_C(4096)
+
+struct domus_dirty_rate {
+    uint32_t seconds;  /* IN, at the start: 1 to DOMUS_DIRTY_RATE_SECONDS_MAX; OUT */
+    uint32_t state;    /* OUT: enum domus_dirty_rate_state */
+    uint64_t start_s;  /* OUT: when it began, since the host booted */
+    uint64_t pages;    /* OUT: of DOMUS_DIRTY_RATE_PAGE_BYTES, when it is measured */
+};
+
 enum domus_stream_flags {
     DOMUS_STREAM_CONVERGE = 1u << 0, /* slows the guest down where it changes memory faster than that is sent */
 };
@@ -537,6 +568,10 @@ int domctl_display_write(struct domctl *ctl, int fd, struct domus_picture *pictu
 /* Streams: see enum domus_stream_phase. Descriptors are duplicated. */
 int domctl_save(struct domctl *ctl, int fd);
 int domctl_dump(struct domctl *ctl, int fd, uint32_t flags);
+/* Copies @bytes at @address of the guest's memory to @buffer; @flags is a set of enum domus_peek_flags. */
+int domctl_peek(struct domctl *ctl, uint64_t address, void *buffer, size_t bytes, uint32_t flags);
+int domctl_dirty_rate_start(struct domctl *ctl, unsigned seconds);
+int domctl_dirty_rate(struct domctl *ctl, struct domus_dirty_rate *rate);
 int domctl_restore(struct domctl *ctl, int fd, struct domus_restore *restore);
 int domctl_send(struct domctl *ctl, int fd, const struct domus_stream_limits *limits);
 int domctl_receive(struct domctl *ctl, int fd);

@@ -63,7 +63,8 @@ static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, save), NAME(DOMUS_OP_, restore), NAME(DOMUS_OP_, send),
     NAME(DOMUS_OP_, receive), NAME(DOMUS_OP_, stream_status), NAME(DOMUS_OP_, stream_limits),
     NAME(DOMUS_OP_, stream_end), NAME(DOMUS_OP_, stream_claim), NAME(DOMUS_OP_, stream_keep),
-    NAME(DOMUS_OP_, stream_recall), NAME(DOMUS_OP_, dump), {0, NULL},
+    NAME(DOMUS_OP_, stream_recall), NAME(DOMUS_OP_, dump), NAME(DOMUS_OP_, peek), NAME(DOMUS_OP_, dirty_rate_start),
+    NAME(DOMUS_OP_, dirty_rate), {0, NULL},
 };
 
 /* op_in_data: the operation is the first word of the structure, not the first argument. */

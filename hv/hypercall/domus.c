@@ -16,6 +16,7 @@
 #include "hv/engine/engine.h"
 #include "hv/hypercall/domus-console.h"
 #include "hv/hypercall/domus-fb.h"
+#include "hv/hypercall/domus-memory.h"
 #include "hv/hypercall/domus-stream.h"
 #include "hv/hypercall/domus-vbd.h"
 #include "hv/hypercall/domus-vif.h"
@@ -351,6 +352,10 @@ static const struct hv_subop ops[] = {
                                  CONTROL},
     [DOMUS_OP_save] = {"save", hv_domus_save, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_dump] = {"dump", hv_domus_dump, sizeof(struct domus_dump), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_peek] = {"peek", hv_domus_peek, sizeof(struct domus_peek), HV_ARG_IN, CONTROL},
+    [DOMUS_OP_dirty_rate_start] = {"dirty_rate_start", hv_domus_dirty_rate_start, sizeof(struct domus_dirty_rate),
+                                   HV_ARG_IN, CONTROL},
+    [DOMUS_OP_dirty_rate] = {"dirty_rate", hv_domus_dirty_rate, sizeof(struct domus_dirty_rate), HV_ARG_OUT, CONTROL},
     [DOMUS_OP_restore] = {"restore", hv_domus_restore, sizeof(struct domus_restore), HV_ARG_IN | HV_ARG_ALWAYS, CONTROL},
     [DOMUS_OP_send] = {"send", hv_domus_send, sizeof(struct domus_stream_limits), HV_ARG_IN, CONTROL},
     [DOMUS_OP_receive] = {"receive", hv_domus_receive, 0, HV_ARG_NONE, CONTROL},

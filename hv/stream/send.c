@@ -23,6 +23,7 @@
 #include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
 #include "hv/machine/dirty.h"
+#include "hv/machine/dirty-rate.h"
 #include "hv/machine/vcpu.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/throttle.h"
@@ -515,6 +516,7 @@ int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits
         fini(&nobody);
         return error;
     }
+    hv_dirty_rate_stop(d);
     error = hv_memory_log_start(&d->mem);
     if (error) {
         d->stream->fd = -1; /* the caller's still */

@@ -37,6 +37,8 @@ XLDRV_HANDLER(node_alloc_pages);
 XLDRV_HANDLER(node_set_memory_parameters);
 XLDRV_HANDLER(node_get_memory_parameters);
 XLDRV_HANDLER(domain_block_peek);
+XLDRV_HANDLER(domain_memory_peek);
+XLDRV_HANDLER(domain_start_dirty_rate_calc);
 XLDRV_HANDLER(domain_reset);
 XLDRV_HANDLER(connect_register_close_callback);
 XLDRV_HANDLER(connect_unregister_close_callback);

@@ -235,6 +235,26 @@ static void add_iothreads(const Subject *s)
     xldrv_params_add(s->params, "iothread.count", g_variant_new_uint32(0));
 }
 
+static int get_dirty_rate(struct domctl *ctl, gpointer rate)
+{
+    return domctl_dirty_rate(ctl, rate);
+}
+
+static void add_dirty_rate(const Subject *s)
+{
+    struct domus_dirty_rate rate;
+
+    if (!s->info || !xldrv_instance_control(s->instance, "dirty rate", get_dirty_rate, &rate, NULL))
+        return;
+    xldrv_params_add(s->params, "dirtyrate.calc_status", g_variant_new_int32((int)rate.state));
+    xldrv_params_add(s->params, "dirtyrate.calc_start_time", g_variant_new_int64((gint64)rate.start_s));
+    xldrv_params_add(s->params, "dirtyrate.calc_period", g_variant_new_int32((int)rate.seconds));
+    xldrv_params_add(s->params, "dirtyrate.calc_mode", g_variant_new_string("dirty-bitmap"));
+    if (rate.state == DOMUS_DIRTY_RATE_MEASURED)
+        xldrv_params_add(s->params, "dirtyrate.megabytes_per_second",
+                         g_variant_new_int64((gint64)(rate.pages * DOMUS_DIRTY_RATE_PAGE_BYTES / rate.seconds >> 20)));
+}
+
 /* Of these groups libvirt tells what was enabled, or calculated, before, which nothing is here. */
 static void add_nothing(const Subject *s G_GNUC_UNUSED)
 {
@@ -254,7 +274,7 @@ static const struct {
     {VIR_DOMAIN_STATS_PERF, add_nothing, FALSE},
     {VIR_DOMAIN_STATS_IOTHREAD, add_iothreads, FALSE},
     {VIR_DOMAIN_STATS_MEMORY, add_nothing, FALSE},
-    {VIR_DOMAIN_STATS_DIRTYRATE, add_nothing, FALSE},
+    {VIR_DOMAIN_STATS_DIRTYRATE, add_dirty_rate, TRUE},
     {VIR_DOMAIN_STATS_VM, add_nothing, FALSE},
 };
 
