@@ -51,6 +51,32 @@ def write_loader(path, *lines):
     return f"<bootloader>{path}</bootloader>"
 
 
+def boots(host, name, what):
+    started = host.virsh(f"start {name}")
+    if tap.ok(started.status == 0, f"{what}: starts", started):
+        with host.console(name) as console:
+            tap.ok(console.expect(r"guest: up"), f"{what}: boots", console.text[-3000:])
+    host.virsh(f"destroy {name}")
+
+
+def imported(host, good, empty):
+    """As virt-manager and virt-install --import define it: no kernel and no boot loader, but an order of devices."""
+    text = xml(host, good, "", name="g3", os_rest="<boot dev='cdrom'/><boot dev='hd'/>").replace("'xvda' bus='xen'", "'hda' bus='ide'")
+    text = text.replace("</devices>", f"<disk type='file' device='cdrom'><source file='{empty}'/><target dev='hdc' bus='ide'/></disk></devices>")
+    defined = host.virsh_args("define", host.write_xml(text))
+    tap.ok(defined.status == 0, "a definition of boot devices alone", defined)
+    dump = host.virsh("dumpxml g3").out
+    tap.ok(re.search(r"<boot dev='cdrom'/>\s*<boot dev='hd'/>", dump) and "<bootloader>" not in dump, "which comes back", dump)
+    boots(host, "g3", "the disk, where the CD-ROM has nothing")
+    text = xml(host, empty, "", name="g4").replace("</devices>", f"<disk type='file'><source file='{good}'/><target dev='xvdb'/>"
+                                                   "<boot order='1'/></disk></devices>")
+    host.virsh_args("define", host.write_xml(text))
+    boots(host, "g4", "the disk that is the first in order")
+    text = text.replace("</os>", "<boot dev='hd'/></os>").replace("g4", "g5")
+    both = host.virsh_args("define", host.write_xml(text))
+    tap.ok(both.status == 1 and "per-device boot elements" in both.err, "both kinds of order: refused", both)
+
+
 with Host() as host:
     good, empty = host.root + "/good.img", host.root + "/empty.img"
     make_image(good, GRUB)
@@ -79,6 +105,8 @@ with Host() as host:
             words = (console.run("cat /proc/cmdline") or "").split()
             tap.ok("extra=word" in words, "with the words of <bootloader_args>", words)
     host.virsh("destroy g2")
+
+    imported(host, good, empty)
 
     secret = host.root + "/secret"
     with open(secret, "w") as f:

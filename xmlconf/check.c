@@ -3,12 +3,6 @@
 
 #include "xmlconf/fields.h"
 
-static gboolean fail(GError **error, const char *message)
-{
-    g_set_error_literal(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, message);
-    return FALSE;
-}
-
 static gboolean check_sizes(XmlconfDomainConfig *config, GError **error)
 {
     if (config->current_memory_kib > config->memory_kib) {
@@ -47,10 +41,6 @@ gboolean xmlconf_config_complete(XmlconfDomainConfig *config, gboolean live, GEr
 {
     if (!config->uuid)
         config->uuid = g_uuid_string_random();
-    if (!config->kernel && !config->bootloader)
-        return fail(error, "element <kernel> is missing in <os>: a PVH guest without a <bootloader> is booted from its kernel");
-    if (config->bootloader_args && !config->bootloader)
-        return fail(error, "element <bootloader_args> needs a <bootloader>");
     return check_sizes(config, error) && xmlconf_cpu_complete(&config->cpu, error) && xmlconf_consoles_complete(config, live, error) &&
            complete_devices(config, live, error);
 }

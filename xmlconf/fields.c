@@ -195,7 +195,7 @@ static const XmlconfField domain_fields[] = {
     {"os/type@arch", &xmlconf_value_fixed, .fallback = "x86_64", .code = XMLCONF_ERROR_OS_TYPE},
     {"os/type@machine", &xmlconf_value_fixed, .fallback = "xenpvh", .code = XMLCONF_ERROR_OS_TYPE},
     XMLCONF_REFUSED("os/loader", "firmware is not supported: a PVH guest is booted from its kernel"),
-    XMLCONF_REFUSED("os/boot", "boot devices are not supported: a PVH guest is booted from its kernel"),
+    {"os/boot", .flags = XMLCONF_FIELD_LIST, DOMAIN(boot), .record = &xmlconf_boot_record, .max = 4},
     {"os/kernel", &xmlconf_value_path, DOMAIN(kernel)},
     {"os/initrd", &xmlconf_value_path, DOMAIN(initrd)},
     {"os/cmdline", &xmlconf_value_string, DOMAIN(cmdline)},

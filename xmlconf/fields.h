@@ -101,9 +101,12 @@ gboolean xmlconf_cputune_check(const XmlconfCputune *tune, guint max_vcpus, GErr
 
 /* tuning.c: amounts of memory (guint64 in KiB) that need not be there, 0 being as absent, and their attribute 'unit'. */
 extern const XmlconfValueType xmlconf_value_amount, xmlconf_value_amount_unit;
-/* What the rows cannot say of limits, of huge pages, and of the order of boot devices. */
+/* What the rows cannot say of limits, and of huge pages. */
 gboolean xmlconf_blkiotune_check(const XmlconfBlkiotune *tune, GError **error);
 gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError **error);
+
+/* boot.c: <boot> in <os>; what the rows cannot say of what is booted. */
+extern const XmlconfRecord xmlconf_boot_record;
 gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error);
 
 /* numa.c: words of <numatune>; the same for cells and <numatune>; a distance that was not said before. */

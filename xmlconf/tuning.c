@@ -1,4 +1,4 @@
-/* tuning: limits of memory and of block I/O, huge pages, boot order: what their rows are made of, and what a row by
+/* tuning: limits of memory and of block I/O, huge pages: what their rows are made of, and what a row by
  * itself cannot say. */
 #include "config.h"
 
@@ -65,30 +65,6 @@ static gboolean fail(GError **error, const char *format, ...)
     g_propagate_error(error, g_error_new_valist(XMLCONF_ERROR, XMLCONF_ERROR_XML, format, args));
     va_end(args);
     return FALSE;
-}
-
-/* @seen has the orders so far. */
-static gboolean check_order(GHashTable *seen, guint64 order, GError **error)
-{
-    return order == 0 || g_hash_table_add(seen, g_memdup2(&order, sizeof(order))) ||
-           fail(error, "boot order '%" G_GUINT64_FORMAT "' used for more than one device", order);
-}
-
-gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error)
-{
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-
-    for (guint i = 0; config->disks && i < config->disks->len; i++) {
-        const XmlconfDisk *disk = config->disks->pdata[i];
-        if (!check_order(seen, disk->boot_order, error))
-            return FALSE;
-    }
-    for (guint i = 0; config->interfaces && i < config->interfaces->len; i++) {
-        const XmlconfInterface *interface = config->interfaces->pdata[i];
-        if (!check_order(seen, interface->boot_order, error))
-            return FALSE;
-    }
-    return TRUE;
 }
 
 gboolean xmlconf_memtune_check(const XmlconfMemtune *tune, GError **error)

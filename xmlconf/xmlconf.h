@@ -45,6 +45,12 @@ typedef enum {
 
 typedef enum { XMLCONF_OS_PVH, XMLCONF_OS_PV, XMLCONF_OS_HVM } XmlconfOsType;
 
+typedef enum { XMLCONF_BOOT_HD, XMLCONF_BOOT_CDROM } XmlconfBootDevice;
+
+typedef struct {
+    XmlconfBootDevice device;
+} XmlconfBoot;
+
 typedef enum {
     XMLCONF_ACTION_DESTROY,
     XMLCONF_ACTION_RESTART,
@@ -389,10 +395,10 @@ typedef struct {
     int id; /* -1 when not running; set by the driver */
 
     XmlconfOsType os_type;
-    char *bootloader;                /* finds what follows in the first disk; or NULL */
+    char *bootloader;                /* finds what follows in a disk: xmlconf_boot_disks; or NULL: xmlconf_bootloader */
     char *bootloader_args;           /* or NULL */
-    char *kernel, *initrd, *cmdline; /* kernel is there without a boot loader, which takes it for a name in the disk;
-                                        the others may be NULL */
+    char *kernel, *initrd, *cmdline; /* for a boot loader names in the disk; or NULL */
+    GPtrArray *boot;                 /* of XmlconfBoot: classes of disks in the order in which they are tried; NULL: none */
 
     guint64 memory_kib;         /* <memory>: maximum */
     guint64 current_memory_kib; /* <currentMemory> */
@@ -473,6 +479,11 @@ guint xmlconf_console_free_port(const XmlconfDomainConfig *config);
 
 /* The image or block device of a disk; NULL: none. Of a volume its name, until the driver has found what it is. */
 const char *xmlconf_disk_source(const XmlconfDisk *disk);
+/* The boot loader of a guest, the usual one if neither one nor a kernel is named; NULL: it is booted from its kernel. */
+const char *xmlconf_bootloader(const XmlconfDomainConfig *config);
+/* The disks that have something in them which a boot loader is to try, in this order: those with a <boot order>, those of the
+ * classes of <os>, or the first of all. The array, of XmlconfDisk, is to be freed; they belong to @config. */
+GPtrArray *xmlconf_boot_disks(const XmlconfDomainConfig *config);
 /* What it is on; a volume is a file or a block device. */
 XmlconfDiskType xmlconf_disk_actual_type(const XmlconfDisk *disk);
 /* The source for messages: a network disk's address. */

@@ -1,6 +1,6 @@
 /* Kernels and ramdisks, and the boot loaders that find them.
  *
- * A boot loader is run as libxl runs it (xl.cfg(5), "bootloader"): it gets the guest's first disk, copies the kernel and
+ * A boot loader is run as libxl runs it (xl.cfg(5), "bootloader"): it gets a disk of the guest, copies the kernel and
  * the ramdisk out of it into a directory, and says where they are and what the command line is in a file of lines that
  * end in NUL ("kernel PATH", "ramdisk PATH", "args WORDS": format simple0). It reads a file system that a guest has
  * written, so it runs without privileges and with limits, what it says is checked, and the directory is not used any
@@ -71,23 +71,13 @@ static char *find_loader(const char *name, GError **error)
     return NULL;
 }
 
-static const XmlconfDisk *boot_disk(const XmlconfDomainConfig *config, GError **error)
+static gboolean check_disk(const XmlconfDomainConfig *config, const XmlconfDisk *disk, GError **error)
 {
-    const XmlconfDisk *disk = config->disks && config->disks->len ? config->disks->pdata[0] : NULL;
-
-    if (!disk || !xmlconf_disk_source(disk)) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
-                        "boot loader '%s' needs an image or block device: domain '%s' has none as its first disk",
-                        config->bootloader, config->name);
-        return NULL;
-    }
-    if (xmlconf_disk_is_served(disk)) {
-        xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                        "boot loader '%s' reads raw images only: disk '%s' of domain '%s' is of format '%s'",
-                        config->bootloader, disk->target, config->name, disk->encryption ? disk->encryption : disk->format);
-        return NULL;
-    }
-    return disk;
+    return !xmlconf_disk_is_served(disk) ||
+           xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                           "boot loader '%s' reads raw images only: disk '%s' of domain '%s' is of format '%s'",
+                           xmlconf_bootloader(config), disk->target, config->name,
+                           disk->encryption ? disk->encryption : disk->format);
 }
 
 static void add_option(GPtrArray *argv, const char *option, const char *value)
@@ -155,7 +145,7 @@ static gboolean run_loader(const XmlconfDomainConfig *config, GPtrArray *argv, c
     xldrv_process_kill(process, SIGKILL);
     xldrv_process_wait(process, -1);
     return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "boot loader '%s' of domain '%s' did not end in %u seconds",
-                           config->bootloader, config->name, RUN_MS / 1000);
+                           xmlconf_bootloader(config), config->name, RUN_MS / 1000);
 }
 
 /* ---- what it says */
@@ -199,14 +189,14 @@ static gboolean take_result(const XmlconfDomainConfig *config, const char *dir, 
     if (!kernel) {
         why = last_line(log_path);
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "boot loader '%s' of domain '%s' failed: %s",
-                               config->bootloader, config->name, why);
+                               xmlconf_bootloader(config), config->name, why);
     }
     ramdisk = find_line(text, bytes, "ramdisk");
     if (!open_copy(dir, kernel, "kernel", &boot->kernel_fd, error) ||
         !open_copy(dir, ramdisk, "ramdisk", &boot->ramdisk_fd, error))
         return FALSE;
     boot->cmdline = find_line(text, bytes, "args");
-    boot->kernel = g_strdup_printf("found by %s", config->bootloader);
+    boot->kernel = g_strdup_printf("found by %s", xmlconf_bootloader(config));
     boot->ramdisk = ramdisk ? g_strdup(boot->kernel) : NULL;
     return TRUE;
 }
@@ -242,11 +232,10 @@ static gboolean make_directory(const char *path, GError **error)
     return TRUE;
 }
 
-static gboolean load(const XmlconfDomainConfig *config, const char *dir, const char *log_path, XldrvBoot *boot,
-                     GError **error)
+static gboolean load_from(const XmlconfDomainConfig *config, const XmlconfDisk *disk, const char *dir, const char *log_path,
+                          XldrvBoot *boot, GError **error)
 {
-    const XmlconfDisk *disk = boot_disk(config, error);
-    g_autofree char *program = disk ? find_loader(config->bootloader, error) : NULL;
+    g_autofree char *program = check_disk(config, disk, error) ? find_loader(xmlconf_bootloader(config), error) : NULL;
     g_autoptr(GPtrArray) argv =
         program ? arguments_of(config, program, dir, xmlconf_disk_source(disk), error) : NULL;
     gboolean ok = argv && make_directory(dir, error) && run_loader(config, argv, log_path, error) &&
@@ -254,7 +243,29 @@ static gboolean load(const XmlconfDomainConfig *config, const char *dir, const c
 
     if (argv)
         remove_directory(dir);
+    if (!ok)
+        xldrv_boot_clear(boot);
     return ok;
+}
+
+/* From the first disk that has something to boot; if none has, why the first has not. */
+static gboolean load(const XmlconfDomainConfig *config, const char *dir, const char *log_path, XldrvBoot *boot,
+                     GError **error)
+{
+    g_autoptr(GPtrArray) disks = xmlconf_boot_disks(config);
+
+    if (disks->len == 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
+                               "boot loader '%s' needs an image or block device: domain '%s' has none to boot from",
+                               xmlconf_bootloader(config), config->name);
+    for (guint i = 0; i < disks->len; i++) {
+        if (load_from(config, disks->pdata[i], dir, log_path, boot, i == 0 ? error : NULL)) {
+            if (i > 0)
+                g_clear_error(error);
+            return TRUE;
+        }
+    }
+    return FALSE;
 }
 
 gboolean xldrv_boot_open(XldrvDriver *driver, const char *uuid, const XmlconfDomainConfig *config, XldrvBoot *boot,
@@ -262,7 +273,7 @@ gboolean xldrv_boot_open(XldrvDriver *driver, const char *uuid, const XmlconfDom
 {
     g_autofree char *dir = NULL, *name = NULL, *log_path = NULL;
 
-    if (!config->bootloader) {
+    if (!xmlconf_bootloader(config)) {
         boot->kernel = g_strdup(config->kernel);
         boot->ramdisk = g_strdup(config->initrd);
         boot->cmdline = g_strdup(config->cmdline);

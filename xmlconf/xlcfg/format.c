@@ -78,7 +78,7 @@ static gboolean add_machine(GString *out, const XmlconfDomainConfig *config, GEr
     add_number(out, "memory", config->current_memory_kib / 1024);
     add_number(out, "maxvcpus", config->max_vcpus);
     add_number(out, "vcpus", config->current_vcpus);
-    add_text(out, "bootloader", config->bootloader);
+    add_text(out, "bootloader", xmlconf_bootloader(config));
     add_text(out, "bootloader_args", config->bootloader_args);
     add_text(out, "kernel", config->kernel);
     add_text(out, "ramdisk", config->initrd);
