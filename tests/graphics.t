@@ -74,7 +74,7 @@ def screenshot(host):
 def definitions(host):
     for devices, words in (("<graphics type='spice'/>", "'spice'"), ("<graphics type='vnc' keymap='xx'/>", "'xx'"),
                            ("<video><model type='qxl'/></video>", "'qxl'"),
-                           ("<input type='tablet' bus='usb'/>", "'usb'"),
+                           ("<input type='mouse' bus='ps2'/>", "'ps2'"),
                            ("<graphics type='vnc' passwd='too long for it'/>", "8 bytes")):
         result = host.virsh_args("define", host.write_xml(with_devices(host.xml(), devices)))
         tap.ok(result.status != 0 and words in result.err, f"refused by name: {devices}", result)

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Programs that manage libvirt hosts find here what they expect: prometheus-libvirt-exporter, Pacemaker's agent
-VirtualDomain, and virt-manager on a display that nobody looks at (what it shows is in examples/virt-manager.png)."""
+VirtualDomain, and virt-manager on a display that nobody looks at."""
 import os
 import re
 import shutil

@@ -62,7 +62,7 @@ static const struct {
      "<resolution x='1024' y='768'/></model></video>",
      "<input type='tablet' bus='xen'/><video><model type='xen' vram='8192' heads='1' primary='yes'>"
      "<resolution x='1024' y='768'/></model></video>"},
-    {"<graphics type='vnc'/><video/><input type='tablet' bus='xen'/>",
+    {"<graphics type='vnc'/><video/><input type='tablet' bus='usb'/>",
      "<input type='tablet' bus='xen'/><input type='keyboard' bus='xen'/>"
      "<graphics type='vnc' port='-1' autoport='yes'><listen type='address'/></graphics>" VIDEO},
 };
@@ -145,7 +145,7 @@ static const struct {
     {"<video><model type='xen' vram='16'/></video>", XMLCONF_ERROR_XML, "'16' of attribute 'vram'"},
     {"<video><model type='xen' heads='2'/></video>", XMLCONF_ERROR_UNSUPPORTED, "'2' of attribute 'heads'"},
     {"<video><model type='xen'><resolution x='8000' y='8000'/></model></video>", XMLCONF_ERROR_XML, "does not fit"},
-    {"<input type='tablet' bus='usb'/>", XMLCONF_ERROR_UNSUPPORTED, "'usb' of attribute 'bus'"},
+    {"<input type='mouse' bus='ps2'/>", XMLCONF_ERROR_UNSUPPORTED, "'ps2' of attribute 'bus'"},
     {"<input type='evdev'><source dev='/dev/input/event0'/></input>", XMLCONF_ERROR_UNSUPPORTED, "'evdev'"},
 };
 

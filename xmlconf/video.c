@@ -58,8 +58,9 @@ static const XmlconfChoice input_types[] = {
     {"evdev", 0, INPUT_TYPES},                {NULL, 0, NULL},
 };
 
+/* A USB tablet is what virt-manager gives every guest with graphics: taken for Xen's pointer, which knows places, too. */
 static const XmlconfChoice buses[] = {
-    {"xen", 0, NULL},           {"usb", 0, INPUT_TYPES},  {"ps2", 0, INPUT_TYPES},
+    {"xen", 0, NULL},           {"usb", 0, NULL},         {"ps2", 0, INPUT_TYPES},
     {"virtio", 0, INPUT_TYPES}, {"none", 0, INPUT_TYPES}, {"parallels", 0, INPUT_TYPES},
     {NULL, 0, NULL},
 };
@@ -120,6 +121,11 @@ static void ensure_input(XmlconfDomainConfig *config, XmlconfInputType type)
         return;
     input = xmlconf_record_list_add(ensure(&config->inputs), &xmlconf_input_record);
     input->type = type;
+}
+
+static void complete_input(XmlconfInput *input)
+{
+    g_free(input->bus);
     input->bus = g_strdup("xen");
 }
 
@@ -136,6 +142,8 @@ gboolean xmlconf_video_complete(XmlconfDomainConfig *config, gboolean live, GErr
         if (!config->videos || !config->videos->len)
             xmlconf_record_list_add(ensure(&config->videos), &xmlconf_video_record);
     }
+    for (guint i = 0; config->inputs && i < config->inputs->len; i++)
+        complete_input(config->inputs->pdata[i]);
     for (guint i = 0; config->videos && i < config->videos->len; i++) {
         if (!complete_video(config->videos->pdata[i], error))
             return FALSE;
