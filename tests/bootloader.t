@@ -77,6 +77,24 @@ def imported(host, good, empty):
     tap.ok(both.status == 1 and "per-device boot elements" in both.err, "both kinds of order: refused", both)
 
 
+def other_formats(host, good, empty):
+    """A storage daemon shows such an image as a file, to the loader alone."""
+    for form in ("qcow2", "vmdk"):
+        image = f"{host.root}/good.{form}"
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, good, image], check=True)
+        host.virsh_args("define", host.write_xml(xml(host, image, "", name=f"g-{form}", form=form)))
+        boots(host, f"g-{form}", form)
+    tap.ok("domus" not in open("/proc/mounts").read(), "nothing of it is mounted for others", open("/proc/mounts").read())
+    image = f"{host.root}/empty.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", empty, image], check=True)
+    for what, path, form, message in (("qcow2 without a kernel", image, "qcow2", "boot loader 'pygrub' of domain 'bad' failed: .+"),
+                                      ("what is no qcow2", good, "qcow2", "boot loader 'pygrub' of domain 'bad' failed: .*qcow2")):
+        host.virsh_args("define", host.write_xml(xml(host, path, "<bootloader>pygrub</bootloader>", name="bad", form=form)))
+        result = host.virsh("start bad")
+        tap.ok(result.status == 1 and re.search(message, result.err), f"{what}: refused by name", result)
+        host.virsh("undefine bad")
+
+
 with Host() as host:
     good, empty = host.root + "/good.img", host.root + "/empty.img"
     make_image(good, GRUB)
@@ -126,10 +144,7 @@ with Host() as host:
         result = host.virsh("start bad")
         tap.ok(result.status == 1 and re.search(message, result.err), f"{what}: refused by name", result)
         host.virsh("undefine bad")
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", host.root + "/q.img", "64M"], check=True)
-    host.virsh_args("define", host.write_xml(xml(host, host.root + "/q.img", "<bootloader/>", name="bad", form="qcow2")))
-    result = host.virsh("start bad")
-    tap.ok(result.status == 1 and "reads raw images only" in result.err, "qcow2 is not read by a boot loader", result)
+    other_formats(host, good, empty)
     left = [name for name in os.listdir(f"{host.root}/run/domus") if name.endswith(".boot")]
     tap.equal(left, [], "nothing is left of them")
 tap.done()

@@ -18,12 +18,15 @@
 #include <unistd.h>
 
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/storage.h"
 #include "libxldrv/host/process.h"
+#include "libxldrv/host/qmp.h"
 #include "libxldrv/state/files.h"
 
 #define LOADER         "pygrub"
 #define LOADER_PATTERN "/usr/lib/xen-*/bin/" LOADER /* where Debian keeps it: of each version of Xen */
 #define RESULT         "result"
+#define DISK           "disk" /* what an image that is not raw is shown as */
 #define RUN_MS         60000
 #define RESULT_MAX     16384
 #define FILE_MAX       ((guint64)256 << 20) /* a kernel or a ramdisk */
@@ -73,11 +76,10 @@ static char *find_loader(const char *name, GError **error)
 
 static gboolean check_disk(const XmlconfDomainConfig *config, const XmlconfDisk *disk, GError **error)
 {
-    return !xmlconf_disk_is_served(disk) ||
+    return !disk->encryption ||
            xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                           "boot loader '%s' reads raw images only: disk '%s' of domain '%s' is of format '%s'",
-                           xmlconf_bootloader(config), disk->target, config->name,
-                           disk->encryption ? disk->encryption : disk->format);
+                           "boot loader '%s' cannot read an encrypted disk: '%s' of domain '%s' is one",
+                           xmlconf_bootloader(config), disk->target, config->name);
 }
 
 static void add_option(GPtrArray *argv, const char *option, const char *value)
@@ -116,6 +118,35 @@ static GPtrArray *arguments_of(const XmlconfDomainConfig *config, const char *pr
     return g_steal_pointer(&argv);
 }
 
+/* ---- images that are not raw: it sees a file that a storage daemon makes of one, in a place that nobody else sees */
+
+#define STORAGE "qemu-storage-daemon"
+static const char show_script[] = ": > \"$1\" && " STORAGE " --daemonize --blockdev \"$2\" --export \"$3\" && shift 3 && exec \"$@\"";
+
+static char *export_to(const char *path)
+{
+    GString *json = g_string_new("{\"type\": \"fuse\", \"id\": \"disk\", \"node-name\": \"" XLDRV_STORAGE_NODE
+                                 "\", \"writable\": false, \"allow-other\": \"off\", \"mountpoint\": ");
+
+    xldrv_json_append_string(json, path);
+    g_string_append(json, "}");
+    return g_string_free(json, FALSE);
+}
+
+/* The command that shows @disk as a file at @path, and then is @argv, which is taken. */
+static GPtrArray *show_image(const XmlconfDisk *disk, const char *path, GPtrArray *argv)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
+    const char *const shell[] = {"/bin/sh", "-c", show_script, "sh", path};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(shell); i++)
+        g_ptr_array_add(all, g_strdup(shell[i]));
+    g_ptr_array_add(all, xldrv_storage_blockdev(disk));
+    g_ptr_array_add(all, export_to(path));
+    g_ptr_array_extend_and_steal(all, argv);
+    return all;
+}
+
 /* What it said before it ended, which is why. */
 static char *last_line(const char *log_path)
 {
@@ -128,11 +159,13 @@ static char *last_line(const char *log_path)
     return g_utf8_make_valid(line ? line + 1 : text, -1);
 }
 
-static gboolean run_loader(const XmlconfDomainConfig *config, GPtrArray *argv, const char *log_path, GError **error)
+static gboolean run_loader(const XmlconfDomainConfig *config, const XmlconfDisk *disk, GPtrArray *argv, const char *log_path,
+                           GError **error)
 {
     const XldrvSpawn spawn = {.argv = (const char *const *)argv->pdata,
                               .log_path = log_path,
                               .confine = TRUE,
+                              .may_mount = xmlconf_disk_is_served(disk),
                               .max_file_bytes = FILE_MAX};
     g_autoptr(XldrvProcess) process = NULL;
 
@@ -232,13 +265,21 @@ static gboolean make_directory(const char *path, GError **error)
     return TRUE;
 }
 
+static GPtrArray *command_of(const XmlconfDomainConfig *config, const XmlconfDisk *disk, const char *dir, GError **error)
+{
+    g_autofree char *program = check_disk(config, disk, error) ? find_loader(xmlconf_bootloader(config), error) : NULL;
+    g_autofree char *shown = g_build_filename(dir, DISK, NULL);
+    gboolean served = xmlconf_disk_is_served(disk);
+    GPtrArray *argv = program ? arguments_of(config, program, dir, served ? shown : xmlconf_disk_source(disk), error) : NULL;
+
+    return argv && served ? show_image(disk, shown, argv) : argv;
+}
+
 static gboolean load_from(const XmlconfDomainConfig *config, const XmlconfDisk *disk, const char *dir, const char *log_path,
                           XldrvBoot *boot, GError **error)
 {
-    g_autofree char *program = check_disk(config, disk, error) ? find_loader(xmlconf_bootloader(config), error) : NULL;
-    g_autoptr(GPtrArray) argv =
-        program ? arguments_of(config, program, dir, xmlconf_disk_source(disk), error) : NULL;
-    gboolean ok = argv && make_directory(dir, error) && run_loader(config, argv, log_path, error) &&
+    g_autoptr(GPtrArray) argv = command_of(config, disk, dir, error);
+    gboolean ok = argv && make_directory(dir, error) && run_loader(config, disk, argv, log_path, error) &&
                   take_result(config, dir, log_path, boot, error);
 
     if (argv)

@@ -24,7 +24,6 @@
 
 #define PROGRAM    "qemu-storage-daemon"
 #define EXPORT     "disk"
-#define NODE       "format"
 #define PROCESS    ".storage"
 #define NBD        ".nbd"
 #define QMP        ".qmp"
@@ -71,7 +70,7 @@ static char *blockdev_of(const XmlconfDisk *disk)
     gboolean is_qcow2 = strcmp(disk->format, "qcow2") == 0;
 
     xldrv_json_append_string(json, format_of(disk));
-    g_string_append(json, ", \"node-name\": \"" NODE "\"");
+    g_string_append(json, ", \"node-name\": \"" XLDRV_STORAGE_NODE "\"");
     append_cache(json, disk);
     if (disk->encryption)
         g_string_append(json, is_qcow2 ? ", \"encrypt\": {\"format\": \"luks\", \"key-secret\": \"secret\"}"
@@ -86,6 +85,14 @@ static char *blockdev_of(const XmlconfDisk *disk)
     return g_string_free(json, FALSE);
 }
 
+char *xldrv_storage_blockdev(const XmlconfDisk *disk)
+{
+    XmlconfDisk reading = *disk;
+
+    reading.readonly = TRUE;
+    return blockdev_of(&reading);
+}
+
 static gboolean writes_through(const XmlconfDisk *disk)
 {
     return !disk->readonly &&
@@ -94,7 +101,7 @@ static gboolean writes_through(const XmlconfDisk *disk)
 
 static char *export_of(const XmlconfDisk *disk)
 {
-    return g_strdup_printf("type=nbd,id=export,node-name=" NODE ",name=" EXPORT ",writable=%s,writethrough=%s",
+    return g_strdup_printf("type=nbd,id=export,node-name=" XLDRV_STORAGE_NODE ",name=" EXPORT ",writable=%s,writethrough=%s",
                            disk->readonly ? "off" : "on", writes_through(disk) ? "on" : "off");
 }
 
@@ -362,7 +369,7 @@ static gboolean fail_resize(const XmlconfDisk *disk, const GError *why, GError *
 static char *export_command(const XmlconfDisk *disk)
 {
     return g_strdup_printf("{\"execute\": \"block-export-add\", \"arguments\": {\"type\": \"nbd\", \"id\": \"export\", "
-                           "\"node-name\": \"" NODE "\", \"name\": \"" EXPORT "\", \"writable\": true, "
+                           "\"node-name\": \"" XLDRV_STORAGE_NODE "\", \"name\": \"" EXPORT "\", \"writable\": true, "
                            "\"writethrough\": %s}}",
                            writes_through(disk) ? "true" : "false");
 }
@@ -371,7 +378,7 @@ static char *export_command(const XmlconfDisk *disk)
 static gboolean resize_when_free(const char *qmp, guint64 bytes, GError **error)
 {
     g_autofree char *command =
-        g_strdup_printf("{\"execute\": \"block_resize\", \"arguments\": {\"node-name\": \"" NODE
+        g_strdup_printf("{\"execute\": \"block_resize\", \"arguments\": {\"node-name\": \"" XLDRV_STORAGE_NODE
                         "\", \"size\": %" G_GUINT64_FORMAT "}}",
                         bytes);
 

@@ -11,6 +11,9 @@
 
 #include "libxldrv/driver/devices.h"
 
+/* The name of the node that is exported: the image of the disk, as its format has it. */
+#define XLDRV_STORAGE_NODE "format"
+
 /* Starts the daemon of @disk, in the place of one that was left over, and connects to it. A socket for the hypervisor, or
  * -1 with an error and no daemon. */
 int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
@@ -24,6 +27,9 @@ void xldrv_storage_promote(const XldrvDeviceHost *host, const char *target);
 void xldrv_storage_close(const XldrvDeviceHost *host, const char *target, XldrvStorageSlot slot);
 /* Ends all daemons of a domain, also those that nobody remembers. */
 void xldrv_storage_close_all(XldrvDriver *driver, const char *uuid);
+
+/* What qemu-storage-daemon's option --blockdev is for a disk that is not encrypted, only to be read. */
+char *xldrv_storage_blockdev(const XmlconfDisk *disk);
 
 /* Makes the image as large as that. */
 gboolean xldrv_storage_resize(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "libxldrv/host/log.h"
+#include "libxldrv/host/namespaces.h"
 #include "libxldrv/rpc/rpc.h"
 
 #define FIRST_PASSED_FD 3
@@ -32,7 +33,7 @@ typedef struct {
     int *fds;
     guint n_fds;
     int log_fd, null_fd, pid_fd, error_fd;
-    gboolean confine;
+    gboolean confine, may_mount;
     guint64 max_file_bytes;
     const XldrvMemoryPolicy *memory;
 } Child;
@@ -160,13 +161,13 @@ static gboolean place_descriptors(const Child *child)
 }
 
 /* What reads images from anywhere must be able to open them, and needs nothing else of root. */
-static gboolean give_up_privileges(void)
+static gboolean give_up_privileges(gboolean may_mount)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
 
     if (geteuid() == 0)
-        sets[0].permitted = sets[0].effective = 1u << CAP_DAC_OVERRIDE;
+        sets[0].permitted = sets[0].effective = 1u << CAP_DAC_OVERRIDE | (may_mount ? 1u << CAP_SYS_ADMIN : 0);
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, sets) == 0;
 }
 
@@ -194,7 +195,8 @@ _Noreturn static void run_child(const Child *child)
     /* A process that cannot be found again must not run. All descriptors below are above the range that is
      * overwritten; the error pipe closes on exec, so do all others. */
     if (!failure.memory && (child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
-        (!child->confine || give_up_privileges()) && limit_files(child->max_file_bytes))
+        (!child->may_mount || xldrv_namespaces_enter()) &&
+        (!child->confine || give_up_privileges(child->may_mount)) && limit_files(child->max_file_bytes))
         execv(child->argv[0], child->argv);
     if (!failure.memory)
         failure.why = errno;
@@ -241,6 +243,7 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
     child->argv = (char **)spawn->argv;
     child->n_fds = spawn->n_fds;
     child->confine = spawn->confine;
+    child->may_mount = spawn->may_mount;
     child->max_file_bytes = spawn->max_file_bytes;
     child->memory = spawn->memory;
     child->fds = g_new(int, spawn->n_fds + 1);
