@@ -409,7 +409,7 @@ static gboolean build(Start *s, GError **error)
 
     if (s->incoming)
         return s->incoming->fd < 0 || restore(s, error);
-    if (xldrv_instance_control(s->instance, "build", load_kernel, s, &why))
+    if (xldrv_instance_control_long(s->instance, "build", load_kernel, s, &why))
         return TRUE;
     s->build.error[sizeof(s->build.error) - 1] = '\0';
     if (!s->build.error[0]) {
