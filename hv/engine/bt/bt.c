@@ -364,6 +364,7 @@ static int vcpu_init(struct hv_vcpu *v)
     bt->log_seen = v->domain->mem.code->log_head;
     bt->host_avx = hv_xstate_supported() & HV_XSTATE_AVX;
     v->domain->mem.code->fenced = x->fenced = true;
+    x->pauses = x->pauses_per_yield = 1; /* the others are translated */
     err = bt_space_init(bt);
     if (!err)
         err = bt_cache_init(bt);

@@ -119,6 +119,7 @@ struct bt_region {
     uint64_t rflags;     /* but for the arithmetic flags, IF and AC */
     uint64_t if_flag;    /* IF, at its place */
     uint64_t ac_flag;    /* AC, at its place */
+    uint64_t pauses;     /* PAUSE instructions until one is for the interpreter, which lets others run */
     uint64_t irq_window; /* STI is for the interpreter: an interrupt waits for it */
     uint64_t arith_mask;
     uint64_t fpu;         /* enum bt_fpu */

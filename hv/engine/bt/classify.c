@@ -68,7 +68,7 @@ static const uint8_t classes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     N(MFENCE),
     N(LFENCE),
     N(SFENCE),
-    N(PAUSE),
+    C(PAUSE, PAUSE),
     N(CRC32),
     N(MOVNTI),
     N(ANDN),

@@ -19,6 +19,7 @@ enum bt_class {
     BT_IDIV,
     BT_RDTSC,
     BT_PUSHF,
+    BT_PAUSE,
     BT_CLI,
     BT_STI,
     BT_SWAPGS,

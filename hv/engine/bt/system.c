@@ -53,6 +53,27 @@ void bt_emit_pushf(struct bt_translation *t, const struct bt_insn *in)
     bt_emit_move_rsp(t, -8);
 }
 
+/* One of several is the interpreter's, which lets the thread go on later that is waited for. */
+void bt_emit_pause(struct bt_translation *t, const struct bt_insn *in)
+{
+    struct bt *bt = t->bt;
+    uint32_t none, go_on;
+
+    bt_emit_mov(bt, BT_R10, HV_RCX);
+    bt_emit_load_slot(bt, HV_RCX, BT_SLOT(pauses));
+    none = bt_emit_jrcxz_open(bt);
+    go_on = bt_emit_jmp_open(bt);
+    bt_close8(bt, none);
+    bt_emit_store_slot_imm(bt, BT_SLOT(pauses), INTERP_PAUSES_PER_YIELD);
+    bt_emit_mov(bt, HV_RCX, BT_R10);
+    bt_emit_leave(t, BT_EXIT_INTERP, bt_rip_of(t, in));
+    bt_close(bt, go_on);
+    BT_EMIT(bt, 0x48, 0x8d, 0x49, 0xff); /* lea rcx, [rcx - 1] */
+    bt_emit_store_slot(bt, HV_RCX, BT_SLOT(pauses));
+    bt_emit_mov(bt, HV_RCX, BT_R10);
+    BT_EMIT(bt, 0xf3, 0x90); /* pause */
+}
+
 void bt_emit_cli(struct bt_translation *t, const struct bt_insn *in)
 {
     (void)in;

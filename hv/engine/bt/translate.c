@@ -254,7 +254,7 @@ static bt_emitter *const emitters[] = {
     [BT_RDTSC] = bt_emit_rdtsc,      [BT_PUSHF] = bt_emit_pushf,     [BT_CLI] = bt_emit_cli,
     [BT_STI] = bt_emit_sti,          [BT_SWAPGS] = bt_emit_swapgs,   [BT_STRING] = bt_emit_string,
     [BT_BITS] = bt_emit_bits,        [BT_SYSCALL] = bt_emit_syscall, [BT_SYSRET] = bt_emit_sysret,
-    [BT_STAC] = bt_emit_stac,        [BT_CLAC] = bt_emit_clac,
+    [BT_STAC] = bt_emit_stac,        [BT_CLAC] = bt_emit_clac,       [BT_PAUSE] = bt_emit_pause,
 };
 
 /* Whether the emitter keeps account of what is in R11. */

@@ -152,7 +152,7 @@ bt_emitter bt_emit_push, bt_emit_pop, bt_emit_leave_insn, bt_emit_division;
 bt_emitter bt_emit_string, bt_emit_bits;
 bt_emitter bt_emit_syscall, bt_emit_sysret, bt_emit_stac, bt_emit_clac;
 void bt_emit_flags_to_rcx(struct bt_translation *t);
-bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
+bt_emitter bt_emit_rdtsc, bt_emit_pushf, bt_emit_pause, bt_emit_cli, bt_emit_sti, bt_emit_swapgs;
 /* The stack's element at @p becomes @value; R11 or R10, whichever @p does not have, is destroyed.
  */
 void bt_emit_store_constant(struct bt_translation *t, const struct bt_place *p, uint64_t value);

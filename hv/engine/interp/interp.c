@@ -295,6 +295,7 @@ int interp_vcpu_init(struct hv_vcpu *v)
     v->engine_state = x;
     x->v = v;
     x->mem_base = v->domain->mem.base;
+    x->pauses = x->pauses_per_yield = INTERP_PAUSES_PER_YIELD;
     err = hv_codemap_get(&v->domain->mem);
     if (!err) {
         x->code_lines = v->domain->mem.code->lines;

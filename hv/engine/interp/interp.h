@@ -202,7 +202,7 @@ struct interp {
     ZydisDecoder decoders[3];
     const struct interp_insn *insns[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
-    unsigned pauses; /* PAUSE instructions executed */
+    unsigned pauses, pauses_per_yield; /* PAUSE instructions until others are let run, and then again */
     uint64_t instructions, blocks, decoded, tlb_misses, tlb_flushes, stale_blocks, cache_flushes,
         faults;
 };

@@ -310,8 +310,10 @@ static INTERP_HANDLER(fence)
 static INTERP_HANDLER(pause_hint)
 {
     __builtin_ia32_pause();
-    if (++x->pauses % INTERP_PAUSES_PER_YIELD == 0)
+    if (--x->pauses == 0) {
+        x->pauses = x->pauses_per_yield;
         sched_yield();
+    }
     INTERP_NEXT();
 }
 
