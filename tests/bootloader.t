@@ -2,37 +2,13 @@
 """A kernel inside of the guest's own disk: stock pygrub finds it, as under Xen."""
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
-from host import Host, guest_files
-
-GRUB = """set default="1"
-set timeout=5
-menuentry 'Rescue' {
-	linux /boot/nothing root=/dev/xvda
-}
-menuentry 'Debian GNU/Linux' --class debian {
-	linux /boot/vmlinuz-6.1 root=/dev/xvda console=hvc0 from=grub
-	initrd /boot/initrd.img-6.1
-}
-"""
-
-
-def make_image(path, grub):
-    """A file system with a kernel, a ramdisk and GRUB's menu, or with nothing."""
-    tree = path + ".tree"
-    os.makedirs(tree + "/boot/grub")
-    if grub:
-        files = guest_files()
-        shutil.copy(f"{files}/vmlinuz", tree + "/boot/vmlinuz-6.1")
-        shutil.copy(f"{files}/initrd.gz", tree + "/boot/initrd.img-6.1")
-        with open(tree + "/boot/grub/grub.cfg", "w") as f:
-            f.write(grub)
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, path, "64M"], check=True, stdout=subprocess.DEVNULL)
+from host import Host
+from image import convert, make_image
 
 
 def xml(host, image, loader, name="g1", os_rest="", form="raw"):
@@ -83,13 +59,11 @@ def other_formats(host, good, empty):
         tap.skip("no FUSE or no user namespaces here")
         return
     for form in ("qcow2", "vmdk"):
-        image = f"{host.root}/good.{form}"
-        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, good, image], check=True)
+        image = convert(good, form)
         host.virsh_args("define", host.write_xml(xml(host, image, "", name=f"g-{form}", form=form)))
         boots(host, f"g-{form}", form)
     tap.ok("domus" not in open("/proc/mounts").read(), "nothing of it is mounted for others", open("/proc/mounts").read())
-    image = f"{host.root}/empty.qcow2"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", empty, image], check=True)
+    image = convert(empty, "qcow2")
     for what, path, form, message in (("qcow2 without a kernel", image, "qcow2", "boot loader 'pygrub' of domain 'bad' failed: .+"),
                                       ("what is no qcow2", good, "qcow2", "boot loader 'pygrub' of domain 'bad' failed: .*qcow2")):
         host.virsh_args("define", host.write_xml(xml(host, path, "<bootloader>pygrub</bootloader>", name="bad", form=form)))
@@ -100,7 +74,7 @@ def other_formats(host, good, empty):
 
 with Host() as host:
     good, empty = host.root + "/good.img", host.root + "/empty.img"
-    make_image(good, GRUB)
+    make_image(good)
     make_image(empty, None)
 
     definition = host.write_xml(xml(host, good, "<bootloader>/usr/bin/pygrub</bootloader>"))

@@ -10,29 +10,14 @@ import tap
 from libvirt_daemon import LibvirtDaemon, enter_namespaces
 enter_namespaces(__file__)
 from desktop import Desktop, missing
-from host import Host, guest_files, wait_for
+from host import Host, wait_for
+from image import make_image
 
-GRUB = """menuentry 'Debian GNU/Linux' {
-	linux /boot/vmlinuz-6.1 root=/dev/xvda console=tty0 console=hvc0 guest.modules from=grub
-	initrd /boot/initrd.img-6.1
-}
-"""
 NETWORK = """<network><name>default</name><forward mode='nat'/><bridge name='virbr7'/><ip address='192.0.2.1' netmask='255.255.255.0'>
 <dhcp><range start='192.0.2.10' end='192.0.2.99'/></dhcp></ip></network>"""
 
 
 MANAGER, WINDOW = "^Virtual Machine Manager$", "^linux2022 on"
-
-
-def make_image(path):
-    tree = path + ".tree"
-    os.makedirs(tree + "/boot/grub")
-    files = guest_files()
-    shutil.copy(f"{files}/vmlinuz", tree + "/boot/vmlinuz-6.1")
-    shutil.copy(f"{files}/initrd.gz", tree + "/boot/initrd.img-6.1")
-    with open(tree + "/boot/grub/grub.cfg", "w") as f:
-        f.write(GRUB)
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, path, "64M"], check=True, stdout=subprocess.DEVNULL)
 
 
 def create(host, desktop):
@@ -109,7 +94,7 @@ def main():
         os.symlink(f"{host.root}/run/libvirt/virtxend-sock", "/run/libvirt/virtxend-sock")
         host.uri = "xen:///system"
         daemon.define("net", NETWORK, start=True)
-        make_image(f"{host.root}/debian.img")
+        make_image(f"{host.root}/debian.img", "console=tty0 console=hvc0 guest.modules")
         host.define(name="g1")
         with Desktop(host.root) as desktop:
             desktop.run("virt-manager", "--debug", "--no-fork", "--connect", host.uri)

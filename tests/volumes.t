@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
 from host import Host, guest_files, wait_for
+from image import convert, make_image
 from libvirt_daemon import LibvirtDaemon, enter_namespaces
 
 enter_namespaces(__file__)
@@ -133,6 +134,20 @@ def installed(host):
     host.virsh("destroy vi3")
 
 
+def cloud_image(host):
+    """An image with a whole system in it, as distributions give them away."""
+    make_image(f"{host.root}/system.img")
+    result = host.client("virt-install", "--connect", host.uri, "--name", "vi4", "--memory", "256", "--import", "--noautoconsole",
+                         "--disk", f"path={convert(f'{host.root}/system.img', 'qcow2')}", "--network", "none",
+                         "--osinfo", "detect=off,require=off")
+    tap.ok(result.status == 0, "virt-install of a qcow2 image", result)
+    console = host.console("vi4")
+    tap.ok(console.prompt(), "it boots", console.text[-3000:])
+    tap.contains(console.run("cat /proc/cmdline") or "", "from=grub", "with the kernel that is in it")
+    console.close()
+    host.virsh("destroy vi4")
+
+
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with LibvirtDaemon("storage", "storage", "secret") as daemon, Host(start=False) as host:
     os.makedirs(f"{host.root}/etc/domus")
@@ -145,4 +160,5 @@ with LibvirtDaemon("storage", "storage", "secret") as daemon, Host(start=False) 
     console.close()
     without_daemons(host, daemon)
     installed(host)
+    cloud_image(host)
 tap.done()
