@@ -110,7 +110,7 @@ static const struct {
     {DISK("<driver io='fibers'/>"), XMLCONF_ERROR_XML, "value 'fibers'"},
     {DISK("<driver discard='yes'/>"), XMLCONF_ERROR_XML, "value 'yes'"},
     {DISK("<driver iothread='1'/>"), XMLCONF_ERROR_UNSUPPORTED, "attribute 'iothread'"},
-    {DISK("<backingStore type='file'/>"), XMLCONF_ERROR_UNSUPPORTED, "attribute 'type' of element <backingStore>"},
+    {"<disk snapshot='manual'><source file='/i'/><target dev='xvda'/></disk>", XMLCONF_ERROR_UNSUPPORTED, "manual"},
     {DISK("<iotune><total_bytes_sec>-1</total_bytes_sec></iotune>"), XMLCONF_ERROR_XML, "value '-1'"},
     {DISK("<iotune><total_bytes_sec>1</total_bytes_sec><read_bytes_sec>1</read_bytes_sec></iotune>"), XMLCONF_ERROR_XML,
      "total and of read or write bytes_sec"},

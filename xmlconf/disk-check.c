@@ -44,7 +44,7 @@ char *xmlconf_disk_describe(const XmlconfDisk *disk)
 
 gboolean xmlconf_disk_is_served(const XmlconfDisk *disk)
 {
-    return xmlconf_disk_source(disk) && (strcmp(disk->format, "raw") != 0 || disk->encryption);
+    return xmlconf_disk_source(disk) && (strcmp(disk->format, "raw") != 0 || disk->encryption || disk->routed);
 }
 
 static gboolean fail_code(const XmlconfDisk *disk, XmlconfError code, const char *problem, GError **error)

@@ -219,9 +219,56 @@ static const XmlconfValueType value_tray = {read_tray, write_tray, FALSE};
 static const XmlconfValueType value_target = {read_target, write_string, TRUE};
 static const XmlconfValueType value_serial = {read_serial, write_string, TRUE};
 
+/* ---- what images are based on */
+
+#define BACKING(member) .offset = G_STRUCT_OFFSET(XmlconfBacking, member)
+
+static const XmlconfField backing_fields[] = {
+    {"@type", &xmlconf_value_string, BACKING(type)},
+    {"format@type", &xmlconf_value_string, BACKING(format)},
+    {"source@file", &xmlconf_value_string, BACKING(file)},
+    {"source@dev", &xmlconf_value_string, BACKING(dev)},
+    {"source@name", &xmlconf_value_string, BACKING(name)},
+    {"backingStore", BACKING(backing), .flags = XMLCONF_FIELD_LIST, .max = 1, .record = &xmlconf_backing_record},
+};
+
+const XmlconfRecord xmlconf_backing_record = {
+    .element = "backingStore",
+    .size = sizeof(XmlconfBacking),
+    .fields = backing_fields,
+    .n_fields = G_N_ELEMENTS(backing_fields),
+};
+
+XmlconfBacking *xmlconf_backing_add(GPtrArray **list)
+{
+    while (*list)
+        list = &((XmlconfBacking *)(*list)->pdata[0])->backing;
+    *list = xmlconf_record_list_new();
+    return xmlconf_record_list_add(*list, &xmlconf_backing_record);
+}
+
+void xmlconf_backing_clear(GPtrArray **list)
+{
+    g_clear_pointer(list, g_ptr_array_unref);
+}
+
+/* ---- disks */
+
+#define MIRROR(where, member) \
+    {"mirror" where, &xmlconf_value_string, DISK(mirror.member), .flags = XMLCONF_FIELD_LIVE}
+
+static const XmlconfChoice snapshots[] = {
+    {"no", XMLCONF_SNAPSHOT_NO, NULL},
+    {"internal", XMLCONF_SNAPSHOT_INTERNAL, NULL},
+    {"external", XMLCONF_SNAPSHOT_EXTERNAL, NULL},
+    {"manual", -1, "snapshots of disks are internal, external or none"},
+    {NULL, 0, NULL},
+};
+
 static const XmlconfField fields[] = {
     {"@type", &xmlconf_value_enum, DISK(type), .fallback = "file", .choices = types},
     {"@device", &xmlconf_value_enum, DISK(device), .fallback = "disk", .choices = devices},
+    {"@snapshot", &xmlconf_value_enum, DISK(snapshot), .choices = snapshots},
     {"driver@name", &xmlconf_value_word, DISK(driver), .choices = drivers},
     {"driver@type", &xmlconf_value_word, DISK(format), .fallback = "raw", .choices = formats},
     {"driver@cache", &value_cache, DISK(cache), .choices = caches},
@@ -243,12 +290,22 @@ static const XmlconfField fields[] = {
     {"source@mode", &xmlconf_value_word, DISK(volume_mode), .choices = volume_modes},
     {XMLCONF_PRIVATE "@file", &xmlconf_value_path, DISK(volume_file), .flags = XMLCONF_FIELD_LIVE},
     {XMLCONF_PRIVATE "@dev", &xmlconf_value_path, DISK(volume_dev), .flags = XMLCONF_FIELD_LIVE},
+    {XMLCONF_PRIVATE "@routed", &xmlconf_value_yes, DISK(routed), .flags = XMLCONF_FIELD_LIVE},
+    {XMLCONF_PRIVATE "@job", &xmlconf_value_string, DISK(job), .flags = XMLCONF_FIELD_LIVE},
     {"source/encryption@format", &xmlconf_value_word, DISK(encryption), .choices = encryptions},
     {"source/encryption@engine", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "qemu"},
     {"source/encryption/secret@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "passphrase"},
     {"source/encryption/secret@uuid", &xmlconf_value_uuid, DISK(secret_uuid)},
     {"source/encryption/secret@usage", &xmlconf_value_string, DISK(secret_usage)},
-    {.path = "backingStore"}, /* empty: what an image is based on, it says itself */
+    /* In a definition it says nothing: what an image is based on, it says itself. */
+    {"backingStore", .offset = G_STRUCT_OFFSET(XmlconfDisk, backing), .flags = XMLCONF_FIELD_LIST | XMLCONF_FIELD_LIVE,
+     .max = 1, .record = &xmlconf_backing_record},
+    MIRROR("@type", type),
+    MIRROR("@job", job),
+    MIRROR("@ready", ready),
+    MIRROR("/format@type", format),
+    MIRROR("/source@file", file),
+    MIRROR("/source@dev", dev),
     {"target@dev", &value_target, DISK(target), .flags = XMLCONF_FIELD_REQUIRED},
     {"target@bus", &xmlconf_value_word, DISK(bus), .fallback = "xen", .choices = buses},
     {"target@tray", &value_tray, DISK(tray_open), .flags = XMLCONF_FIELD_LIVE, .choices = trays},

@@ -9,7 +9,8 @@ typedef enum {
     XMLCONF_FIELD_KEEP = 1 << 2,   /* checked where it stands, but not added or written */
     XMLCONF_FIELD_OPAQUE = 1 << 3, /* what is below is the user's own */
     XMLCONF_FIELD_ELIDE = 1 << 4,  /* not written where it equals same_as */
-    XMLCONF_FIELD_LIST = 1 << 5, /* may be repeated, max times: a GPtrArray of records */
+    XMLCONF_FIELD_LIST = 1 << 5, /* may be repeated, max times: a GPtrArray of records. With LIVE: an empty element may be
+                                    in definitions */
     XMLCONF_FIELD_SECRET = 1 << 6, /* for those who may see passwords */
 } XmlconfFieldFlags;
 
@@ -61,6 +62,7 @@ extern const XmlconfRecord xmlconf_numa_cell_record; /* XmlconfNumaCell at <cell
 extern const XmlconfRecord xmlconf_vcpu_pin_record;  /* XmlconfVcpuPin at <vcpupin> */
 extern const XmlconfRecord xmlconf_blkio_device_record; /* XmlconfBlkioDevice at <device> in <blkiotune> */
 extern const XmlconfRecord xmlconf_disk_record;      /* XmlconfDisk at <disk> */
+extern const XmlconfRecord xmlconf_backing_record;   /* XmlconfBacking at <backingStore> */
 extern const XmlconfRecord xmlconf_interface_record; /* XmlconfInterface at <interface> */
 extern const XmlconfRecord xmlconf_graphics_record;  /* XmlconfGraphics at <graphics> */
 extern const XmlconfRecord xmlconf_video_record;     /* XmlconfVideo at <video> */

@@ -156,8 +156,11 @@ static gboolean read_child(Reader *reader, xmlNode *child, const char *parent_pa
 
     if (find_branch(reader->record, path) == reader->record->n_fields)
         return unknown_element(child, error);
-    if (field && (field->flags & XMLCONF_FIELD_LIST))
+    if (field && (field->flags & XMLCONF_FIELD_LIST)) {
+        if ((field->flags & XMLCONF_FIELD_LIVE) && !reader->live)
+            return TRUE;
         return read_list_item(reader, field, child, error);
+    }
     if (seen_before(child)) {
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "element <%s> is there more than once",
                     (const char *)child->name);
@@ -352,6 +355,22 @@ static void write_list(xmlNode *root, const XmlconfField *field, gconstpointer b
         remove_node(parent);
 }
 
+/* What a client copied from a running domain into a definition. */
+static void drop_list(xmlNode *root, const XmlconfField *field)
+{
+    const char *slash = strrchr(field->path, '/');
+    xmlNode *parent = slash ? get_path(root, field->path, (gsize)(slash - field->path), FALSE) : root;
+    xmlNode *item;
+    guint kept = 0;
+
+    while (parent && (item = get_child(parent, field->record->element, kept, FALSE))) {
+        if (item->properties || item->children)
+            remove_node(item);
+        else
+            kept++;
+    }
+}
+
 static gboolean is_elided(const XmlconfField *field, gconstpointer base)
 {
     return (field->flags & XMLCONF_FIELD_ELIDE) &&
@@ -365,7 +384,12 @@ static void write_field(const XmlconfRecord *record, xmlNode *root, const Xmlcon
     g_autofree char *text = NULL;
 
     if (field->flags & XMLCONF_FIELD_LIST) {
-        write_list(root, field, base, live);
+        if (!(field->flags & XMLCONF_FIELD_LIVE))
+            write_list(root, field, base, live);
+        else if (!live || !*(GPtrArray *const *)field_value(field, base))
+            drop_list(root, field);
+        else
+            write_list(root, field, base, live);
         return;
     }
     if (!field->type || !field->type->write || (field->flags & XMLCONF_FIELD_KEEP))

@@ -125,6 +125,22 @@ typedef struct {
 
 #define XMLCONF_NBD_PORT "10809"
 
+/* Where a snapshot of a disk or of memory is. */
+typedef enum {
+    XMLCONF_SNAPSHOT_DEFAULT, /* not said */
+    XMLCONF_SNAPSHOT_NO,
+    XMLCONF_SNAPSHOT_INTERNAL,
+    XMLCONF_SNAPSHOT_EXTERNAL,
+} XmlconfSnapshotLocation;
+
+/* <mirror>: where a disk goes. */
+typedef struct {
+    char *type; /* "file" or "block"; NULL: there is none */
+    char *job;  /* "copy" or "active-commit" */
+    char *ready; /* "yes", "pivot", "abort"; or NULL */
+    char *format, *file, *dev;
+} XmlconfMirror;
+
 typedef struct {
     XmlconfDiskType type;
     XmlconfDiskDevice device;
@@ -146,10 +162,23 @@ typedef struct {
     gboolean tray_open;                    /* running domain */
     XmlconfIotune iotune;
     gboolean readonly, shareable;
+    XmlconfSnapshotLocation snapshot; /* what a snapshot that says nothing of it does with the disk */
     guint64 boot_order; /* 0: none */
     char *serial; /* or NULL */
     char *alias;  /* running domain */
+    GPtrArray *backing; /* running domain: one XmlconfBacking, what the image is based on; NULL: not known */
+    XmlconfMirror mirror; /* running domain: of a job that copies the disk or commits what it is on */
+    gboolean routed; /* running domain: a raw image that a storage daemon serves nevertheless; set by the driver */
+    char *job;       /* running domain: the kind of block job that is under way, or NULL; set by the driver */
 } XmlconfDisk;
+
+/* An image that another is based on; one without a type ends the chain. */
+typedef struct {
+    char *type;   /* "file", "block" or "network" */
+    char *format; /* "qcow2" ... */
+    char *file, *dev, *name; /* one of them, by type */
+    GPtrArray *backing;      /* one XmlconfBacking; or NULL */
+} XmlconfBacking;
 
 typedef enum {
     XMLCONF_INTERFACE_BRIDGE,
@@ -526,6 +555,67 @@ char *xmlconf_network_port_format(const XmlconfNetworkPort *port);
 gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, GError **error);
 void xmlconf_network_port_clear(XmlconfNetworkPort *port);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfNetworkPort, xmlconf_network_port_clear)
+
+/* ---- snapshots: snapshot.c */
+
+/* libvirt's states of a domain, by the words of its snapshots' documents; the numbers are those of virDomainState. */
+typedef enum {
+    XMLCONF_SNAPSHOT_RUNNING = 1,
+    XMLCONF_SNAPSHOT_BLOCKED = 2,
+    XMLCONF_SNAPSHOT_PAUSED = 3,
+    XMLCONF_SNAPSHOT_SHUTDOWN = 4,
+    XMLCONF_SNAPSHOT_SHUTOFF = 5,
+    XMLCONF_SNAPSHOT_CRASHED = 6,
+    XMLCONF_SNAPSHOT_PMSUSPENDED = 7,
+    XMLCONF_SNAPSHOT_DISK_ONLY = 8, /* of a running domain, without its memory */
+} XmlconfSnapshotState;
+
+typedef struct {
+    char *name; /* the disk's target; of one that a client wrote maybe its source */
+    XmlconfSnapshotLocation location;
+    char *type;   /* external: "file" or "block" */
+    char *format; /* external: of the overlay; or NULL */
+    char *file, *dev; /* external: the overlay; or NULL */
+} XmlconfSnapshotDisk;
+
+/* A <domainsnapshot>. Reference-counted, and not changed any more once others see it. */
+typedef struct {
+    gatomicrefcount refs;
+    char *name; /* or NULL: none given */
+    char *description;
+    XmlconfSnapshotState state; /* 0: not said */
+    char *parent;               /* its name; or NULL */
+    guint64 creation_time;      /* seconds since 1970; 0: not said */
+    XmlconfSnapshotLocation memory;
+    char *memory_file; /* external */
+    GPtrArray *disks;  /* of XmlconfSnapshotDisk; NULL: none */
+    XmlconfDomain *domain;   /* as it was, without what only a running domain has; or NULL */
+    XmlconfDomain *inactive; /* its definition, where that was another; or NULL */
+} XmlconfSnapshot;
+
+XmlconfSnapshot *xmlconf_snapshot_new(void);
+/* @flags: XMLCONF_VALIDATE. What Domus cannot do is refused by name. */
+XmlconfSnapshot *xmlconf_snapshot_parse(const char *xml, XmlconfParseFlags flags, GError **error);
+/* @flags: XMLCONF_FORMAT_SECURE. */
+char *xmlconf_snapshot_format(XmlconfSnapshot *snapshot, XmlconfFormatFlags flags, GError **error);
+XmlconfSnapshot *xmlconf_snapshot_ref(XmlconfSnapshot *snapshot);
+void xmlconf_snapshot_unref(XmlconfSnapshot *snapshot);
+/* A copy that can be changed; it shares the domains. */
+XmlconfSnapshot *xmlconf_snapshot_copy(const XmlconfSnapshot *snapshot);
+/* A new element of snapshot->disks; belongs to it. */
+XmlconfSnapshotDisk *xmlconf_snapshot_add_disk(XmlconfSnapshot *snapshot, const char *name);
+/* Whether its memory or any disk of it is in files of their own. */
+gboolean xmlconf_snapshot_is_external(const XmlconfSnapshot *snapshot);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlconfSnapshot, xmlconf_snapshot_unref)
+
+/* <disk> of a block copy's destination: a target-less disk. Only its source and format are read. */
+gboolean xmlconf_disk_destination_parse(const char *xml, XmlconfSnapshotDisk *disk, GError **error);
+void xmlconf_snapshot_disk_clear(XmlconfSnapshotDisk *disk);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfSnapshotDisk, xmlconf_snapshot_disk_clear)
+
+/* The chain below a disk: the image that the last one added is based on. Belongs to the disk or @above. */
+XmlconfBacking *xmlconf_backing_add(GPtrArray **list);
+void xmlconf_backing_clear(GPtrArray **list);
 
 /* When the password ends, in seconds since 1970. FALSE: never. */
 gboolean xmlconf_graphics_valid_to(const XmlconfGraphics *graphics, gint64 *seconds);

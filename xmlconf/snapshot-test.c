@@ -1,0 +1,172 @@
+/* Snapshots' documents, both ways: what libvirt's schema allows comes back, and what Domus cannot do is refused by name. */
+#include "config.h"
+
+#include "xmlconf/xmlconf.h"
+
+#include <string.h>
+
+#define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+#define DOMAIN                                                                                     \
+    "  <domain type='xen'>\n"                                                                      \
+    "    <name>g</name>\n"                                                                         \
+    "    <uuid>" UUID "</uuid>\n"                                                                  \
+    "    <memory unit='KiB'>262144</memory>\n"                                                     \
+    "    <os><type arch='x86_64' machine='xenpvh'>xenpvh</type><kernel>/k</kernel></os>\n"           \
+    "  </domain>\n"
+
+static XmlconfSnapshot *parse(const char *xml)
+{
+    g_autoptr(GError) error = NULL;
+    XmlconfSnapshot *snapshot = xmlconf_snapshot_parse(xml, 0, &error);
+
+    g_assert_no_error(error);
+    return snapshot;
+}
+
+static char *format(XmlconfSnapshot *snapshot)
+{
+    g_autoptr(GError) error = NULL;
+    char *xml = xmlconf_snapshot_format(snapshot, XMLCONF_FORMAT_SECURE, &error);
+
+    g_assert_no_error(error);
+    return xml;
+}
+
+static void test_round_trip(void)
+{
+    const char *before = "<domainsnapshot>\n"
+                         "  <name>s &amp; t</name>\n"
+                         "  <description>two\nlines</description>\n"
+                         "  <state>disk-snapshot</state>\n"
+                         "  <parent>\n    <name>p</name>\n  </parent>\n"
+                         "  <creationTime>1270477159</creationTime>\n"
+                         "  <memory snapshot='external' file='/m'/>\n"
+                         "  <disks>\n"
+                         "    <disk name='xvda' snapshot='external' type='file'>\n"
+                         "      <driver type='qcow2'/>\n"
+                         "      <source file='/o'/>\n"
+                         "    </disk>\n"
+                         "    <disk name='xvdb' snapshot='no'/>\n"
+                         "    <disk name='xvdc' snapshot='external' type='block'>\n"
+                         "      <source dev='/dev/o'/>\n"
+                         "    </disk>\n"
+                         "  </disks>\n"
+                         "</domainsnapshot>\n";
+    g_autoptr(XmlconfSnapshot) snapshot = parse(before);
+    g_autofree char *after = format(snapshot);
+
+    g_assert_cmpstr(after, ==, before);
+    g_assert_true(xmlconf_snapshot_is_external(snapshot));
+    g_assert_cmpint(snapshot->state, ==, XMLCONF_SNAPSHOT_DISK_ONLY);
+}
+
+static void test_domains(void)
+{
+    g_autoptr(XmlconfSnapshot) snapshot = parse("<domainsnapshot><name>s</name>\n" DOMAIN "</domainsnapshot>");
+    g_autofree char *once = format(snapshot);
+    g_autoptr(XmlconfSnapshot) again = parse(once);
+    g_autofree char *twice = format(again);
+
+    g_assert_cmpstr(xmlconf_domain_config(snapshot->domain)->name, ==, "g");
+    g_assert_cmpstr(once, ==, twice);
+    g_assert_nonnull(strstr(once, "\n  <domain type='xen'>\n    <name>g</name>"));
+    g_assert_false(xmlconf_snapshot_is_external(snapshot));
+    g_assert_null(snapshot->inactive);
+}
+
+static void test_inactive_domain(void)
+{
+    g_autofree char *xml = g_strdup("<domainsnapshot><name>s</name>" DOMAIN "</domainsnapshot>");
+    g_autoptr(XmlconfSnapshot) snapshot = parse(xml);
+    g_autoptr(XmlconfSnapshot) copy = xmlconf_snapshot_copy(snapshot);
+    g_autofree char *text = NULL;
+    g_autoptr(XmlconfSnapshot) again = NULL;
+
+    copy->inactive = xmlconf_domain_ref(copy->domain);
+    text = format(copy);
+    g_assert_nonnull(strstr(text, "<inactiveDomain type='xen'>"));
+    again = parse(text);
+    g_assert_nonnull(again->inactive);
+    g_assert_null(snapshot->inactive);
+}
+
+/* libvirt 0.8 wrote no more of the domain. */
+static void test_uuid_only(void)
+{
+    g_autoptr(XmlconfSnapshot) snapshot =
+        parse("<domainsnapshot><name>s</name><domain><uuid>" UUID "</uuid></domain></domainsnapshot>");
+
+    g_assert_null(snapshot->domain);
+}
+
+static void test_location_from_source(void)
+{
+    g_autoptr(XmlconfSnapshot) snapshot =
+        parse("<domainsnapshot><memory file='/m'/><disks><disk name='xvda'><source file='/o'/></disk></disks></domainsnapshot>");
+    const XmlconfSnapshotDisk *disk = snapshot->disks->pdata[0];
+
+    g_assert_cmpint(snapshot->memory, ==, XMLCONF_SNAPSHOT_EXTERNAL);
+    g_assert_cmpint(disk->location, ==, XMLCONF_SNAPSHOT_EXTERNAL);
+    g_assert_cmpstr(disk->type, ==, "file");
+}
+
+#define DISKS(inside) "<domainsnapshot><disks>" inside "</disks></domainsnapshot>"
+
+static const struct {
+    const char *xml;
+    XmlconfError code;
+    const char *culprit;
+} bad[] = {
+    {"<domain/>", XMLCONF_ERROR_XML, "<domain>"},
+    {"<domainsnapshot>", XMLCONF_ERROR_SYNTAX, "domainsnapshot"},
+    {"<domainsnapshot><frob/></domainsnapshot>", XMLCONF_ERROR_UNSUPPORTED, "<frob>"},
+    {"<domainsnapshot><state>dozing</state></domainsnapshot>", XMLCONF_ERROR_XML, "dozing"},
+    {"<domainsnapshot><memory snapshot='internal' file='/m'/></domainsnapshot>", XMLCONF_ERROR_XML, "filename"},
+    {"<domainsnapshot><memory snapshot='external'/></domainsnapshot>", XMLCONF_ERROR_XML, "filename"},
+    {"<domainsnapshot><memory file='m'/></domainsnapshot>", XMLCONF_ERROR_XML, "'m'"},
+    {DISKS("<disk snapshot='no'/>"), XMLCONF_ERROR_XML, "name"},
+    {DISKS("<disk name='xvda' snapshot='manual'/>"), XMLCONF_ERROR_UNSUPPORTED, "manual"},
+    {DISKS("<disk name='xvda' type='network'/>"), XMLCONF_ERROR_UNSUPPORTED, "network"},
+    {DISKS("<disk name='xvda' snapshot='internal'><source file='/o'/></disk>"), XMLCONF_ERROR_XML, "'/o'"},
+    {DISKS("<disk name='xvda' type='block'><source file='/o'/></disk>"), XMLCONF_ERROR_XML, "'xvda'"},
+    {"<domainsnapshot><domain type='xen'><name>g</name></domain></domainsnapshot>", XMLCONF_ERROR_XML, ""},
+};
+
+static void test_bad(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+        XmlconfSnapshot *snapshot = xmlconf_snapshot_parse(bad[i].xml, 0, &error);
+
+        g_assert_null(snapshot);
+        g_assert_error(error, XMLCONF_ERROR, (int)bad[i].code);
+        g_assert_nonnull(strstr(error->message, bad[i].culprit));
+    }
+}
+
+static void test_destination(void)
+{
+    g_auto(XmlconfSnapshotDisk) disk = {0};
+    g_auto(XmlconfSnapshotDisk) other = {0};
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(xmlconf_disk_destination_parse("<disk type='block'><driver type='raw'/><source dev='/dev/x'/>"
+                                                 "<target dev='xvda' bus='xen'/></disk>", &disk, NULL));
+    g_assert_cmpstr(disk.dev, ==, "/dev/x");
+    g_assert_cmpstr(disk.format, ==, "raw");
+    g_assert_false(xmlconf_disk_destination_parse("<disk type='file'/>", &other, &error));
+    g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/snapshot/round-trip", test_round_trip);
+    g_test_add_func("/snapshot/domains", test_domains);
+    g_test_add_func("/snapshot/inactive-domain", test_inactive_domain);
+    g_test_add_func("/snapshot/uuid-only", test_uuid_only);
+    g_test_add_func("/snapshot/location-from-source", test_location_from_source);
+    g_test_add_func("/snapshot/bad", test_bad);
+    g_test_add_func("/snapshot/destination", test_destination);
+    return g_test_run();
+}
