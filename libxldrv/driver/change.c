@@ -21,15 +21,8 @@ static void replace(XldrvJob *job, XmlconfDomain **where, XmlconfDomain *with)
     g_mutex_unlock(&job->lock);
 }
 
-gboolean xldrv_change(XldrvDriver *driver, XldrvJob *job, const XldrvImpact *impact, XldrvChangeFn fn,
-                      gconstpointer data, GError **error)
+gboolean xldrv_change_back(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *live, XmlconfDomain *config, GError **error)
 {
-    g_autoptr(XmlconfDomain) live = NULL;
-    g_autoptr(XmlconfDomain) config = NULL;
-
-    if ((impact->live && !(live = changed(job->live, fn, data, error))) ||
-        (impact->config && !(config = changed(job->config, fn, data, error))))
-        return FALSE;
     if (config && !xldrv_definition_save(driver->paths, config, error))
         return FALSE;
     if (config)
@@ -39,4 +32,16 @@ gboolean xldrv_change(XldrvDriver *driver, XldrvJob *job, const XldrvImpact *imp
         xldrv_set_running_state(driver, job, job->state, job->reason); /* saves it */
     }
     return TRUE;
+}
+
+gboolean xldrv_change(XldrvDriver *driver, XldrvJob *job, const XldrvImpact *impact, XldrvChangeFn fn,
+                      gconstpointer data, GError **error)
+{
+    g_autoptr(XmlconfDomain) live = NULL;
+    g_autoptr(XmlconfDomain) config = NULL;
+
+    if ((impact->live && !(live = changed(job->live, fn, data, error))) ||
+        (impact->config && !(config = changed(job->config, fn, data, error))))
+        return FALSE;
+    return xldrv_change_back(driver, job, live, config, error);
 }

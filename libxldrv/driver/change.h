@@ -11,3 +11,5 @@ typedef gboolean (*XldrvChangeFn)(XmlconfDomain *domain, gconstpointer data, GEr
  * domain's job. */
 gboolean xldrv_change(XldrvDriver *driver, XldrvJob *job, const XldrvImpact *impact, XldrvChangeFn fn,
                       gconstpointer data, GError **error);
+/* Puts configurations that the domain had before (NULL: that one stays) in the place of those it has. With the domain's job. */
+gboolean xldrv_change_back(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *live, XmlconfDomain *config, GError **error);

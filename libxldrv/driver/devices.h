@@ -33,6 +33,11 @@ gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *dis
 gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* As above for one disk, whether it is lost or not: its size may have changed. medium.c */
 gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
+/* Takes the image of a disk away and has the guest's requests wait, until xldrv_disk_continue. What was written is on the
+ * host's disk and nobody has the image open, so that anybody may have it. FALSE: as it was. medium.c */
+gboolean xldrv_disk_suspend(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
+/* Puts the image of @disk, the same or another of the same size, in its place. medium.c */
+gboolean xldrv_disk_continue(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* Opens what the disk is on. FALSE with an error; else *fd is -1 where there is no medium. medium.c */
 gboolean xldrv_disk_open_source(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
                                 struct domus_vbd_source *source, int *fd, GError **error);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/volume.h"
 
 #define KIND "vbd"
@@ -184,7 +185,9 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
     }
     if (fd >= 0)
         close(fd);
-    if (!ok)
+    if (ok)
+        xldrv_chain_learn(disk);
+    else
         xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
     return ok;
 }

@@ -53,6 +53,10 @@ typedef struct {
     int completed_job;    /* the last that was completed; 0: none, or its statistics were taken */
     struct domus_stream_status completed;
 
+    GPtrArray *snapshots;   /* of XmlconfSnapshot, which are never changed, only replaced: snapshots.h */
+    char *current_snapshot; /* its name; NULL: none is */
+    gint block_jobs_watched; /* atomic: somebody looks at its block jobs every now and then: blockjob.h */
+
     GCond job_ended;
     const char *job; /* what is being done; NULL: nothing */
 } XldrvDomain;

@@ -168,42 +168,13 @@ GVariant *xldrv_handle_domain_is_updated(XldrvCall *call G_GNUC_UNUSED, GVariant
     return xldrv_reply_int(updated);
 }
 
-/* ---- what a domain does not have: its flags and the domain are checked all the same */
+/* ---- what a domain does not have */
 
-static XldrvDomain *domain_without_flags(GVariant *args, const char *function, GError **error)
-{
-    return xldrv_check_flags(xldrv_args_u32(args, 1), 0, function, error) ? xldrv_args_domain(args, error)
-                                                                          : NULL;
-}
-
-GVariant *xldrv_handle_domain_snapshot_num(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_list_all_checkpoints(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
 
-    return domain ? xldrv_reply_int(0) : NULL;
-}
-
-GVariant *xldrv_handle_domain_list_all_snapshots(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                 GError **error)
-{
-    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-
-    return domain ? g_variant_new("(@a(s(sayi))i)",
-                                  g_variant_new_array(G_VARIANT_TYPE("(s(sayi))"), NULL, 0), 0)
-                  : NULL;
-}
-
-GVariant *xldrv_handle_domain_list_all_checkpoints(XldrvCall *call, GVariant *args, GError **error)
-{
-    return xldrv_handle_domain_list_all_snapshots(call, args, error);
-}
-
-GVariant *xldrv_handle_domain_has_current_snapshot(XldrvCall *call G_GNUC_UNUSED, GVariant *args,
-                                                   GError **error)
-{
-    g_autoptr(XldrvDomain) domain = domain_without_flags(args, G_STRFUNC, error);
-
-    return domain ? xldrv_reply_int(0) : NULL;
+    return domain ? g_variant_new("(@a(s(sayi))i)", g_variant_new_array(G_VARIANT_TYPE("(s(sayi))"), NULL, 0), 0) : NULL;
 }
 
 GVariant *xldrv_handle_domain_get_messages(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

@@ -86,7 +86,7 @@ static guint state_bit(int state)
     }
 }
 
-/* One bit in each group: what the domain is. There are no snapshots or checkpoints. */
+/* One bit in each group: what the domain is. There are no checkpoints. */
 static guint bits_of(XldrvDomain *domain)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
@@ -98,7 +98,8 @@ static guint bits_of(XldrvDomain *domain)
                                                                    : VIR_CONNECT_LIST_DOMAINS_NO_MANAGEDSAVE) |
            (domain->autostart ? VIR_CONNECT_LIST_DOMAINS_AUTOSTART
                               : VIR_CONNECT_LIST_DOMAINS_NO_AUTOSTART) |
-           VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT | VIR_CONNECT_LIST_DOMAINS_NO_CHECKPOINT;
+           (domain->snapshots->len ? VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT : VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT) |
+           VIR_CONNECT_LIST_DOMAINS_NO_CHECKPOINT;
 }
 
 gboolean xldrv_list_filter_matches(XldrvDomain *domain, guint filter)

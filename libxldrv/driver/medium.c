@@ -1,6 +1,8 @@
 /* What a disk is on: opening it, and putting something else in its place while the guest has the disk. */
 #include "config.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -205,6 +207,46 @@ gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, G
             return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "disk '%s' does not come to rest", disk->target);
         g_usleep(PARK_POLL_US);
     }
+}
+
+/* What the guest flushes later goes to the next image, so this one is made safe now. */
+static gboolean sync_file(const XmlconfDisk *disk, GError **error)
+{
+    int fd = disk->readonly ? -1 : open(xmlconf_disk_source(disk), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    gboolean ok = disk->readonly || (fd >= 0 && fsync(fd) == 0) ||
+                  xldrv_set_system_error(error, errno, "cannot sync '%s'", xmlconf_disk_source(disk));
+
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+gboolean xldrv_disk_suspend(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    if (disk->type == XMLCONF_DISK_NETWORK || !xmlconf_disk_source(disk))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "disk '%s' has no image of this host", disk->target);
+    if (!xldrv_disk_park(host, disk, error)) {
+        xldrv_disk_reopen(host, disk, NULL);
+        return FALSE;
+    }
+    xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
+    if (sync_file(disk, error))
+        return TRUE;
+    xldrv_disk_continue(host, disk, NULL);
+    return FALSE;
+}
+
+gboolean xldrv_disk_continue(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    struct domus_vbd_source source;
+    int fd;
+
+    if (!xldrv_disk_open_source(host, disk, XLDRV_STORAGE_CURRENT, &source, &fd, error))
+        return FALSE;
+    if (put_in_place(host->instance, disk, &source, fd, error))
+        return TRUE;
+    xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
+    return FALSE;
 }
 
 /* A size cannot change under those who are connected. The guest's requests wait meanwhile, and go on in any case. */

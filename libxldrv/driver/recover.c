@@ -9,6 +9,7 @@
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/snapshots.h"
 #include "libxldrv/state/definitions.h"
 
 /* ---- definitions */
@@ -29,6 +30,7 @@ static void add_definition(XmlconfDomain *config, gboolean autostart, gpointer d
     job->config = xmlconf_domain_ref(config);
     job->autostart = autostart;
     g_mutex_unlock(&job->lock);
+    xldrv_snapshots_load(driver, job);
     xldrv_domains_publish(driver->domains, job);
 }
 
@@ -187,6 +189,8 @@ static void find_again(const XldrvStatus *status, gpointer data)
         g_warning("ignoring the status of '%s': %s", config->name, why->message);
         return;
     }
+    if (!job->config)
+        xldrv_snapshots_load(driver, job);
     if (instance && status->complete && !status->autodestroy) {
         adopt(driver, job, status, instance);
         catch_up_soon(driver, job, instance);
@@ -199,9 +203,10 @@ static void find_again(const XldrvStatus *status, gpointer data)
         sweep(driver, status, instance);
     else
         xldrv_clean_up(driver, status);
-    if (!job->config)
+    if (!job->config) {
+        xldrv_snapshots_forget(driver, job);
         xldrv_domains_remove(driver->domains, job);
-    else if (status->complete)
+    } else if (status->complete)
         xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF,
                                status->autodestroy ? VIR_DOMAIN_SHUTOFF_DESTROYED
                                                    : VIR_DOMAIN_SHUTOFF_CRASHED);

@@ -77,27 +77,40 @@ static gboolean write_file(int fd, gpointer data, GError **error)
     return saved->store && xldrv_saved_write_head(saved->fd, saved, error);
 }
 
-/* On failure the guest goes on as if nothing had been asked. */
-static gboolean save(XldrvDriver *driver, XldrvJob *job, const char *path, const char *xml, guint flags, GError **error)
+gboolean xldrv_save_memory(XldrvDriver *driver, XldrvJob *job, const XldrvSaveTo *to, struct domus_stream_status *status,
+                           GError **error)
 {
-    g_auto(XldrvSaved) saved = {
-        .fd = -1,
-        .running = is_to_run(flags, job->state == VIR_DOMAIN_RUNNING),
-        .id = xldrv_instance_id(job->instance),
-    };
+    g_auto(XldrvSaved) saved = {.fd = -1, .running = to->running, .id = xldrv_instance_id(job->instance)};
     Saving saving = {.driver = driver, .job = job, .saved = &saved};
     gboolean ok;
 
-    saved.xml = xml ? g_strdup(xml) : format_live(job->live, error);
+    saved.xml = to->xml ? g_strdup(to->xml) : format_live(job->live, error);
     if (!saved.xml)
         return FALSE;
-    xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_SAVE);
-    ok = xldrv_target_write(path, flags & VIR_DOMAIN_SAVE_BYPASS_CACHE, write_file, &saving, error);
+    ok = xldrv_target_write(to->path, to->direct, write_file, &saving, error);
     saved.fd = -1; /* it was lent */
-    xldrv_longjob_end(driver, job, ok ? &saving.status : NULL);
+    *status = saving.status;
     if (!ok)
         xldrv_stream_end(job->instance);
-    else
+    return ok;
+}
+
+/* On failure the guest goes on as if nothing had been asked. */
+static gboolean save(XldrvDriver *driver, XldrvJob *job, const char *path, const char *xml, guint flags, GError **error)
+{
+    const XldrvSaveTo to = {
+        .path = path,
+        .xml = xml,
+        .running = is_to_run(flags, job->state == VIR_DOMAIN_RUNNING),
+        .direct = (flags & VIR_DOMAIN_SAVE_BYPASS_CACHE) != 0,
+    };
+    struct domus_stream_status status;
+    gboolean ok;
+
+    xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_SAVE);
+    ok = xldrv_save_memory(driver, job, &to, &status, error);
+    xldrv_longjob_end(driver, job, ok ? &status : NULL);
+    if (ok)
         xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_SAVED, VIR_DOMAIN_EVENT_STOPPED_SAVED, FALSE);
     return ok;
 }
@@ -199,7 +212,7 @@ GVariant *xldrv_handle_domain_save_params(XldrvCall *call G_GNUC_UNUSED, GVarian
 
 /* ---- restoring */
 
-static XmlconfDomain *parse_live(const char *xml, GError **error)
+XmlconfDomain *xldrv_saved_parse(const char *xml, GError **error)
 {
     g_autoptr(GError) why = NULL;
     XmlconfDomain *domain = xmlconf_domain_parse(xml, XMLCONF_PARSE_LIVE, &why);
@@ -242,11 +255,11 @@ static gboolean restore(XldrvCall *call, GVariant *args, const char *path, const
 
     if (!xldrv_saved_open(path, direct, &saved, error))
         return FALSE;
-    domain = parse_live(saved.xml, error);
+    domain = xldrv_saved_parse(saved.xml, error);
     if (domain && xml) {
         checked = check_xml(xmlconf_domain_config(domain), xml, error);
         g_clear_pointer(&domain, xmlconf_domain_unref);
-        domain = checked ? parse_live(checked, error) : NULL;
+        domain = checked ? xldrv_saved_parse(checked, error) : NULL;
     }
     if (!domain)
         return FALSE;
@@ -310,7 +323,7 @@ static char *image_xml(XldrvCall *call, GVariant *args, const char *path, guint 
 
     if (!xldrv_saved_open(path, FALSE, &saved, error))
         return NULL;
-    domain = parse_live(saved.xml, error);
+    domain = xldrv_saved_parse(saved.xml, error);
     if (!domain || !xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error))
         return NULL;
     xml = xmlconf_domain_format(domain, XMLCONF_FORMAT_INACTIVE |
@@ -331,7 +344,7 @@ static gboolean define_image(XldrvCall *call, GVariant *args, const char *path, 
     if (!check_save_flags(flags, VIR_DOMAIN_SAVE_RUNNING | VIR_DOMAIN_SAVE_PAUSED, function, error) ||
         !xldrv_saved_open(path, FALSE, &saved, error))
         return FALSE;
-    domain = parse_live(saved.xml, error);
+    domain = xldrv_saved_parse(saved.xml, error);
     if (!domain || !xldrv_access_check_config(call, args, xmlconf_domain_config(domain), error))
         return FALSE;
     checked = check_xml(xmlconf_domain_config(domain), xml, error);
@@ -400,7 +413,7 @@ static gboolean start_managed(XldrvDriver *driver, XldrvJob *job, const char *pa
 
     if (!xldrv_saved_open(path, direct, &saved, error))
         return FALSE;
-    domain = parse_live(saved.xml, error);
+    domain = xldrv_saved_parse(saved.xml, error);
     if (!domain)
         return FALSE;
     if (strcmp(xmlconf_domain_config(domain)->uuid, job->uuid_text))

@@ -47,7 +47,7 @@ static char *path_of(const XldrvDeviceHost *host, const char *target, XldrvStora
 
 /* ---- what it is told */
 
-static const char *format_of(const XmlconfDisk *disk)
+const char *xldrv_storage_format(const XmlconfDisk *disk)
 {
     if (strcmp(disk->format, "vhd") == 0)
         return "vpc";
@@ -69,7 +69,7 @@ static char *blockdev_of(const XmlconfDisk *disk)
     GString *json = g_string_new("{\"driver\": ");
     gboolean is_qcow2 = strcmp(disk->format, "qcow2") == 0;
 
-    xldrv_json_append_string(json, format_of(disk));
+    xldrv_json_append_string(json, xldrv_storage_format(disk));
     g_string_append(json, ", \"node-name\": \"" XLDRV_STORAGE_NODE "\"");
     append_cache(json, disk);
     if (disk->encryption)
@@ -280,7 +280,7 @@ static int start_and_connect(const XldrvDeviceHost *host, const XmlconfDisk *dis
     xldrv_storage_close(host, disk->target, slot);
     complaint = find_complaint(&s);
     xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open image '%s' of disk '%s' as %s: %s",
-                    xmlconf_disk_source(disk), disk->target, format_of(disk), complaint ? complaint : why->message);
+                    xmlconf_disk_source(disk), disk->target, xldrv_storage_format(disk), complaint ? complaint : why->message);
     return -1;
 }
 
@@ -358,6 +358,22 @@ void xldrv_storage_close_all(XldrvDriver *driver, const char *uuid)
     xldrv_file_each(driver->paths->run_dir, PROCESS, close_one, (gpointer)uuid);
 }
 
+/* ---- commands */
+
+gboolean xldrv_storage_command(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error)
+{
+    g_autofree char *qmp = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, QMP);
+
+    return xldrv_qmp_execute(qmp, command, error);
+}
+
+JsonNode *xldrv_storage_query(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error)
+{
+    g_autofree char *qmp = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, QMP);
+
+    return xldrv_qmp_query(qmp, command, error);
+}
+
 /* ---- sizes */
 
 static gboolean fail_resize(const XmlconfDisk *disk, const GError *why, GError **error)
@@ -420,7 +436,7 @@ gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError *
     g_autofree char *program = find_program("qemu-img", "qemu-utils", error);
     g_autofree char *out = NULL;
     g_autofree char *err = NULL;
-    const char *argv[] = {program, "info", "-U", "--output=json", "-f", format_of(disk),
+    const char *argv[] = {program, "info", "-U", "--output=json", "-f", xldrv_storage_format(disk),
                           xmlconf_disk_source(disk), NULL};
     int status = 0;
 

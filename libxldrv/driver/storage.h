@@ -10,6 +10,7 @@
 #pragma once
 
 #include "libxldrv/driver/devices.h"
+#include "libxldrv/host/qmp.h"
 
 /* The name of the node that is exported: the image of the disk, as its format has it. */
 #define XLDRV_STORAGE_NODE "format"
@@ -30,8 +31,15 @@ void xldrv_storage_close_all(XldrvDriver *driver, const char *uuid);
 
 /* What qemu-storage-daemon's option --blockdev is for a disk that is not encrypted, only to be read. */
 char *xldrv_storage_blockdev(const XmlconfDisk *disk);
+/* QEMU's name of the format that a disk's image has. */
+const char *xldrv_storage_format(const XmlconfDisk *disk);
 
 /* Makes the image as large as that. */
 gboolean xldrv_storage_resize(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error);
 /* The size of what is in the image of a disk that no daemon serves now. By qemu-img. */
 gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError **error);
+
+/* One command, in QEMU's machine protocol, to the daemon that serves a disk; query: what it returns, NULL with an error.
+ * The latter is the one that needs no job. */
+gboolean xldrv_storage_command(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);
+JsonNode *xldrv_storage_query(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);

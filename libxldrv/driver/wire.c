@@ -62,8 +62,10 @@ XldrvDomain *xldrv_wire_domain(GVariant *value, GError **error)
 XldrvDomain *xldrv_args_domain(GVariant *args, GError **error)
 {
     g_autoptr(GVariant) value = g_variant_get_child_value(args, 0);
+    g_autoptr(GVariant) nested =
+        g_variant_is_of_type(value, G_VARIANT_TYPE("(s(sayi))")) ? g_variant_get_child_value(value, 1) : NULL;
 
-    return xldrv_wire_domain(value, error);
+    return xldrv_wire_domain(nested ? nested : value, error);
 }
 
 guint32 xldrv_args_u32(GVariant *args, guint index)

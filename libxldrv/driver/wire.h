@@ -14,7 +14,8 @@ GVariant *xldrv_domain_to_wire(XldrvDomain *domain);
 /* A reply of nothing but this domain. */
 GVariant *xldrv_reply_domain(XldrvDomain *domain);
 
-/* The domain that argument 0 names, by its UUID; VIR_ERR_NO_DOMAIN if it is not there. A reference. */
+/* The domain that argument 0 names, by its UUID, or that has the snapshot which argument 0 is; VIR_ERR_NO_DOMAIN if it is not
+ * there. A reference. */
 XldrvDomain *xldrv_args_domain(GVariant *args, GError **error);
 /* The same for a (sayi) on its own. */
 XldrvDomain *xldrv_wire_domain(GVariant *value, GError **error);

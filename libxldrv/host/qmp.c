@@ -14,7 +14,7 @@
 #include "libxldrv/rpc/rpc.h"
 
 #define TIMEOUT_MS     20000
-#define REPLY_MAX      65536
+#define REPLY_MAX      (1 << 20)
 #define DESCRIPTION    "\"desc\": \""
 
 void xldrv_json_append_string(GString *json, const char *text)
@@ -86,10 +86,10 @@ static gboolean run(int fd, const char *command, GString *line, gint64 end, GErr
     return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the storage daemon does not answer");
 }
 
-gboolean xldrv_qmp_execute(const char *path, const char *command, GError **error)
+/* *@line is the answer. */
+static gboolean ask(const char *path, const char *command, GString *line, GError **error)
 {
     gint64 end = g_get_monotonic_time() + TIMEOUT_MS * G_TIME_SPAN_MILLISECOND;
-    g_autoptr(GString) line = g_string_new(NULL);
     int fd = xldrv_socket_connect(path, SOCK_STREAM, TIMEOUT_MS, error);
     gboolean ok;
 
@@ -100,4 +100,27 @@ gboolean xldrv_qmp_execute(const char *path, const char *command, GError **error
          run(fd, "{\"execute\": \"qmp_capabilities\"}", line, end, error) && run(fd, command, line, end, error);
     close(fd);
     return ok;
+}
+
+gboolean xldrv_qmp_execute(const char *path, const char *command, GError **error)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+
+    return ask(path, command, line, error);
+}
+
+JsonNode *xldrv_qmp_query(const char *path, const char *command, GError **error)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+    g_autoptr(JsonNode) answer = NULL;
+    JsonNode *value = NULL;
+
+    if (!ask(path, command, line, error))
+        return NULL;
+    answer = json_from_string(line->str, NULL);
+    if (answer && JSON_NODE_HOLDS_OBJECT(answer))
+        value = json_object_dup_member(json_node_get_object(answer), "return");
+    if (!value)
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "the storage daemon's answer is not understood");
+    return value;
 }

@@ -1,0 +1,305 @@
+#!/usr/bin/python3
+"""Snapshots: what is known of them, internal and external ones, going back, deleting.
+
+Stock virsh, python3-libvirt, and a real guest whose memory and disks are compared before and after.
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import tap
+from host import Console, Host, wait_for
+
+MIB = 1 << 20
+
+
+def qemu_img(*args):
+    return subprocess.run(["qemu-img", *args], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def make(host, name, form, mib=8):
+    path = f"{host.root}/{name}"
+    qemu_img("create", "-q", "-f", form, path, f"{mib}M")
+    return path
+
+
+def disk(path, target, form, extra=""):
+    return f"<disk type='file'><driver type='{form}'/><source file='{path}'/><target dev='{target}'/>{extra}</disk>"
+
+
+def define(host, name, devices, **options):
+    text = host.xml(name=name, cmdline="console=hvc0 guest.modules", **options).replace("<console", devices + "<console")
+    result = host.virsh_args("define", host.write_xml(text, f"{name}.xml"))
+    tap.equal(result.status, 0, f"define {name}") or tap.note(result)
+
+
+def good(host, command, name=None):
+    result = host.virsh(command)
+    tap.equal(result.status, 0, name or command.split(" --")[0]) or tap.note(result)
+    return result.out
+
+
+def refused(host, command, part, name):
+    result = host.virsh(command)
+    tap.ok(result.status != 0 and part in result.err, f"refused: {name}", result)
+
+
+def run(console, command, seconds=60):
+    return (console.run(command, seconds) or "").strip()
+
+
+def names(host, domain, *options):
+    return host.virsh(f"snapshot-list {domain} --name {' '.join(options)}").out.split()
+
+
+def write(console, letter, target="xvda", at=0):
+    """A block of one letter on a disk, past all caches."""
+    run(console, f"head -c 65536 /dev/zero | tr '\\0' {letter} | dd of=/dev/{target} bs=64k seek={at} conv=fsync 2>/dev/null")
+
+
+def read(console, target="xvda", at=0):
+    return run(console, f"dd if=/dev/{target} bs=64k skip={at} count=1 iflag=direct 2>/dev/null | head -c 1")
+
+
+def in_image(path, form, at=0):
+    """The same of an image that nobody uses."""
+    qemu_img("convert", "-f", form, "-O", "raw", path, path + ".out")
+    with open(path + ".out", "rb") as f:
+        f.seek(at * 65536)
+        return f.read(1).decode()
+
+
+def poke(path, form, letter, at=0):
+    subprocess.run(["qemu-io", "-f", form, "-c", f"write -P {ord(letter)} {at * 65536} 65536", path], check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def boot(host, name):
+    good(host, f"start {name}")
+    return attach(host, name)
+
+
+def attach(host, name):
+    console = host.console(name)
+    tap.ok(console.prompt(), f"{name}: the guest answers", console.text[-2000:])
+    run(console, "dmesg -n 1")
+    return console
+
+
+# ---- what is known
+
+
+def metadata(host):
+    path = make(host, "m.qcow2", "qcow2")
+    define(host, "m", disk(path, "xvda", "qcow2"))
+    tap.equal(good(host, "snapshot-list m --name").strip(), "", "no snapshots at first")
+    refused(host, "snapshot-current m", "has no current snapshot", "the current one of none")
+    for name in ("one", "two", "three"):
+        good(host, f"snapshot-create-as m {name} 'number {name}'")
+    tap.equal(names(host, "m"), ["one", "three", "two"], "snapshot-list")
+    tap.equal(sorted(line for line in qemu_img("snapshot", "-l", path).split() if line in ("one", "two", "three")),
+              ["one", "three", "two"], "the image has them")
+    tap.equal(good(host, "snapshot-current m --name").strip(), "three", "the last is the current one")
+    tap.equal(good(host, "snapshot-parent m three").strip(), "two", "its parent is the one before")
+    refused(host, "snapshot-parent m one", "has no parent", "the first has none")
+    tap.equal(names(host, "m", "--roots"), ["one"], "snapshot-list --roots")
+    tap.equal(names(host, "m", "--leaves"), ["three"], "snapshot-list --leaves")
+    tap.equal(names(host, "m", "--from one"), ["two"], "snapshot-list --from")
+    tap.equal(names(host, "m", "--from one", "--descendants"), ["three", "two"], "snapshot-list --descendants")
+    tap.equal(names(host, "m", "--topological"), ["one", "two", "three"], "snapshot-list --topological")
+    tap.equal(names(host, "m", "--active"), [], "snapshot-list --active")
+    tap.equal(len(names(host, "m", "--inactive")), 3, "snapshot-list --inactive")
+    tap.equal(names(host, "m", "--external"), [], "snapshot-list --external")
+    tap.ok(re.search(r"one\n +\|\n +\+- two\n", good(host, "snapshot-list m --tree")), "snapshot-list --tree")
+    tap.ok(re.search(r"State: +shutoff\nLocation: +internal\nParent: +one\nChildren: +1\nDescendants: +1\nMetadata: +yes",
+                     good(host, "snapshot-info m two")), "snapshot-info")
+    tap.equal(host.virsh("list --all --with-snapshot --name").out.split(), ["m"], "list --with-snapshot")
+    xml = good(host, "snapshot-dumpxml m two")
+    for part in ("<description>number two</description>", "<state>shutoff</state>", "<memory snapshot='no'/>",
+                 "<disk name='xvda' snapshot='internal'/>", "<parent>\n    <name>one</name>", "<domain type='xen'>", path):
+        tap.contains(xml, part, f"snapshot-dumpxml has {part}")
+    schema = "/usr/share/libvirt/schemas/domainsnapshot.rng"
+    result = subprocess.run(["xmllint", "--noout", "--relaxng", schema, "-"], input=xml, text=True, stderr=subprocess.PIPE)
+    tap.equal(result.returncode, 0, "it satisfies libvirt's schema") or tap.note(result.stderr)
+    refused(host, "snapshot-create-as m one", "domain snapshot one already exists", "a name that is taken")
+    refused(host, "snapshot-create-as m a/b", "invalid snapshot name 'a/b'", "a name with a slash")
+    refused(host, "snapshot-create-as m 7", "'7'", "a name that an image could take for a number")
+    refused(host, "snapshot-info m none", "no domain snapshot with matching name 'none'", "an unknown name")
+    refused(host, "snapshot-create-as m x --live", "stands still", "a live snapshot, by name")
+    refused(host, "snapshot-create-as m x --diskspec xvdz", "no disk named 'xvdz'", "a disk that is not there")
+    refused(host, "snapshot-create-as m x --diskspec xvda,snapshot=no", "nothing selected", "nothing at all")
+    refused(host, f"snapshot-create-as m x --memspec {host.root}/mem", "memory state cannot be saved", "memory of what is off")
+    out = good(host, "snapshot-create-as m four --print-xml --diskspec xvda,snapshot=internal")
+    tap.contains(out, "<name>four</name>", "snapshot-create-as --print-xml")
+    tap.equal(len(names(host, "m")), 3, "takes none")
+    refused(host, "undefine m", "cannot delete inactive domain with 3 snapshots", "undefine")
+    redefine(host, xml)
+    host.stop(signal.SIGKILL)
+    host.start()
+    tap.equal(names(host, "m"), ["one", "three", "two"], "a new domusd knows them")
+    tap.equal(good(host, "snapshot-current m --name").strip(), "three", "and the current one")
+    good(host, "domrename m mm")
+    tap.equal(names(host, "mm"), ["one", "three", "two"], "they stay with a domain that is renamed")
+    good(host, "snapshot-delete mm two")
+    tap.equal(names(host, "mm"), ["one", "three"], "snapshot-delete")
+    tap.equal(good(host, "snapshot-parent mm three").strip(), "one", "its child has its parent")
+    tap.ok("two" not in qemu_img("snapshot", "-l", path), "the image does not have it")
+    good(host, "snapshot-delete mm three --metadata", "snapshot-delete --metadata")
+    tap.equal(good(host, "snapshot-current mm --name").strip(), "one", "the current one is its parent")
+    tap.contains(qemu_img("snapshot", "-l", path), "three", "the image has it still")
+    good(host, "undefine mm --snapshots-metadata", "undefine --snapshots-metadata")
+    tap.ok(not os.listdir(f"{host.root}/var/lib/domus/snapshot"), "nothing is left of them")
+    tap.contains(qemu_img("snapshot", "-l", path), "one", "but what is in the image")
+
+
+def redefine(host, xml):
+    """Dumped, forgotten, and known again."""
+    path = host.write_xml(xml, "two.xml")
+    good(host, "snapshot-delete m two --metadata")
+    good(host, f"snapshot-create m {path} --redefine", "snapshot-create --redefine")
+    tap.equal(good(host, "snapshot-dumpxml m two"), xml, "it is what it was")
+    good(host, "snapshot-delete m three --metadata")
+    three = xml.replace("two", "three").replace("<name>one</name>", "<name>two</name>")
+    three = three.replace("number two", "number three")
+    good(host, f"snapshot-create m {host.write_xml(three, 'three.xml')} --redefine --current", "--redefine --current")
+    bad = xml.replace("<name>one</name>", "<name>three</name>")
+    refused(host, f"snapshot-create m {host.write_xml(bad, 'bad.xml')} --redefine", "would create cycle", "a circle of parents")
+    bad = xml.replace("<name>one</name>", "<name>none</name>")
+    refused(host, f"snapshot-create m {host.write_xml(bad, 'bad.xml')} --redefine", "parent none", "a parent that is not there")
+    bad = re.sub(r"<uuid>[^<]*", "<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809", xml)
+    refused(host, f"snapshot-create m {host.write_xml(bad, 'bad.xml')} --redefine", "must use uuid", "of another domain")
+
+
+# ---- internal
+
+
+def offline(host):
+    one, two = make(host, "o1.qcow2", "qcow2"), make(host, "o2.qcow2", "qcow2")
+    define(host, "o", disk(one, "xvda", "qcow2") + disk(two, "xvdb", "qcow2"))
+    poke(one, "qcow2", "a")
+    poke(two, "qcow2", "b")
+    good(host, "snapshot-create-as o s1")
+    poke(one, "qcow2", "x")
+    poke(two, "qcow2", "y")
+    good(host, "snapshot-revert o s1")
+    tap.equal((in_image(one, "qcow2"), in_image(two, "qcow2")), ("a", "b"), "both disks are what they were")
+    os.rename(two, two + ".away")
+    refused(host, "snapshot-create-as o s2", "o2.qcow2", "an image that is not there")
+    tap.ok("s2" not in qemu_img("snapshot", "-l", one), "and the other has no snapshot either")
+    refused(host, "snapshot-revert o s1", "o2.qcow2", "going back without it")
+    os.rename(two + ".away", two)
+    poke(one, "qcow2", "z")
+    qemu_img("snapshot", "-d", "s1", two)
+    refused(host, "snapshot-revert o s1", "does not have snapshot 's1'", "an image that lost it")
+    tap.equal(in_image(one, "qcow2"), "z", "and nothing was changed")
+    good(host, "snapshot-delete o s1", "it can be deleted")
+    raw = make(host, "o.img", "raw")
+    define(host, "r", disk(raw, "xvda", "raw"))
+    refused(host, "snapshot-create-as r s1", "format raw has none", "an internal one of a raw disk")
+
+
+def running(host):
+    path = make(host, "i.qcow2", "qcow2")
+    define(host, "i", disk(path, "xvda", "qcow2"))
+    console = boot(host, "i")
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    write(console, "a")
+    run(console, "echo before >/tmp/state; n=before")
+    good(host, "snapshot-create-as i s1")
+    tap.equal(host.state("i"), "running", "it runs on")
+    tap.equal(run(console, "echo $n"), "before", "and has not noticed")
+    tap.contains(good(host, "snapshot-info i s1"), "running", "the snapshot is of a running domain")
+    write(console, "b")
+    run(console, "echo after >/tmp/state; n=after")
+    good(host, "snapshot-create-as i s2")
+    write(console, "c")
+    good(host, "snapshot-revert i s1")
+    tap.ok(watcher.expect(r"'lifecycle' for domain 'i': Started Snapshot", 10), "event: from snapshot", watcher.text[-500:])
+    tap.contains(good(host, "domstate i --reason"), "from snapshot", "domstate says why")
+    console.close()
+    console = attach(host, "i")
+    tap.equal(run(console, "echo $n; cat /tmp/state").split(), ["before", "before"], "memory is what it was")
+    tap.equal(read(console), "a", "so is the disk")
+    tap.equal(good(host, "snapshot-current i --name").strip(), "s1", "the current one")
+    write(console, "d")
+    good(host, "snapshot-revert i s2 --paused", "snapshot-revert --paused")
+    tap.equal(host.state("i"), "paused", "it is paused")
+    good(host, "resume i")
+    console.close()
+    console = attach(host, "i")
+    tap.equal((run(console, "echo $n"), read(console)), ("after", "b"), "forth again")
+    good(host, "suspend i")
+    good(host, "snapshot-create-as i s3")
+    tap.equal(host.state("i"), "paused", "a paused domain stays paused")
+    good(host, "destroy i")
+    good(host, "snapshot-revert i s3", "from shut off")
+    tap.equal(host.state("i"), "paused", "it is paused as it was")
+    good(host, "snapshot-delete i s2", "snapshot-delete while it runs")
+    tap.ok("s2" not in qemu_img("snapshot", "-l", "-U", path), "the image has lost it")
+    good(host, "snapshot-revert i s1 --running")
+    console.close()
+    console = attach(host, "i")
+    host.stop(signal.SIGKILL)
+    host.start()
+    console.close()
+    console = attach(host, "i")
+    good(host, "snapshot-revert i s1", "after a restart of domusd")
+    console.close()
+    console = attach(host, "i")
+    tap.equal(read(console), "a", "all the same")
+    good(host, "snapshot-create-as i s4 --halt", "snapshot-create-as --halt")
+    tap.equal(host.state("i"), "shut off", "it is shut off")
+    tap.contains(good(host, "domstate i --reason"), "from snapshot", "and says why")
+    good(host, "snapshot-revert i s4")
+    tap.equal(host.state("i"), "running", "and runs again")
+    good(host, "snapshot-delete i s1 --children", "snapshot-delete --children")
+    tap.equal(names(host, "i"), [], "all are gone")
+    tap.ok("s" not in re.sub(r"(?s).*ICOUNT", "", qemu_img("snapshot", "-l", "-U", path)), "from the image as well")
+    console.close()
+    watcher.close()
+    good(host, "destroy i")
+
+
+def python(host):
+    import libvirt
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    path = make(host, "p.qcow2", "qcow2")
+    define(host, "p", disk(path, "xvda", "qcow2"))
+    with_connection = libvirt.open(host.uri)
+    domain = with_connection.lookupByName("p")
+    snapshot = domain.snapshotCreateXML("<domainsnapshot><name>py</name></domainsnapshot>",
+                                        libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC)
+    tap.equal(snapshot.getName(), "py", "python: snapshotCreateXML")
+    tap.equal((domain.snapshotNum(), domain.snapshotListNames()), (1, ["py"]), "python: snapshotNum, snapshotListNames")
+    tap.equal((domain.hasCurrentSnapshot(), snapshot.isCurrent(), snapshot.hasMetadata()), (1, 1, 1), "python: is current")
+    child = domain.snapshotCreateXML("<domainsnapshot><name>kid</name></domainsnapshot>", 0)
+    tap.equal((snapshot.numChildren(), snapshot.listChildrenNames(), [s.getName() for s in snapshot.listAllChildren()]),
+              (1, ["kid"], ["kid"]), "python: children")
+    tap.equal(child.getParent().getName(), "py", "python: getParent")
+    try:
+        libvirt.openReadOnly(host.uri).lookupByName("p").snapshotCurrent().getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
+        tap.ok(False, "python: secrets are not for read-only clients")
+    except libvirt.libvirtError as e:
+        tap.equal(e.get_error_code(), libvirt.VIR_ERR_OPERATION_DENIED, "python: secrets are not for read-only clients")
+    try:
+        domain.snapshotCreateXML("<domainsnapshot><memory snapshot='external'/></domainsnapshot>", 0)
+        tap.ok(False, "python: bad XML is refused")
+    except libvirt.libvirtError as e:
+        tap.equal(e.get_error_code(), libvirt.VIR_ERR_XML_ERROR, "python: bad XML is refused")
+    domain.revertToSnapshot(snapshot, 0)
+    child.delete(0)
+    snapshot.delete(0)
+    tap.equal(domain.snapshotNum(), 0, "python: delete")
+    with_connection.close()
+
+
+PARTS = (metadata, offline, running, python)
+
+with Host() as host:
+    for part in PARTS:
+        if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
+            part(host)
+tap.done()
