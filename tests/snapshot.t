@@ -263,6 +263,141 @@ def running(host):
     good(host, "destroy i")
 
 
+# ---- external
+
+
+def sources(host, name, *options):
+    rows = [line.split() for line in host.virsh(f"domblklist {name} {' '.join(options)}").out.splitlines()[2:]]
+    return {row[0]: os.path.basename(row[1]) for row in rows if row}
+
+
+def external(host):
+    raw, cow = make(host, "e1.img", "raw"), make(host, "e2.qcow2", "qcow2")
+    define(host, "e", disk(raw, "xvda", "raw") + disk(cow, "xvdb", "qcow2"))
+    console = boot(host, "e")
+    write(console, "a")
+    write(console, "b", "xvdb")
+    # Somebody who writes, flushes and reads back all the time.
+    run(console, "(n=0; while :; do n=$((n+1)); for d in xvda xvdb; do echo $n | dd of=/dev/$d bs=4096 seek=999 conv=sync,fsync "
+                 "2>/dev/null || echo $d >>/tmp/wrong; [ $(dd if=/dev/$d bs=4096 skip=999 count=1 iflag=direct 2>/dev/null | "
+                 "head -1) = $n ] || echo $d $n >>/tmp/wrong; done; echo $n >/tmp/n; done) 2>/dev/null & true")
+    good(host, "snapshot-create-as e d1 --disk-only --atomic", "snapshot-create-as --disk-only")
+    tap.equal(sources(host, "e"), {"xvda": "e1.d1", "xvdb": "e2.d1"}, "both disks are on overlays")
+    tap.equal(sources(host, "e", "--inactive"), sources(host, "e"), "in the definition as well")
+    xml = good(host, "dumpxml e")
+    tap.ok(re.search(r"<source file='[^']*e1.d1'/>\n\s*<backingStore type='file'>\n\s*<format type='raw'/>\n\s*<source "
+                     r"file='[^']*e1.img'/>\n\s*<backingStore/>\n\s*</backingStore>", xml), "backingStore says what they are on", xml)
+    tap.ok("<backingStore" not in good(host, "dumpxml e --inactive"), "of what runs alone")
+    tap.equal(host.virsh_args("define", host.write_xml(xml, "e.xml")).status, 0, "such a document can be defined")
+    tap.contains(good(host, "snapshot-info e d1"), "disk-snapshot", "the state of the snapshot")
+    tap.contains(good(host, "snapshot-dumpxml e d1"), "<disk name='xvda' snapshot='external' type='file'>", "its document")
+    write(console, "c")
+    write(console, "d", "xvdb")
+    tap.equal((in_image(raw, "raw"), in_image(cow, "qcow2")), ("a", "b"), "the images below stay as they were")
+    good(host, f"snapshot-create-as e m1 --memspec {host.root}/m1.mem --diskspec xvda,file={host.root}/top1 "
+               f"--diskspec xvdb,file={host.root}/top2", "snapshot-create-as --memspec --diskspec")
+    tap.equal(sources(host, "e"), {"xvda": "top1", "xvdb": "top2"}, "overlays by name")
+    tap.contains(good(host, "snapshot-info e m1"), "external", "of memory and disks")
+    before = run(console, "cat /tmp/n")
+    tap.ok(wait_for(lambda: run(console, "cat /tmp/n") != before, 30), "the writer in the guest goes on")
+    tap.equal(run(console, "cat /tmp/wrong"), "cat: can't open '/tmp/wrong': No such file or directory", "nothing went wrong for it")
+    run(console, "state=lost")
+    write(console, "e")
+    write(console, "f", "xvdb")
+    bad_external(host)
+    host.stop(signal.SIGKILL)
+    host.start()
+    for pid in host.processes("qemu-storage-daemon")[:1]:
+        os.kill(pid, signal.SIGKILL)
+    console.close()
+    console = attach(host, "e")
+    tap.equal((read(console), read(console, "xvdb")), ("e", "f"), "a new domusd, a killed storage daemon: the disks are there")
+    good(host, "snapshot-revert e m1", "snapshot-revert to memory and disks")
+    console.close()
+    console = attach(host, "e")
+    tap.equal((read(console), read(console, "xvdb"), run(console, "echo x$state")), ("c", "d", "x"), "all is what it was")
+    tap.equal(run(console, "cat /tmp/wrong"), "cat: can't open '/tmp/wrong': No such file or directory",
+              "the writer finds on the disks what it had written")
+    now = sources(host, "e")
+    tap.ok(now["xvda"].startswith("e1.") and now["xvda"] != "e1.d1", "on overlays of their own", now)
+    write(console, "g")
+    good(host, "snapshot-revert e m1 --paused", "and once more")
+    good(host, "resume e")
+    console.close()
+    console = attach(host, "e")
+    tap.equal(read(console), "c", "what was written in between is gone")
+    refused(host, "snapshot-revert e d1 --running", "must respawn", "a boot in the place of a guest, without --force")
+    good(host, "snapshot-revert e d1 --running --force", "snapshot-revert --force")
+    console.close()
+    console = attach(host, "e")
+    tap.equal((read(console), read(console, "xvdb")), ("a", "b"), "booted on the disks of the first")
+    console.close()
+    good(host, "destroy e")
+    good(host, "snapshot-revert e d1")
+    tap.equal(host.state("e"), "shut off", "or shut off")
+    refused(host, "snapshot-delete e d1", "on other images by now", "deleting what others are on")
+    good(host, "snapshot-delete e d1 --children --metadata")
+    good(host, "undefine e")
+
+
+def bad_external(host):
+    refused(host, f"snapshot-create-as e x --disk-only --diskspec xvda,file={host.root}/top1", "already exists",
+            "an overlay that is there")
+    refused(host, "snapshot-create-as e x --disk-only --diskspec xvda,file=/nonexistent/x --diskspec xvdb,snapshot=no",
+            "/nonexistent/x", "an overlay that cannot be made")
+    os.mkdir(f"{host.root}/dir")
+    refused(host, f"snapshot-create-as e x --disk-only --diskspec xvda,file={host.root}/x1 --diskspec xvdb,file={host.root}/dir/no/x2",
+            "x2", "the second of two")
+    tap.ok(not os.path.exists(f"{host.root}/x1"), "and the first is not left")
+    with open(f"{host.root}/junk", "w") as f:
+        f.write("junk")
+    refused(host, f"snapshot-create-as e x --disk-only --reuse-external --diskspec xvda,file={host.root}/x1,snapshot=external",
+            "missing existing file", "--reuse-external of what is not there")
+    refused(host, f"snapshot-create-as e x --disk-only --reuse-external --diskspec xvda,file={host.root}/junk "
+                  "--diskspec xvdb,snapshot=no", "not in qcow2 format", "--reuse-external of something else")
+    refused(host, "snapshot-create-as e x --disk-only --quiesce", "gent", "--quiesce without an agent")
+    refused(host, f"snapshot-create-as e x --memspec {host.root}/m1.mem", "exists already", "a memory file that is there")
+    refused(host, f"snapshot-create-as e x --memspec {host.root}/x.mem --diskspec xvda,snapshot=no", "all disks",
+            "memory without all disks")
+    refused(host, f"snapshot-create-as e x --memspec {host.root}/x.mem --diskspec xvdb,snapshot=internal", "mixing",
+            "internal and external")
+    refused(host, "snapshot-create-as e x --disk-only --diskspec xvdb,snapshot=internal --diskspec xvda,snapshot=no",
+            "require memory", "an internal one of a running domain without its memory")
+    with host.unsaveable("e"):
+        refused(host, "snapshot-create-as e x --disk-only", "e.xml", "a definition that cannot be saved")
+    tap.equal(sources(host, "e"), {"xvda": "top1", "xvdb": "top2"}, "the disks are where they were")
+    tap.ok(not [n for n in os.listdir(host.root) if n.endswith(".x") or n == "x.mem"], "and no file is left")
+    tap.equal(names(host, "e"), ["d1", "m1"], "nor a snapshot")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", f"{host.root}/top2", "-F", "qcow2", f"{host.root}/mine", "8M")
+    good(host, f"snapshot-create-as e r1 --disk-only --reuse-external --diskspec xvdb,file={host.root}/mine "
+               "--diskspec xvda,snapshot=no", "--reuse-external")
+    good(host, "snapshot-delete e r1 --metadata")
+
+
+def merged(host):
+    """External snapshots of what is off, and their end by commit."""
+    raw = make(host, "c.img", "raw")
+    define(host, "c", disk(raw, "xvda", "raw"))
+    poke(raw, "raw", "a")
+    for number, letter in ((1, "b"), (2, "c"), (3, "d")):
+        good(host, f"snapshot-create-as c c{number} --disk-only")
+        poke(f"{host.root}/c.c{number}", "qcow2", letter)
+        poke(f"{host.root}/c.c{number}", "qcow2", letter, number)
+    tap.equal(in_image(raw, "raw"), "a", "the image below is what it was")
+    good(host, "snapshot-delete c c2", "the one in the middle")
+    tap.ok(not os.path.exists(f"{host.root}/c.c2"), "its overlay is gone")
+    top = f"{host.root}/c.c3"
+    tap.equal([in_image(top, "qcow2", at) for at in range(4)], ["d", "b", "c", "d"], "and all that was written is there")
+    good(host, "snapshot-revert c c3", "the one above can still be gone back to")
+    here = host.root + "/" + sources(host, "c")["xvda"]
+    tap.equal([in_image(here, "qcow2", at) for at in range(3)], ["c", "b", "c"], "and is what it was")
+    refused(host, "snapshot-delete c c3", "on other images by now", "one whose overlay is not in use")
+    good(host, "snapshot-delete c c3 --metadata")
+    good(host, "snapshot-delete c c1", "the first")
+    tap.equal([in_image(raw, "raw", at) for at in range(3)], ["c", "b", "c"], "is in the first image")
+    good(host, "undefine c")
+
+
 def python(host):
     import libvirt
     libvirt.registerErrorHandler(lambda *_: None, None)
@@ -296,7 +431,7 @@ def python(host):
     with_connection.close()
 
 
-PARTS = (metadata, offline, running, python)
+PARTS = (metadata, offline, running, external, merged, python)
 
 with Host() as host:
     for part in PARTS:
