@@ -1,4 +1,4 @@
-/* What clients ask about as a matter of routine and a domain here has none of: threads for its disks, jobs of them,
+/* What clients ask about as a matter of routine and a domain here has none of: threads for its disks,
  * security labels, counters of the host's processor. Asked whether there is one they answer no; asked for one they say
  * why not. */
 #include "config.h"
@@ -16,36 +16,6 @@ GVariant *xldrv_handle_domain_get_iothread_info(XldrvCall *call G_GNUC_UNUSED, G
     g_autoptr(XmlconfDomain) config = xldrv_asked_config(args, xldrv_args_u32(args, 1), G_STRFUNC, error);
 
     return config ? g_variant_new("(@a(uay)u)", g_variant_new_array(G_VARIANT_TYPE("(uay)"), NULL, 0), 0) : NULL;
-}
-
-/* ---- jobs of disks */
-
-static gboolean find_disk(GVariant *args, GError **error)
-{
-    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-    g_autoptr(XmlconfDomain) config = domain ? xldrv_domain_get_config(domain, FALSE) : NULL;
-
-    return config && xldrv_find_disk(config, xldrv_args_string(args, 1), error);
-}
-
-GVariant *xldrv_handle_domain_get_block_job_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    const guint64 none = 0;
-
-    if (!xldrv_check_flags(xldrv_args_u32(args, 2), VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES, G_STRFUNC, error) ||
-        !find_disk(args, error))
-        return NULL;
-    return g_variant_new("(iittt)", 0, 0, none, none, none);
-}
-
-GVariant *xldrv_handle_domain_block_job_abort(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    const guint flags = VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC | VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
-
-    if (xldrv_check_flags(xldrv_args_u32(args, 2), flags, G_STRFUNC, error) && find_disk(args, error))
-        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "disk '%s' does not have an active block job",
-                        xldrv_args_string(args, 1));
-    return NULL;
 }
 
 /* ---- security labels */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/volume.h"
@@ -180,7 +181,7 @@ static gboolean resize(XldrvJob *job, const char *name, guint64 bytes, GError **
     if (!job->instance)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     disk = xldrv_find_disk(job->live, name, error);
-    return disk && xldrv_disk_grow(&host, disk, bytes, error);
+    return disk && xldrv_blockjob_check_disk(disk, error) && xldrv_disk_grow(&host, disk, bytes, error);
 }
 
 GVariant *xldrv_handle_domain_block_resize(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/volume.h"
 
@@ -172,6 +173,7 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
     gboolean ok;
     int fd;
 
+    xldrv_blockjob_forget(disk);
     if (!xldrv_volume_find(host->driver, disk, error) ||
         !xldrv_disk_open_source(host, disk, XLDRV_STORAGE_CURRENT, &image, &fd, error))
         return FALSE;

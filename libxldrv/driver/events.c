@@ -414,6 +414,14 @@ void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alia
                        open ? VIR_DOMAIN_EVENT_TRAY_CHANGE_OPEN : VIR_DOMAIN_EVENT_TRAY_CHANGE_CLOSE));
 }
 
+void xldrv_event_block_job(XldrvEvents *events, XldrvDomain *domain, const char *path, const char *target, int type, int status)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_BLOCK_JOB, domain,
+         g_variant_new("(@*sii)", xldrv_domain_to_wire(domain), path, type, status));
+    emit(events, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, domain,
+         g_variant_new("(@*sii)", xldrv_domain_to_wire(domain), target, type, status));
+}
+
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason)
 {

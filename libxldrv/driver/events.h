@@ -38,6 +38,9 @@ void xldrv_event_job_completed(XldrvEvents *events, XldrvDomain *domain, GVarian
 void xldrv_event_tunable(XldrvEvents *events, XldrvDomain *domain, GVariant *params);
 /* A drive's tray: @open or closed. */
 void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alias, gboolean open);
+/* What became of a block job: @type is of virDomainBlockJobType, @status of virConnectDomainEventBlockJobStatus. Both events of
+ * libvirt's, the one by the image's path, the other by the disk's target. */
+void xldrv_event_block_job(XldrvEvents *events, XldrvDomain *domain, const char *path, const char *target, int type, int status);
 /* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/agent.h"
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
@@ -81,7 +82,7 @@ static gboolean attach_disk(const Hotplug *h G_GNUC_UNUSED, const XldrvDeviceHos
 
 static gboolean detach_disk(const XldrvDeviceHost *host, gconstpointer disk, gboolean force, GError **error)
 {
-    return xldrv_disk_detach(host, disk, force, error);
+    return xldrv_blockjob_check_disk(disk, error) && xldrv_disk_detach(host, disk, force, error);
 }
 
 static gboolean attach_interface(const Hotplug *h, const XldrvDeviceHost *host, gpointer interface, GError **error)

@@ -9,11 +9,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
+#include "libxldrv/driver/snapshots.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/tcp.h"
 
@@ -43,6 +45,11 @@ static gboolean check_begin(XldrvJob *job, guint flags, GError **error)
         return FALSE;
     if (flags & VIR_MIGRATE_OFFLINE && !job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate the definition of transient domain");
+    if (xldrv_snapshots_count(job))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate domain with %u snapshots",
+                               xldrv_snapshots_count(job));
+    if (!xldrv_blockjob_check_domain(job, error))
+        return FALSE;
     if (flags & VIR_MIGRATE_UNDEFINE_SOURCE && !job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
     return TRUE;

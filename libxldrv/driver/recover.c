@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "libxldrv/driver/agent.h"
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/logs.h"
@@ -127,6 +128,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
     if (job && job->instance == reaction->instance) {
         xldrv_hooks_tell(driver, job->live, "reconnect", "begin");
         xldrv_agent_open(driver, job);
+        xldrv_blockjobs_recover(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);
         xldrv_logs_renew(driver, job, XLDRV_LOGS_NONE);

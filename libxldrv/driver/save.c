@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/longjob.h"
@@ -123,7 +124,7 @@ static XldrvJob *begin_save(GVariant *args, GError **error)
     if (!job)
         return NULL;
     if (job->instance && (job->state == VIR_DOMAIN_RUNNING || job->state == VIR_DOMAIN_PAUSED))
-        return g_steal_pointer(&job);
+        return xldrv_blockjob_check_domain(job, error) ? g_steal_pointer(&job) : NULL;
     xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     return NULL;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/run.h"
@@ -78,17 +79,6 @@ static gboolean check_risk(const Revert *r, GError **error)
     if (r->job->instance && !has_memory(r->snapshot) && is_to_be_active(r))
         return xldrv_set_error(error, VIR_ERR_SNAPSHOT_REVERT_RISKY,
                                "must respawn guest to start inactive snapshot");
-    return TRUE;
-}
-
-static gboolean check_jobs(const XldrvJob *job, GError **error)
-{
-    const GPtrArray *disks = job->instance ? xmlconf_domain_config(job->live)->disks : NULL;
-
-    for (guint i = 0; disks && i < disks->len; i++) {
-        if (((const XmlconfDisk *)disks->pdata[i])->job)
-            return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain has active block job");
-    }
     return TRUE;
 }
 
@@ -182,7 +172,7 @@ static void follow_images(const Revert *r)
 
 static gboolean prepare(Revert *r, GError **error)
 {
-    if (!check_risk(r, error) || !check_jobs(r->job, error))
+    if (!check_risk(r, error) || !xldrv_blockjob_check_domain(r->job, error))
         return FALSE;
     if (!r->job->config && !is_to_be_active(r))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
