@@ -85,7 +85,7 @@ def absent(host):
             ("perf g1 --enable cmt --config", 1, "'cmt' is not counted here"),
             ("nodesuspend mem 60", 1, "the host cannot be suspended"),
             ("node-memory-tune", 0, "Shared memory"), ("allocpages 7KiB 1", 1, "7 KiB"),
-            ("snapshot-create g1", 1, "virDomainSnapshotCreateXML"),
+            ("checkpoint-create g1", 1, "virDomainCheckpointCreateXML"),
             ("domlaunchsecinfo g1", 1, "virDomainGetLaunchSecurityInfo"),
     ):
         result = host.virsh(command)

@@ -398,6 +398,49 @@ def merged(host):
     good(host, "undefine c")
 
 
+def merged_running(host):
+    """The same while the guest uses the disk."""
+    raw = make(host, "d.img", "raw")
+    define(host, "d", disk(raw, "xvda", "raw"))
+    console = boot(host, "d")
+    write(console, "a")
+    for number, letter in ((1, "b"), (2, "c"), (3, "d")):
+        good(host, f"snapshot-create-as d d{number} --disk-only")
+        write(console, letter, at=number)
+    good(host, "snapshot-delete d d2", "while it runs: the one in the middle")
+    tap.ok(not os.path.exists(f"{host.root}/d.d2"), "its overlay is gone")
+    tap.equal([read(console, at=at) for at in range(4)], ["a", "b", "c", "d"], "the guest reads all that it wrote")
+    good(host, "snapshot-delete d d3", "the last one")
+    tap.equal((sources(host, "d"), sources(host, "d", "--inactive")), ({"xvda": "d.d1"},) * 2, "both documents follow")
+    write(console, "e", at=4)
+    good(host, "snapshot-delete d d1", "the first one")
+    tap.equal(sources(host, "d"), {"xvda": "d.img"}, "on the first image")
+    tap.equal([read(console, at=at) for at in range(5)], ["a", "b", "c", "d", "e"], "which has everything")
+    good(host, "undefine d", "no snapshot is left")
+    console.close()
+    good(host, "destroy d")
+    tap.equal([in_image(raw, "raw", at) for at in range(5)], ["a", "b", "c", "d", "e"], "in the image")
+
+
+def saved(host):
+    """Snapshots, managed saves and transient domains."""
+    path = make(host, "v.qcow2", "qcow2")
+    define(host, "v", disk(path, "xvda", "qcow2"))
+    good(host, "start v --paused")
+    good(host, "snapshot-create-as v s1")
+    good(host, "managedsave v")
+    refused(host, "snapshot-create-as v s2", "managed save image", "a snapshot of what has a managed save")
+    good(host, "snapshot-revert v s1", "going back from there")
+    tap.ok("yes" not in re.search(r"Managed save: +(\w+)", good(host, "dominfo v")).group(1), "which ends the managed save")
+    refused(host, f"migrate v '{host.uri}' --live", "cannot migrate domain with 1 snapshots", "migration")
+    good(host, "undefine v", "undefine of what runs keeps its snapshots")
+    tap.equal(names(host, "v"), ["s1"], "as a transient domain's")
+    refused(host, "snapshot-create-as v s2 --halt", "cannot halt after transient", "--halt of a transient domain")
+    good(host, "destroy v")
+    tap.ok(not [n for n in os.listdir(f"{host.root}/var/lib/domus/snapshot") if os.listdir(f"{host.root}/var/lib/domus/snapshot/{n}")],
+           "which takes them along when it ends")
+
+
 def python(host):
     import libvirt
     libvirt.registerErrorHandler(lambda *_: None, None)
@@ -431,7 +474,7 @@ def python(host):
     with_connection.close()
 
 
-PARTS = (metadata, offline, running, external, merged, python)
+PARTS = (metadata, offline, running, external, merged, merged_running, saved, python)
 
 with Host() as host:
     for part in PARTS:

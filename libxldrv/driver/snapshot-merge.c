@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/snapshot.h"
@@ -119,14 +120,22 @@ static gboolean merge_unused(const Merge *m, GError **error)
     return run(commit, m, error) && (!m->depth || run(rebase, m, error));
 }
 
+/* The definition is on the overlay, too, where it was the top of what runs. */
+static gboolean merge_running(XldrvDriver *driver, XldrvJob *job, const Merge *m, GError **error)
+{
+    return xldrv_blockjob_commit(driver, job, m->target, m->depth, m->depth + 1, FALSE, 0, error) &&
+           xldrv_blockjob_wait(driver, job, m->target, error) &&
+           (m->depth || xldrv_blockjob_pivot(driver, job, m->target, error));
+}
+
 /* ---- all of them */
 
 static gboolean merge_one(XldrvDriver *driver, XldrvJob *job, const Merge *m, GError **error)
 {
     const XldrvImpact impact = {.config = job->config != NULL};
 
-    if (!merge_unused(m, error) || !xldrv_change(driver, job, &impact, follow, m, error) ||
-        !follow_in_snapshots(driver, job, m, error))
+    if (!(job->instance ? merge_running(driver, job, m, error) : merge_unused(m, error)) ||
+        !xldrv_change(driver, job, &impact, follow, m, error) || !follow_in_snapshots(driver, job, m, error))
         return FALSE;
     unlink(m->overlay);
     return TRUE;
@@ -147,9 +156,8 @@ gboolean xldrv_snapshot_merge(XldrvDriver *driver, XldrvJob *job, const XmlconfS
     g_autoptr(XmlconfDomain) now = NULL;
     g_autoptr(GArray) merges = g_array_new(FALSE, FALSE, sizeof(Merge));
 
-    if (job->instance)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                               "external snapshot '%s' cannot be deleted while the domain runs", snapshot->name);
+    if (!xldrv_blockjob_check_domain(job, error))
+        return FALSE;
     if (xldrv_snapshots_children(all, snapshot->name) > 1)
         return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
                                "cannot delete external snapshot '%s': it has several children, whose disks are on the same "
