@@ -255,6 +255,78 @@ def killed(host, console):
     console.close()
 
 
+def backups(host):
+    raw, cow = make(host, "b.img", "raw"), make(host, "b.qcow2", "qcow2")
+    define(host, "b", disk(raw, "xvda", "raw") + disk(cow, "xvdb", "qcow2"))
+    console = boot(host, "b")
+    write(console, "a")
+    write(console, "b", "xvdb")
+    one, two = f"{host.root}/b.one", f"{host.root}/b.two"
+
+    def backup(text, *options):
+        return host.virsh_args("backup-begin", "b", host.write_xml(text, "backup.xml"), *options)
+
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    time.sleep(1)
+    result = backup(f"<domainbackup mode='push'><disks><disk name='xvda' type='file'><target file='{one}'/></disk>"
+                    f"<disk name='xvdb' type='file'><driver type='raw'/><target file='{two}'/></disk></disks></domainbackup>")
+    tap.equal(result.status, 0, "backup-begin") or tap.note(result)
+    xml = host.virsh("backup-dumpxml b").out
+    write(console, "x")
+    write(console, "y", "xvdb")
+    tap.ok(watcher.expect(r"'job-completed' for domain 'b':\s+operation: 9", 30), "event: job-completed", watcher.text[-600:])
+    tap.ok(re.search(r"Backup for xvda completed", watcher.text) and "Backup for xvdb completed" in watcher.text, "and block-job-2")
+    tap.ok(f"<target file='{one}'/>" in xml or not xml, "backup-dumpxml, if it was in time", xml)
+    tap.equal((content(one, "qcow2")[0], content(two, "raw")[0]), ("a", "b"), "what was on the disks then, in both")
+    tap.ok(re.search(r"Job type: +Completed\s+Operation: +Backup", good(host, "domjobinfo b --completed")), "domjobinfo")
+    tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 10), "the raw disk is as before")
+    is_fine(console, "backup")
+    refused(host, "backup-dumpxml b", "no domain backup job present", "the XML of none")
+    for text, part in (("<domainbackup mode='pull'><server transport='unix' socket='/s'/></domainbackup>", "pushed"),
+                       ("<domainbackup><incremental>c</incremental></domainbackup>", "full"),
+                       (f"<domainbackup><disks><disk name='xvda' type='file'><target file='{one}'/></disk></disks></domainbackup>",
+                        "already exists"),
+                       ("<domainbackup><disks><disk name='xvdz'/></disks></domainbackup>", "xvdz"),
+                       ("<domainbackup><disks><disk name='xvda' backup='no'/></disks></domainbackup>", "no disks selected"),
+                       (f"<domainbackup><disks><disk name='xvda' type='file'><target file='{one}.x'/></disk><disk name='xvdb' "
+                        "type='file'><target file='/nonexistent/x'/></disk></disks></domainbackup>", "/nonexistent/x")):
+        result = backup(text)
+        tap.ok(result.status and part in result.err, f"refused: {part}", result)
+    tap.ok(not os.path.exists(one + ".x"), "of two targets one of which cannot be made none is left")
+    result = host.virsh_args("backup-begin", "b", host.write_xml("<domainbackup/>", "backup.xml"),
+                             host.write_xml("<domaincheckpoint/>", "checkpoint.xml"))
+    tap.contains(result.err, "no checkpoints", "nor with a checkpoint")
+    tap.equal(host.virsh_args("backup-begin", "b").status, 0, "without a document")
+    tap.ok(watcher.expect(r"(?s)job-completed.*'job-completed' for domain 'b'", 30), "it completes", watcher.text[-600:])
+    tap.equal(sorted(n.rsplit(".", 1)[0] for n in os.listdir(host.root) if re.match(r"b\.(img|qcow2)\.\d+$", n)),
+              ["b.img", "b.qcow2"], "beside the images")
+    is_fine(console, "and after that")
+    watcher.close()
+    console.close()
+    good(host, "destroy b")
+    aborted(host)
+
+
+def aborted(host):
+    """Of a disk so large that it takes long, though there is nothing in it."""
+    define(host, "t", disk(make(host, "t.img", "raw", 8 << 20), "xvda", "raw"))
+    good(host, "start t --paused")
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    time.sleep(1)
+    good(host, "backup-begin t", "a backup that takes its time")
+    tap.ok(re.search(r"Operation: +Backup", good(host, "domjobinfo t")), "domjobinfo while it is under way")
+    tap.ok(re.search(r"<disk name='xvda' backup='yes' type='file'>\n +<driver type='qcow2'/>\n +<target file='[^']*/t.img.\d+'/>",
+                     good(host, "backup-dumpxml t")), "backup-dumpxml")
+    result = host.virsh_args("backup-begin", "t")
+    tap.ok(result.status and "active block job" in result.err, "refused: a second one", result)
+    good(host, "domjobabort t", "domjobabort")
+    tap.ok(watcher.expect(r"Backup for xvda canceled", 10), "event: canceled", watcher.text)
+    tap.contains(good(host, "domjobinfo t"), "None", "it is over")
+    tap.ok(wait_for(lambda: not host.processes("qemu-storage-daemon"), 60), "and the disk is as before")
+    watcher.close()
+    good(host, "destroy t")
+
+
 def python(host):
     import libvirt
     libvirt.registerErrorHandler(lambda *_: None, None)
@@ -290,7 +362,7 @@ def python(host):
     good(host, "destroy l")
 
 
-PARTS = (commits, pulls, copies, python)
+PARTS = (commits, pulls, copies, backups, python)
 
 with Host() as host:
     for part in PARTS:

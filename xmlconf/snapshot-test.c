@@ -1,4 +1,4 @@
-/* Snapshots' documents, both ways: what libvirt's schema allows comes back, and what Domus cannot do is refused by name. */
+/* Snapshots' and backups' documents, both ways: what libvirt's schema allows comes back, and what Domus cannot do is refused by name. */
 #include "config.h"
 
 #include "xmlconf/xmlconf.h"
@@ -158,6 +158,48 @@ static void test_destination(void)
     g_assert_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML);
 }
 
+static void test_backup(void)
+{
+    const char *xml = "<domainbackup>\n"
+                      "  <disks>\n"
+                      "    <disk name='xvda' backup='yes' type='file'>\n"
+                      "      <driver type='qcow2'/>\n"
+                      "      <target file='/t'/>\n"
+                      "    </disk>\n"
+                      "    <disk name='xvdb' backup='no'/>\n"
+                      "  </disks>\n"
+                      "</domainbackup>\n";
+    g_auto(XmlconfBackup) backup = {0};
+    g_autofree char *text = NULL;
+
+    g_assert_true(xmlconf_backup_parse(&backup, xml, NULL));
+    text = xmlconf_backup_format(&backup);
+    g_assert_cmpstr(text, ==, xml);
+}
+
+static const struct {
+    const char *xml, *culprit;
+} bad_backups[] = {
+    {"<domainbackup mode='pull'><server/></domainbackup>", "pushed"},
+    {"<domainbackup><incremental>c</incremental></domainbackup>", "full"},
+    {"<domainbackup><disks><disk/></disks></domainbackup>", "name"},
+    {"<domainbackup><disks><disk name='xvda' type='block'/></disks></domainbackup>", "'xvda'"},
+    {"<domainbackup><disks><disk name='xvda' type='network'/></disks></domainbackup>", "network"},
+    {"<domainbackup><disks><disk name='xvda' backupmode='incremental'/></disks></domainbackup>", "full"},
+    {"<backup/>", "<backup>"},
+};
+
+static void test_bad_backups(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(bad_backups); i++) {
+        g_auto(XmlconfBackup) backup = {0};
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(xmlconf_backup_parse(&backup, bad_backups[i].xml, &error));
+        g_assert_nonnull(strstr(error->message, bad_backups[i].culprit));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -168,5 +210,7 @@ int main(int argc, char **argv)
     g_test_add_func("/snapshot/location-from-source", test_location_from_source);
     g_test_add_func("/snapshot/bad", test_bad);
     g_test_add_func("/snapshot/destination", test_destination);
+    g_test_add_func("/snapshot/backup", test_backup);
+    g_test_add_func("/snapshot/bad-backups", test_bad_backups);
     return g_test_run();
 }

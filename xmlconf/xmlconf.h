@@ -613,6 +613,23 @@ gboolean xmlconf_disk_destination_parse(const char *xml, XmlconfSnapshotDisk *di
 void xmlconf_snapshot_disk_clear(XmlconfSnapshotDisk *disk);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfSnapshotDisk, xmlconf_snapshot_disk_clear)
 
+/* A <domainbackup> of mode push. */
+typedef struct {
+    char *name;    /* target or source of the disk */
+    gboolean excluded;
+    char *type;    /* "file" or "block"; or NULL */
+    char *format;  /* or NULL */
+    char *file, *dev; /* where it goes; or NULL */
+} XmlconfBackupDisk;
+typedef struct {
+    GPtrArray *disks; /* of XmlconfBackupDisk; NULL: all */
+} XmlconfBackup;
+gboolean xmlconf_backup_parse(XmlconfBackup *backup, const char *xml, GError **error);
+char *xmlconf_backup_format(const XmlconfBackup *backup);
+XmlconfBackupDisk *xmlconf_backup_add_disk(XmlconfBackup *backup, const char *name);
+void xmlconf_backup_clear(XmlconfBackup *backup);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfBackup, xmlconf_backup_clear)
+
 /* The chain below a disk: the image that the last one added is based on. Belongs to the disk or @above. */
 XmlconfBacking *xmlconf_backing_add(GPtrArray **list);
 void xmlconf_backing_clear(GPtrArray **list);

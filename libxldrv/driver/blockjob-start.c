@@ -56,7 +56,7 @@ static gboolean find_again(Start *s, const char *name, GError **error)
     return s->disk != NULL;
 }
 
-static gboolean check_disk(const XmlconfDisk *disk, GError **error)
+gboolean xldrv_blockjob_check_possible(const XmlconfDisk *disk, GError **error)
 {
     const char *why = !xmlconf_disk_source(disk)                ? "has no medium"
                       : disk->type == XMLCONF_DISK_NETWORK      ? "is on the network"
@@ -80,7 +80,7 @@ static gboolean begin(Start *s, XldrvJob *job, const char *name, GError **error)
     if (!job->instance || (job->state != VIR_DOMAIN_RUNNING && job->state != VIR_DOMAIN_PAUSED))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     s->host = (XldrvDeviceHost){s->driver, job->instance, job->uuid_text, job->name};
-    return find_again(s, name, error) && check_disk(s->disk, error);
+    return find_again(s, name, error) && xldrv_blockjob_check_possible(s->disk, error);
 }
 
 static gboolean begin_call(Start *s, GVariant *args, const char *what, GError **error)
@@ -313,19 +313,19 @@ static gboolean make_destination(const Start *s, const Copy *copy, GError **erro
                            s->disk->target, why->message);
 }
 
-static char *node_command(const Copy *copy, const XmlconfDisk *disk)
+char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format)
 {
     gboolean direct = disk->cache == XMLCONF_CACHE_NONE || disk->cache == XMLCONF_CACHE_DIRECTSYNC;
     GString *json = g_string_new("{\"execute\": \"blockdev-add\", \"arguments\": {\"node-name\": \"" XLDRV_BLOCKJOB_NODE
                                  "\", \"driver\": ");
 
-    xldrv_json_append_string(json, copy->to.format);
-    if (strcmp(copy->to.format, "qcow2") == 0)
+    xldrv_json_append_string(json, format);
+    if (strcmp(format, "qcow2") == 0)
         g_string_append(json, ", \"backing\": null"); /* what it is on is opened when the disk goes there */
     g_string_append_printf(json, ", \"discard\": \"unmap\", \"cache\": {\"direct\": %s}, \"file\": {\"driver\": \"%s\", "
                            "\"cache\": {\"direct\": %s}, \"discard\": \"unmap\", \"filename\": ", direct ? "true" : "false",
-                           copy->to.dev ? "host_device" : "file", direct ? "true" : "false");
-    xldrv_json_append_string(json, path_of(copy));
+                           block ? "host_device" : "file", direct ? "true" : "false");
+    xldrv_json_append_string(json, path);
     g_string_append(json, "}}}");
     return g_string_free(json, FALSE);
 }
@@ -342,7 +342,8 @@ static gboolean mirror(Start *s, const Copy *copy, GError **error)
                    .dev = copy->to.dev},
         .routed = s->disk->routed,
     };
-    g_autofree char *node = node_command(copy, s->disk);
+    g_autofree char *node =
+        xldrv_blockjob_target_command(s->disk, copy->to.dev != NULL, path_of(copy), copy->to.format);
     g_autoptr(GString) more = g_string_new(NULL);
 
     if (!xldrv_blockjob_command(&s->host, s->job, s->disk->target, node, error))
@@ -355,8 +356,7 @@ static gboolean mirror(Start *s, const Copy *copy, GError **error)
         g_string_append_printf(more, ", \"buf-size\": %" G_GUINT64_FORMAT, copy->buffer);
     if (run(s, "blockdev-mirror", more->str, &mark, error))
         return TRUE;
-    xldrv_blockjob_command(&s->host, s->job, s->disk->target,
-                           "{\"execute\": \"blockdev-del\", \"arguments\": {\"node-name\": \"" XLDRV_BLOCKJOB_NODE "\"}}", NULL);
+    xldrv_blockjob_command(&s->host, s->job, s->disk->target, XLDRV_BLOCKJOB_CLOSE_TARGET, NULL);
     return FALSE;
 }
 

@@ -49,6 +49,19 @@ gboolean xldrv_blockjob_command(const XldrvDeviceHost *host, XldrvJob *job, cons
 /* Makes bytes a second of what a client gave, which may (@bytes) be that already. */
 gboolean xldrv_blockjob_speed(guint64 *speed, gboolean bytes, GError **error);
 
+/* Whether the disk is of a kind that block jobs are possible for, and has none. */
+gboolean xldrv_blockjob_check_possible(const XmlconfDisk *disk, GError **error);
+/* The command by which the daemon opens what the disk is copied to, as XLDRV_BLOCKJOB_NODE. */
+char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format);
+/* The command by which it closes that. */
+#define XLDRV_BLOCKJOB_CLOSE_TARGET                                                                \
+    "{\"execute\": \"blockdev-del\", \"arguments\": {\"node-name\": \"" XLDRV_BLOCKJOB_NODE "\"}}"
+
+/* How far the domain's backup is; FALSE: there is none. Needs no job of the domain's. backup.c */
+gboolean xldrv_backup_progress(XldrvDomain *domain, guint64 *total, guint64 *done);
+/* Ends it. FALSE without an error: there is none. */
+gboolean xldrv_backup_cancel(XldrvDomain *domain, GError **error);
+
 /* What of a disk's document is changed when a job begins. */
 typedef struct {
     const char *target; /* which disk */

@@ -8,6 +8,7 @@
 
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/change.h"
+#include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/storage.h"
 
@@ -343,6 +344,10 @@ static void conclude(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk
         remove_unused(disk, now);
     xldrv_blockjob_unroute(driver, job, disk->target);
     tell(driver, job, disk, ok ? VIR_DOMAIN_BLOCK_JOB_COMPLETED : VIR_DOMAIN_BLOCK_JOB_FAILED);
+    if (xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && ok)
+        job->backup_bytes += state->total;
+    if (xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && ok && xldrv_blockjob_check_domain(job, NULL))
+        xldrv_longjob_backup_ended(driver, job, job->backup_bytes);
 }
 
 /* Where the disk is afterwards: in the document of what runs, and where the definition had it on the same image, there. */
@@ -552,10 +557,25 @@ void xldrv_blockjobs_watch(XldrvDriver *driver G_GNUC_UNUSED, XldrvDomain *domai
         look_later(domain);
 }
 
+/* What a daemon that was killed had not come to. */
+static gboolean learn_unknown(XmlconfDomain *domain, gconstpointer unused G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    const GPtrArray *disks = xmlconf_domain_config(domain)->disks;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        XmlconfDisk *disk = disks->pdata[i];
+
+        if (!disk->backing && !disk->job)
+            xldrv_chain_learn(disk);
+    }
+    return TRUE;
+}
+
 void xldrv_blockjobs_recover(XldrvDriver *driver, XldrvJob *job)
 {
     g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(job->live);
     const GPtrArray *disks = xmlconf_domain_config(live)->disks;
+    const XldrvImpact impact = {.live = TRUE};
 
     for (guint i = 0; disks && i < disks->len; i++) {
         const XmlconfDisk *disk = disks->pdata[i];
@@ -576,6 +596,8 @@ void xldrv_blockjobs_recover(XldrvDriver *driver, XldrvJob *job)
         if (why)
             g_warning("%s", why->message);
     }
+    if (disks && disks->len)
+        xldrv_change(driver, job, &impact, learn_unknown, NULL, NULL);
     if (!xldrv_blockjob_check_domain(job, NULL))
         xldrv_blockjobs_watch(driver, job);
 }

@@ -52,6 +52,9 @@ typedef struct {
     guint64 max_speed_mib;   /* in a second; 0: no limit */
     int completed_job;    /* the last that was completed; 0: none, or its statistics were taken */
     struct domus_stream_status completed;
+    guint64 completed_disk_bytes; /* of that job: what a backup copied; 0 for others */
+    gint64 backup_us;             /* with the job: when the backup began */
+    guint64 backup_bytes;         /* with the job: of its disks that are complete */
 
     GPtrArray *snapshots;   /* of XmlconfSnapshot, which are never changed, only replaced: snapshots.h */
     char *current_snapshot; /* its name; NULL: none is */

@@ -286,3 +286,6 @@ XLDRV_HANDLER(domain_block_copy);
 XLDRV_HANDLER(domain_get_block_job_info);
 XLDRV_HANDLER(domain_block_job_abort);
 XLDRV_HANDLER(domain_block_job_set_speed);
+/* backup.c */
+XLDRV_HANDLER(domain_backup_begin);
+XLDRV_HANDLER(domain_backup_get_xml_desc);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/wire.h"
@@ -156,12 +157,37 @@ GVariant *xldrv_handle_domain_get_job_info(XldrvCall *call G_GNUC_UNUSED, GVaria
 
     if (!domain)
         return NULL;
-    if (!current(domain, &operation, &s))
-        return g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_NONE, none, none, none, none, none, none, none, none, none,
-                             none, none);
+    if (!current(domain, &operation, &s)) {
+        guint64 total, done;
+        gboolean backup = xldrv_backup_progress(domain, &total, &done);
+
+        return g_variant_new("(ittttttttttt)", backup ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE, none, none, total, done,
+                             total - done, none, none, none, total, done, total - done);
+    }
     return g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_UNBOUNDED, s.elapsed_ns / NS_PER_MS, none, s.memory_bytes,
                          processed(&s), s.remaining_bytes, s.memory_bytes, processed(&s), s.remaining_bytes, none, none,
                          none);
+}
+
+/* Of a backup, in bytes of its disks. */
+static GVariant *disk_stats(guint64 elapsed_ms, guint64 total, guint64 done)
+{
+    const struct {
+        const char *name;
+        guint64 value;
+    } rows[] = {
+        {VIR_DOMAIN_JOB_TIME_ELAPSED, elapsed_ms},   {VIR_DOMAIN_JOB_DATA_TOTAL, total},
+        {VIR_DOMAIN_JOB_DATA_PROCESSED, done},       {VIR_DOMAIN_JOB_DATA_REMAINING, total - done},
+        {VIR_DOMAIN_JOB_DISK_TOTAL, total},          {VIR_DOMAIN_JOB_DISK_PROCESSED, done},
+        {VIR_DOMAIN_JOB_DISK_REMAINING, total - done},
+    };
+    GVariantBuilder params;
+
+    g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
+    xldrv_params_add(&params, VIR_DOMAIN_JOB_OPERATION, g_variant_new_int32(VIR_DOMAIN_JOB_OPERATION_BACKUP));
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+        xldrv_params_add(&params, rows[i].name, g_variant_new_uint64(rows[i].value));
+    return g_variant_builder_end(&params);
 }
 
 static GVariant *stats_of(int operation, const struct domus_stream_status *s)
@@ -197,36 +223,61 @@ static GVariant *stats_of(int operation, const struct domus_stream_status *s)
     return g_variant_builder_end(&params);
 }
 
-static gboolean take_completed(XldrvDomain *domain, gboolean keep, int *operation, struct domus_stream_status *status)
+/* NULL: there is none. */
+static GVariant *completed_stats(XldrvDomain *domain, gboolean keep)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+    int operation = domain->completed_job;
+    guint64 bytes = domain->completed_disk_bytes;
 
-    *operation = domain->completed_job;
-    *status = domain->completed;
     if (!keep)
         domain->completed_job = 0;
-    return *operation != 0;
+    if (operation == VIR_DOMAIN_JOB_OPERATION_BACKUP)
+        return disk_stats(domain->completed.elapsed_ns / NS_PER_MS, bytes, bytes);
+    return operation ? stats_of(operation, &domain->completed) : NULL;
+}
+
+static GVariant *current_stats(XldrvDomain *domain)
+{
+    struct domus_stream_status s;
+    guint64 total, done;
+    int operation;
+
+    if (current(domain, &operation, &s))
+        return stats_of(operation, &s);
+    if (!xldrv_backup_progress(domain, &total, &done))
+        return NULL;
+    return disk_stats((guint64)(g_get_monotonic_time() - domain->backup_us) / 1000, total, done);
 }
 
 GVariant *xldrv_handle_domain_get_job_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
-    gboolean completed = flags & VIR_DOMAIN_JOB_STATS_COMPLETED, any;
-    struct domus_stream_status s;
+    gboolean completed = flags & VIR_DOMAIN_JOB_STATS_COMPLETED;
     g_autoptr(XldrvDomain) domain = NULL;
-    int operation = 0;
+    GVariant *stats;
 
     if (!xldrv_check_flags(flags, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, G_STRFUNC, error))
         return NULL;
     domain = xldrv_args_domain(args, error);
     if (!domain)
         return NULL;
-    any = completed ? take_completed(domain, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED, &operation, &s)
-                    : current(domain, &operation, &s);
-    if (!any)
+    stats = completed ? completed_stats(domain, flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED) : current_stats(domain);
+    if (!stats)
         return g_variant_new("(i@a(sv))", VIR_DOMAIN_JOB_NONE, g_variant_new_array(G_VARIANT_TYPE("(sv)"), NULL, 0));
-    return g_variant_new("(i@a(sv))", completed ? VIR_DOMAIN_JOB_COMPLETED : VIR_DOMAIN_JOB_UNBOUNDED,
-                         stats_of(operation, &s));
+    return g_variant_new("(i@a(sv))", completed ? VIR_DOMAIN_JOB_COMPLETED : VIR_DOMAIN_JOB_UNBOUNDED, stats);
+}
+
+void xldrv_longjob_backup_ended(XldrvDriver *driver, XldrvJob *job, guint64 disk_bytes)
+{
+    guint64 elapsed_ns = (guint64)(g_get_monotonic_time() - job->backup_us) * 1000;
+
+    g_mutex_lock(&job->lock);
+    job->completed_job = VIR_DOMAIN_JOB_OPERATION_BACKUP;
+    job->completed = (struct domus_stream_status){.elapsed_ns = elapsed_ns};
+    job->completed_disk_bytes = disk_bytes;
+    g_mutex_unlock(&job->lock);
+    xldrv_event_job_completed(driver->events, job, disk_stats(elapsed_ns / NS_PER_MS, disk_bytes, disk_bytes));
 }
 
 void xldrv_longjob_end(XldrvDriver *driver, XldrvJob *job, const struct domus_stream_status *completed)
@@ -248,6 +299,7 @@ void xldrv_longjob_end(XldrvDriver *driver, XldrvJob *job, const struct domus_st
 static GVariant *abort_job(GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_autoptr(GError) why = NULL;
     gboolean any;
 
     if (!domain)
@@ -256,7 +308,13 @@ static GVariant *abort_job(GVariant *args, GError **error)
     any = domain->long_job != 0;
     domain->abort_asked |= any;
     g_mutex_unlock(&domain->lock);
-    return any || xldrv_migrate_peer_abort(domain, error) ? xldrv_reply_void() : NULL;
+    if (any || xldrv_backup_cancel(domain, &why))
+        return xldrv_reply_void();
+    if (why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    return xldrv_migrate_peer_abort(domain, error) ? xldrv_reply_void() : NULL;
 }
 
 GVariant *xldrv_handle_domain_abort_job(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

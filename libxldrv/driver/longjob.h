@@ -7,6 +7,8 @@
 /* One is under way from begin to end; @completed is what it came to, NULL if it failed. */
 void xldrv_longjob_begin(XldrvJob *job, virDomainJobOperation operation);
 void xldrv_longjob_end(XldrvDriver *driver, XldrvJob *job, const struct domus_stream_status *completed);
+/* A backup, which is under way without the domain's job, was completed. */
+void xldrv_longjob_backup_ended(XldrvDriver *driver, XldrvJob *job, guint64 disk_bytes);
 /* Whether somebody asked for its end. */
 gboolean xldrv_longjob_is_aborted(XldrvJob *job);
 
