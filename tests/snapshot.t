@@ -5,13 +5,14 @@ Stock virsh, python3-libvirt, and a real guest whose memory and disks are compar
 """
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
-from host import Console, Host, wait_for
+from host import TOP, Console, Host, guest_files, wait_for
 
 MIB = 1 << 20
 
@@ -441,6 +442,34 @@ def saved(host):
            "which takes them along when it ends")
 
 
+def quiesced(host):
+    """With an agent in the guest, whose file system is clean in the snapshot though it is mounted and written to."""
+    made = subprocess.run([os.path.join(TOP, "examples", "guest-agent-files.sh")], check=True, stdout=subprocess.PIPE, text=True)
+    with open(f"{host.root}/initrd.gz", "wb") as out:
+        for part in (f"{guest_files()}/initrd.gz", made.stdout.strip()):
+            with open(part, "rb") as f:
+                shutil.copyfileobj(f, out)
+    raw = make(host, "q.img", "raw", 16)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", raw], check=True)
+    define(host, "q", disk(raw, "xvda", "raw") + "<channel type='unix'><target type='xen' name='org.qemu.guest_agent.0'/></channel>",
+           initrd=f"{host.root}/initrd.gz")
+    console = boot(host, "q")
+    run(console, "mkdir -p /var/run /mnt; mount -t ext4 /dev/xvda /mnt; (xen-guest-agent >/tmp/agent.out 2>&1 &)")
+    tap.ok(wait_for(lambda: "state='connected'" in host.virsh("dumpxml q").out, 60), "an agent")
+    run(console, "(while :; do date >>/mnt/log; echo more; done) >/dev/null 2>&1 & true")
+    good(host, "snapshot-create-as q q1 --disk-only --quiesce", "snapshot-create-as --quiesce")
+    out = subprocess.run(["dumpe2fs", "-h", raw], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    tap.ok("needs_recovery" not in out and re.search(r"Filesystem state: +clean", out), "the file system was at rest", out)
+    before = run(console, "wc -l </mnt/log")
+    tap.ok(wait_for(lambda: run(console, "wc -l </mnt/log") != before, 20), "and was thawed")
+    with host.unsaveable("q"):
+        refused(host, "snapshot-create-as q q2 --disk-only --quiesce", "q.xml", "one that fails")
+    before = run(console, "wc -l </mnt/log")
+    tap.ok(wait_for(lambda: run(console, "wc -l </mnt/log") != before, 20), "thaws as well")
+    console.close()
+    good(host, "destroy q")
+
+
 def python(host):
     import libvirt
     libvirt.registerErrorHandler(lambda *_: None, None)
@@ -474,7 +503,7 @@ def python(host):
     with_connection.close()
 
 
-PARTS = (metadata, offline, running, external, merged, merged_running, saved, python)
+PARTS = (metadata, offline, running, external, merged, merged_running, saved, quiesced, python)
 
 with Host() as host:
     for part in PARTS:
