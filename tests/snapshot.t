@@ -346,6 +346,8 @@ def bad_external(host):
             "an overlay that is there")
     refused(host, "snapshot-create-as e x --disk-only --diskspec xvda,file=/nonexistent/x --diskspec xvdb,snapshot=no",
             "/nonexistent/x", "an overlay that cannot be made")
+    refused(host, f"snapshot-create-as e x --disk-only --diskspec xvda,file={host.root}/x1 --diskspec xvdb,file={host.root}/x1",
+            "x1' would be both", "one overlay for two disks")
     os.mkdir(f"{host.root}/dir")
     refused(host, f"snapshot-create-as e x --disk-only --diskspec xvda,file={host.root}/x1 --diskspec xvdb,file={host.root}/dir/no/x2",
             "x2", "the second of two")

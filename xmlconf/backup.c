@@ -62,6 +62,10 @@ static gboolean check_disk(const XmlconfBackupDisk *disk, GError **error)
 {
     gboolean block = g_strcmp0(disk->type, "block") == 0;
 
+    if (!disk->name) {
+        g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "a disk of the backup has an empty name");
+        return FALSE;
+    }
     if (!(block ? disk->file : disk->dev) && (!block || disk->dev || disk->excluded))
         return TRUE;
     g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "disk '%s' of the backup needs a target of its type", disk->name);

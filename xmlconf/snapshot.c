@@ -177,6 +177,8 @@ static gboolean check_disk(const XmlconfSnapshotDisk *disk, GError **error)
 {
     gboolean block = g_strcmp0(disk->type, "block") == 0;
 
+    if (!disk->name)
+        return fail("a disk of the snapshot has an empty name", error);
     if ((disk->file || disk->dev || disk->format) && disk->location != XMLCONF_SNAPSHOT_EXTERNAL &&
         disk->location != XMLCONF_SNAPSHOT_DEFAULT) {
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_XML, "file '%s' for disk '%s' requires use of external snapshot mode",

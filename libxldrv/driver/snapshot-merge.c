@@ -36,7 +36,7 @@ static gboolean find(const XmlconfSnapshot *snapshot, XmlconfDomain *now, const 
 {
     const XmlconfDisk *disk = xldrv_find_disk(now, plan->name, error);
     const XmlconfDisk *then = disk && snapshot->domain ? xldrv_find_disk(snapshot->domain, plan->name, NULL) : NULL;
-    int depth = disk ? xldrv_chain_find(disk, overlay_of(plan)) : -1;
+    int depth = disk && overlay_of(plan) ? xldrv_chain_find(disk, overlay_of(plan)) : -1;
     const char *base;
 
     if (!disk)

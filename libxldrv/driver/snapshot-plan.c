@@ -173,6 +173,25 @@ static gboolean check_left_out(const XmlconfSnapshot *snapshot, XmlconfDomain *c
     return TRUE;
 }
 
+/* Each overlay, and memory, is in a file of its own. */
+static gboolean check_distinct(const XmlconfSnapshot *snapshot, GError **error)
+{
+    g_autoptr(GHashTable) paths = g_hash_table_new(g_str_hash, g_str_equal);
+
+    if (snapshot->memory_file)
+        g_hash_table_add(paths, snapshot->memory_file);
+    for (guint i = 0; snapshot->disks && i < snapshot->disks->len; i++) {
+        const XmlconfSnapshotDisk *plan = snapshot->disks->pdata[i];
+        char *path = plan->file ? plan->file : plan->dev;
+
+        if (plan->location == XMLCONF_SNAPSHOT_EXTERNAL && !g_hash_table_add(paths, path))
+            return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                                   "'%s' would be both the overlay of disk '%s' and something else of the snapshot", path,
+                                   plan->name);
+    }
+    return TRUE;
+}
+
 gboolean xldrv_snapshot_plan(XmlconfSnapshot *snapshot, XmlconfDomain *config, XmlconfSnapshotLocation fallback, gboolean reuse,
                              GError **error)
 {
@@ -188,7 +207,7 @@ gboolean xldrv_snapshot_plan(XmlconfSnapshot *snapshot, XmlconfDomain *config, X
         if (!plan_disk(snapshot, disk, g_hash_table_lookup(by_target, disk->target), fallback, reuse, error))
             return FALSE;
     }
-    return check_mix(snapshot, error) && check_left_out(snapshot, config, error);
+    return check_mix(snapshot, error) && check_distinct(snapshot, error) && check_left_out(snapshot, config, error);
 }
 
 gboolean xldrv_snapshot_has_disk(const XmlconfSnapshot *snapshot, XmlconfSnapshotLocation location)
