@@ -90,6 +90,21 @@ def attach(host, name):
     return console
 
 
+def attach_again(host, name):
+    """After the end of a storage daemon with writes that it had not made safe, which pauses the domain."""
+    console = host.console(name)
+
+    def answers():
+        if host.state(name) == "paused":
+            host.virsh(f"resume {name}")
+        console.text = ""
+        console.send("dd if=/dev/xvda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; echo re''ad $?\n")
+        return console.expect("read 0", 2)
+
+    tap.ok(wait_for(answers, 90), f"{name}: the guest answers, its disk too", console.text[-1000:])
+    return console
+
+
 # ---- what is known
 
 
@@ -311,7 +326,7 @@ def external(host):
     for pid in host.processes("qemu-storage-daemon")[:1]:
         os.kill(pid, signal.SIGKILL)
     console.close()
-    console = attach(host, "e")
+    console = attach_again(host, "e")
     tap.equal((read(console), read(console, "xvdb")), ("e", "f"), "a new domusd, a killed storage daemon: the disks are there")
     good(host, "snapshot-revert e m1", "snapshot-revert to memory and disks")
     console.close()
