@@ -90,6 +90,7 @@ static void append_guest(GString *out, const XmlconfHost *host)
            "      <pae/>\n"
            "      <acpi default='on' toggle='no'/>\n"
            "      <apic default='on' toggle='no'/>\n"
+           "      <disksnapshot default='on' toggle='no'/>\n"
            "    </features>\n"
            "  </guest>\n",
            host->emulator, host->max_vcpus);

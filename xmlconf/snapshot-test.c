@@ -1,4 +1,5 @@
-/* Snapshots' and backups' documents, both ways: what libvirt's schema allows comes back, and what Domus cannot do is refused by name. */
+/* Documents of snapshots and backups, both ways: what libvirt's schema allows comes back, and what Domus cannot do is
+ * refused by name. */
 #include "config.h"
 
 #include "xmlconf/xmlconf.h"

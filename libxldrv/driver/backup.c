@@ -42,7 +42,8 @@ static gboolean check_target(const Backup *b, const XmlconfBackupDisk *to, GErro
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
                                "backup of disk '%s' in format '%s' is not supported: raw and qcow2 are", to->name, to->format);
     if ((b->reuse || to->dev) && !there)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "missing target '%s' of the backup of disk '%s'", path_of(to), to->name);
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "missing target '%s' of the backup of disk '%s'", path_of(to),
+                               to->name);
     if (!b->reuse && to->file && there)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "target '%s' of the backup of disk '%s' already exists",
                                path_of(to), to->name);

@@ -281,7 +281,8 @@ static gboolean check_destination(const Copy *copy, GError **error)
     gboolean there = g_file_test(path_of(copy), G_FILE_TEST_EXISTS);
 
     if (strcmp(copy->to.format, "raw") != 0 && strcmp(copy->to.format, "qcow2") != 0)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "copies of format '%s' are not supported: raw and qcow2 are",
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                               "copies of format '%s' are not supported: raw and qcow2 are",
                                copy->to.format);
     if (copy->shallow && strcmp(copy->to.format, "raw") == 0)
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "shallow copy of disk into a raw file is not possible");

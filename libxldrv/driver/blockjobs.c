@@ -460,12 +460,13 @@ gboolean xldrv_blockjob_cancel(XldrvDriver *driver, XldrvJob *job, const char *t
     g_autoptr(XmlconfDomain) live = NULL;
     const XmlconfDisk *disk = find(job, target, &live, error);
     g_auto(XldrvBlockJobState) state = {0};
+    const char *which;
 
     if (!disk)
         return FALSE;
     /* A copy that is complete stays one, of this moment: without force it is not interrupted. */
-    if (!command(&host, disk, "block-job-cancel",
-                 xldrv_blockjob_is_ready(disk) ? "\"device\": \"" JOB "\"" : "\"device\": \"" JOB "\", \"force\": true", error) ||
+    which = xldrv_blockjob_is_ready(disk) ? "\"device\": \"" JOB "\"" : "\"device\": \"" JOB "\", \"force\": true";
+    if (!command(&host, disk, "block-job-cancel", which, error) ||
         !wait_until(&host, disk, FALSE, COMPLETE_SECONDS, &state, error))
         return FALSE;
     forget(&host, disk);

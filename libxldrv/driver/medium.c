@@ -17,6 +17,9 @@
 #define PARK_SECONDS 10
 #define PARK_POLL_US 5000
 
+#define TAKE_BACK_SECONDS 60
+#define TAKE_BACK_POLL_US 100000
+
 /* ---- opening */
 
 static int open_export(const XmlconfDisk *disk, struct domus_vbd_source *source, GError **error)
@@ -221,12 +224,28 @@ static gboolean sync_file(const XmlconfDisk *disk, GError **error)
     return ok;
 }
 
+/* A disk that does not come to rest: as long as requests are with a file, its lock keeps it from being opened anew. */
+static void take_back(const XldrvDeviceHost *host, const XmlconfDisk *disk)
+{
+    gint64 end = g_get_monotonic_time() + TAKE_BACK_SECONDS * G_TIME_SPAN_SECOND;
+    g_autoptr(GError) why = NULL;
+
+    while (!xldrv_disk_reopen(host, disk, &why)) {
+        if (g_get_monotonic_time() > end) {
+            g_warning("disk '%s' of domain '%s' waits for an image: %s", disk->target, host->name, why->message);
+            return;
+        }
+        g_clear_error(&why);
+        g_usleep(TAKE_BACK_POLL_US);
+    }
+}
+
 gboolean xldrv_disk_suspend(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
 {
     if (disk->type == XMLCONF_DISK_NETWORK || !xmlconf_disk_source(disk))
         return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "disk '%s' has no image of this host", disk->target);
     if (!xldrv_disk_park(host, disk, error)) {
-        xldrv_disk_reopen(host, disk, NULL);
+        take_back(host, disk);
         return FALSE;
     }
     xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);

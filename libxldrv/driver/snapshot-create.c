@@ -87,7 +87,8 @@ static gboolean check_domain(const XldrvDomain *domain, XmlconfDomain *config, G
     const char *uuid = config ? xmlconf_domain_config(config)->uuid : domain->uuid_text;
 
     return strcmp(uuid, domain->uuid_text) == 0 ||
-           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "definition for snapshot must use uuid %s, not %s", domain->uuid_text, uuid);
+           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "definition for snapshot must use uuid %s, not %s",
+                           domain->uuid_text, uuid);
 }
 
 static gboolean check_parent(XldrvDomain *domain, const XmlconfSnapshot *snapshot, GError **error)

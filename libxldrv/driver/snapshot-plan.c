@@ -13,8 +13,8 @@
 
 static gboolean refuse(const XmlconfDisk *disk, const char *kind, const char *why, GError **error)
 {
-    return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s snapshot of disk '%s' is not supported: %s", kind, disk->target,
-                           why);
+    return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s snapshot of disk '%s' is not supported: %s", kind,
+                           disk->target, why);
 }
 
 static gboolean check_any(const XmlconfDisk *disk, const char *kind, GError **error)

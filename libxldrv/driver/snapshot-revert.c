@@ -223,7 +223,8 @@ static gboolean go_back(Revert *r, GError **error)
             xldrv_overlays_put_in(r->live, r->onto);
     }
     if (xldrv_snapshot_images_apply(r->then, r->snapshot, error) && change_definition(r, error) &&
-        xldrv_snapshots_set_current(r->driver, job, r->snapshot->name, error) && (!is_to_be_active(r) || start(r, owner, error))) {
+        xldrv_snapshots_set_current(r->driver, job, r->snapshot->name, error) &&
+        (!is_to_be_active(r) || start(r, owner, error))) {
         if (!job->instance && was_active)
             xldrv_forget_owner(r->driver, job);
         return TRUE;

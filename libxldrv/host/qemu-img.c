@@ -30,7 +30,8 @@ gboolean xldrv_qemu_img(const char *const *arguments, char **output, GError **er
 
     if (!program)
         return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
-                               "cannot find program '" PROGRAM "', which images that are not raw need (Debian package qemu-utils)");
+                               "cannot find program '" PROGRAM "', which images that are not raw need (Debian package "
+                               "qemu-utils)");
     g_ptr_array_add(argv, program);
     for (; *arguments; arguments++)
         g_ptr_array_add(argv, (gpointer)*arguments);
