@@ -279,12 +279,10 @@ def backups(host):
     result = backup(f"<domainbackup mode='push'><disks><disk name='xvda' type='file'><target file='{one}'/></disk>"
                     f"<disk name='xvdb' type='file'><driver type='raw'/><target file='{two}'/></disk></disks></domainbackup>")
     tap.equal(result.status, 0, "backup-begin") or tap.note(result)
-    xml = host.virsh("backup-dumpxml b").out
     write(console, "x")
     write(console, "y", "xvdb")
     tap.ok(watcher.expect(r"'job-completed' for domain 'b':\s+operation: 9", 30), "event: job-completed", watcher.text[-600:])
     tap.ok(re.search(r"Backup for xvda completed", watcher.text) and "Backup for xvdb completed" in watcher.text, "and block-job-2")
-    tap.ok(f"<target file='{one}'/>" in xml or not xml, "backup-dumpxml, if it was in time", xml)
     tap.equal((content(one, "qcow2")[0], content(two, "raw")[0]), ("a", "b"), "what was on the disks then, in both")
     tap.ok(re.search(r"Job type: +Completed\s+Operation: +Backup", good(host, "domjobinfo b --completed")), "domjobinfo")
     tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 10), "the raw disk is as before")
