@@ -368,7 +368,32 @@ def python(host):
     good(host, "destroy l")
 
 
-PARTS = (commits, pulls, copies, backups, python)
+def interrupted(host):
+    """domusd is killed at some moment of what it does to a disk, and the next one goes on: the guest notices nothing."""
+    define(host, "k", disk(make(host, "k.img", "raw"), "xvda", "raw"))
+    console = boot(host, "k")
+    write(console, "a")
+    operations = ("snapshot-create-as k n{0} --disk-only --no-metadata", "blockcopy k xvda {1}/k.copy{0} --format raw --wait --pivot",
+                  "blockcommit k xvda --active --pivot")
+    for number, milliseconds in enumerate((40, 80, 120, 160, 200, 250, 300, 400, 600)):
+        command = operations[number % len(operations)].format(number, host.root)
+        client = subprocess.Popen(["virsh", "-c", host.uri, command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(milliseconds / 1000)
+        host.stop(signal.SIGKILL)
+        client.wait(30)
+        host.start()
+        console.close()
+        console = attach(host, "k")
+        is_fine(console, f"{command.split()[0]}, killed after {milliseconds} ms")
+        tap.equal(read(console), "a", "what was written before is there")
+        tap.equal(source(host, "k"), source(host, "k", "--inactive"), "both documents agree")
+        if "No current" not in progress(host, "k"):
+            good(host, "blockjob k xvda --abort")
+    console.close()
+    good(host, "destroy k")
+
+
+PARTS = (interrupted, commits, pulls, copies, backups, python)
 
 with Host() as host:
     for part in PARTS:
