@@ -322,6 +322,59 @@ void hv_physmap_encode(struct hv_domain *d, struct hv_encoder *e)
     }
 }
 
+uint64_t hv_physmap_encode_ram(struct hv_domain *d, uint64_t *gfn, uint64_t max_runs, struct hv_encoder *e)
+{
+    uint64_t count, runs = 0;
+
+    hv_encode_u64(e, d->mem.extra_pages);
+    for (; runs < max_runs && (count = hv_physmap_next_run(d, gfn)); *gfn += count, runs++) {
+        hv_encode_u64(e, *gfn);
+        hv_encode_u64(e, count);
+    }
+    return runs;
+}
+
+/* The builder gave it these on top of the toolstack's limit. */
+static void allow_extra(struct hv_domain *d, uint64_t extra)
+{
+    d->mem.max_pages += extra - d->mem.extra_pages;
+    d->mem.extra_pages = extra;
+}
+
+static int cannot_make(const struct hv_domain *d, struct hv_decoder *dec, int error, uint64_t limit)
+{
+    if (error == -ENOMEM && d->mem.ram_pages < limit)
+        return hv_decode_fail(dec, "the guest has more memory than it may have here, which is %llu KiB",
+                              (unsigned long long)limit * (HV_PAGE_SIZE / 1024));
+    return hv_decode_fail(dec, "the guest's memory cannot be made: %s", strerror(-error));
+}
+
+int hv_physmap_decode_ram(struct hv_domain *d, struct hv_decoder *dec)
+{
+    uint64_t extra, gfn = 0, count = 0, at = 0;
+    int error = hv_decode_u64(dec, &extra);
+
+    if (!error && extra > EXTRA_MAX)
+        return hv_decode_fail(dec, "%llu pages are too many for rings and tables", (unsigned long long)extra);
+    pthread_mutex_lock(&d->lock);
+    if (!error)
+        allow_extra(d, extra);
+    while (!error && dec->left) {
+        error = hv_decode_u64(dec, &gfn);
+        if (!error)
+            error = hv_decode_u64(dec, &count);
+        if (!error && (gfn < at || count > d->mem.max_pages || gfn >= d->mem.nr_gfns))
+            error = -ENOMEM;
+        if (!error)
+            error = hv_memory_populate(&d->mem, hv_gfn_of(gfn), count);
+        if (error)
+            error = cannot_make(d, dec, error, d->mem.max_pages);
+        at = gfn + count;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return error;
+}
+
 /* Everything from *@at up to @gfn goes. */
 static int release_up_to(struct hv_domain *d, uint64_t *at, uint64_t gfn)
 {
@@ -351,10 +404,7 @@ static int decode_runs(struct hv_domain *d, struct hv_decoder *dec, uint64_t lim
     }
     if (!error)
         error = release_up_to(d, &at, d->mem.top_gfn);
-    if (error == -ENOMEM && d->mem.ram_pages < limit)
-        return hv_decode_fail(dec, "the guest has more memory than it may have here, which is %llu KiB",
-                              (unsigned long long)limit * (HV_PAGE_SIZE / 1024));
-    return error ? hv_decode_fail(dec, "the guest's memory cannot be made: %s", strerror(-error)) : 0;
+    return error ? cannot_make(d, dec, error, limit) : 0;
 }
 
 static int decode_map(struct hv_domain *d, struct hv_decoder *dec)
@@ -366,8 +416,7 @@ static int decode_map(struct hv_domain *d, struct hv_decoder *dec)
 
     if (error)
         return error;
-    /* The builder gave it the latter on top of the toolstack's limit. */
-    d->mem.max_pages += state.extra_pages;
+    allow_extra(d, state.extra_pages);
     limit = d->mem.max_pages;
     if (state.max_pages > limit || state.max_gfn >= d->mem.nr_gfns)
         return hv_decode_fail(dec, "the guest may have %llu pages up to 0x%llx, and here not more than %llu",
@@ -378,7 +427,6 @@ static int decode_map(struct hv_domain *d, struct hv_decoder *dec)
     memcpy(p->e820, state.e820, sizeof(p->e820));
     error = decode_runs(d, dec, limit);
     d->mem.max_pages = state.max_pages;
-    d->mem.extra_pages = state.extra_pages;
     return error;
 }
 

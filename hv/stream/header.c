@@ -53,9 +53,14 @@ int hv_stream_header_check(const struct hv_stream_header *header, enum hv_stream
     return error[0] ? -EBADMSG : 0;
 }
 
-uint32_t hv_stream_record_crc(const struct hv_stream_record *record, const void *payload)
+uint32_t hv_stream_record_crc_begin(const struct hv_stream_record *record)
 {
     const struct hv_stream_record bare = {record->type, record->instance, 0, record->bytes};
 
-    return hv_crc32c(hv_crc32c(0, &bare, sizeof(bare)), payload, record->bytes);
+    return hv_crc32c(0, &bare, sizeof(bare));
+}
+
+uint32_t hv_stream_record_crc(const struct hv_stream_record *record, const void *payload)
+{
+    return hv_crc32c(hv_stream_record_crc_begin(record), payload, record->bytes);
 }

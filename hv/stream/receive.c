@@ -1,4 +1,8 @@
-/* Receiving a domain from a socket: pages as they come, then its state, and an answer. */
+/* Receiving a domain from a socket: pages as they come, then its state, and an answer.
+ *
+ * Of a record of pages its list is looked at first; then the pages are read to where they belong, and what was read is compared
+ * with the record's checksum. A domain whose checksum is wrong never runs.
+ */
 #include "config.h"
 
 #include "hv/stream/job.h"
@@ -9,23 +13,27 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "hv/control/control.h"
+#include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
 #include "hv/machine/time.h"
 #include "hv/stream/handover.h"
 
 #define SLICE_BYTES (8u << 20) /* taken at a time, then others have their turn */
 
-enum stage { HEADER, RECORD, PAYLOAD };
+enum stage { HEADER, RECORD, COUNT, ENTRIES, PAGES, PAYLOAD };
 
 struct receiving {
     enum stage stage;
     struct hv_stream_header header;
     struct hv_stream_record record;
+    struct iovec parts[HV_STREAM_PAGES_MAX]; /* where what the stage collects goes to: */
+    unsigned nr_parts, part;                 /* so many, from this on */
+    uint64_t count, entries[HV_STREAM_PAGES_MAX];
     uint8_t *payload;
     size_t room;
-    size_t have; /* of what the stage collects */
 };
 
 static void fini(struct hv_stream *s)
@@ -51,81 +59,162 @@ static void finish(struct hv_stream *s, int error, const char *why)
 
 /* ------------------------------------------------------------------ pages */
 
-/* How many of the record's entries from @entries on are of pages that follow each other. */
-static uint64_t run_length(const uint8_t *entries, uint64_t count)
+static void begin(struct receiving *r, enum stage stage, void *to, size_t bytes)
 {
-    uint64_t first, next, n = 1;
+    r->stage = stage;
+    r->parts[0] = (struct iovec){to, bytes};
+    r->nr_parts = 1;
+    r->part = 0;
+}
 
-    memcpy(&first, entries, 8);
-    for (; n < count; n++) {
-        memcpy(&next, entries + 8 * n, 8);
-        if (next >> HV_PAGE_SHIFT != (first >> HV_PAGE_SHIFT) + n)
-            break;
-    }
+static hv_gfn gfn_of(uint64_t entry)
+{
+    return hv_gfn_of(entry >> HV_PAGE_SHIFT);
+}
+
+static uint8_t *place_of(const struct hv_domain *d, uint64_t entry)
+{
+    return d->mem.base + (entry & ~(uint64_t)HV_PAGE_MASK);
+}
+
+static bool is_zero_entry(uint64_t entry)
+{
+    return entry & HV_STREAM_PAGE_ZERO;
+}
+
+/* How many of the record's entries from @i on are of pages that follow each other. */
+static uint64_t run_length(const struct receiving *r, uint64_t i)
+{
+    uint64_t n = 1;
+
+    while (i + n < r->count && gfn_of(r->entries[i + n]).v == gfn_of(r->entries[i]).v + n)
+        n++;
     return n;
 }
 
-/* Each change of what is RAM is some work for the host: pages that follow each other are made at once. */
-static int make_pages(struct hv_domain *d, hv_gfn gfn, const uint8_t *entries, uint64_t count)
+static int make_ram(struct hv_domain *d, hv_gfn gfn, uint64_t count)
 {
     int error;
 
     pthread_mutex_lock(&d->lock);
-    error = hv_memory_populate(&d->mem, gfn, run_length(entries, count));
+    error = hv_memory_populate(&d->mem, gfn, count);
     pthread_mutex_unlock(&d->lock);
     return error;
 }
 
-/* The first of @count entries; @page is NULL for a page of zeroes. */
-static int store_page(struct hv_domain *d, const uint8_t *entries, uint64_t count, const uint8_t *page, char *why,
-                      size_t why_bytes)
+/* Most of it was told before. Each change of what is RAM is some work for the host: pages that follow each other are made at
+ * once. */
+static int make_pages(struct hv_stream *s, char *why, size_t why_bytes)
 {
-    uint64_t entry;
-    hv_gfn gfn;
-    uint8_t *to;
+    const struct receiving *r = s->own;
     int error = 0;
 
-    memcpy(&entry, entries, 8);
-    gfn = hv_gfn_of(entry >> HV_PAGE_SHIFT);
-    to = d->mem.base + (gfn.v << HV_PAGE_SHIFT);
-    if (hv_memory_type(&d->mem, gfn) != HV_PAGE_RAM)
-        error = make_pages(d, gfn, entries, count);
-    if (error)
-        snprintf(why, why_bytes, "page 0x%llx cannot be had: %s", (unsigned long long)gfn.v, strerror(-error));
-    else if (page)
-        memcpy(to, page, HV_PAGE_SIZE);
-    else if (!hv_stream_page_is_zero(to))
-        memset(to, 0, HV_PAGE_SIZE);
+    for (uint64_t i = 0; !error && i < r->count; i++) {
+        hv_gfn gfn = gfn_of(r->entries[i]);
+
+        if (hv_memory_type(&s->domain->mem, gfn) != HV_PAGE_RAM)
+            error = make_ram(s->domain, gfn, run_length(r, i));
+        if (error)
+            snprintf(why, why_bytes, "page 0x%llx cannot be had: %s", (unsigned long long)gfn.v, strerror(-error));
+    }
     return error;
 }
 
-static int take_pages(struct hv_stream *s, char *why, size_t why_bytes)
+/* Whether the record has what its entries say. */
+static bool is_sound(const struct receiving *r)
+{
+    uint64_t full = 0;
+
+    for (uint64_t i = 0; i < r->count; i++) {
+        if (r->entries[i] & HV_PAGE_MASK & ~(uint64_t)HV_STREAM_PAGE_ZERO)
+            return false;
+        full += !is_zero_entry(r->entries[i]);
+    }
+    return r->record.bytes == 8 + 8 * r->count + full * HV_PAGE_SIZE;
+}
+
+/* Where pages that are not zero go, those that follow each other as one. */
+static void find_places(struct hv_stream *s)
 {
     struct receiving *r = s->own;
-    const uint8_t *entries = r->payload + 8, *page;
-    uint64_t count, full = 0;
-    int error = 0;
+    struct iovec *last = NULL;
 
-    memcpy(&count, r->payload, 8);
-    snprintf(why, why_bytes, "a record of pages makes no sense");
-    if (!count || count > HV_STREAM_PAGES_MAX || r->record.bytes < 8 + 8 * count)
-        return -EBADMSG;
-    page = entries + 8 * count;
-    for (uint64_t i = 0; !error && i < count; i++) {
-        uint64_t entry;
-        bool zero;
+    begin(r, PAGES, NULL, 0);
+    r->nr_parts = 0;
+    for (uint64_t i = 0; i < r->count; i++) {
+        uint8_t *to = place_of(s->domain, r->entries[i]);
 
-        memcpy(&entry, entries + 8 * i, 8);
-        zero = entry & HV_STREAM_PAGE_ZERO;
-        if ((entry & HV_PAGE_MASK & ~HV_STREAM_PAGE_ZERO) ||
-            (!zero && r->record.bytes < 8 + 8 * count + (full + 1) * HV_PAGE_SIZE))
-            return -EBADMSG;
-        error = store_page(s->domain, entries + 8 * i, count - i, zero ? NULL : page + full * HV_PAGE_SIZE, why, why_bytes);
-        full += !zero;
+        if (is_zero_entry(r->entries[i]))
+            continue;
+        if (last && (uint8_t *)last->iov_base + last->iov_len == to) {
+            last->iov_len += HV_PAGE_SIZE;
+            continue;
+        }
+        last = &r->parts[r->nr_parts++];
+        *last = (struct iovec){to, HV_PAGE_SIZE};
     }
-    s->status.pages += full;
-    s->status.zero_pages += count - full;
-    return !error && r->record.bytes != 8 + 8 * count + full * HV_PAGE_SIZE ? -EBADMSG : error;
+}
+
+static uint32_t crc_of_pages(const struct hv_stream *s)
+{
+    const struct receiving *r = s->own;
+    uint32_t crc = hv_crc32c(hv_stream_record_crc_begin(&r->record), &r->count, 8);
+
+    crc = hv_crc32c(crc, r->entries, 8 * r->count);
+    for (uint64_t i = 0; i < r->count; i++)
+        if (!is_zero_entry(r->entries[i]))
+            crc = hv_crc32c(crc, place_of(s->domain, r->entries[i]), HV_PAGE_SIZE);
+    return crc;
+}
+
+/* The list of pages is there. */
+static void take_entries(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    char why[HV_STREAM_ERROR_BYTES];
+    int error;
+
+    if (!is_sound(r)) {
+        finish(s, -EBADMSG, "a record of pages makes no sense");
+        return;
+    }
+    error = make_pages(s, why, sizeof(why));
+    if (error)
+        finish(s, error, why);
+    else
+        find_places(s);
+}
+
+/* So are the pages themselves. */
+static void take_pages(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+
+    if (crc_of_pages(s) != r->record.crc) {
+        finish(s, -EBADMSG, "a record is damaged");
+        return;
+    }
+    for (uint64_t i = 0; i < r->count; i++) {
+        uint8_t *page = place_of(s->domain, r->entries[i]);
+        bool zero = is_zero_entry(r->entries[i]);
+
+        if (zero && !hv_stream_page_is_zero(page))
+            memset(page, 0, HV_PAGE_SIZE);
+        s->status.zero_pages += zero;
+        s->status.pages += !zero;
+    }
+    begin(r, RECORD, &r->record, sizeof(r->record));
+}
+
+/* Where there is RAM. */
+static void take_map(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    char why[HV_STREAM_ERROR_BYTES] = "";
+    struct hv_decoder dec = {r->payload, r->record.bytes, "RAM", why, sizeof(why)};
+
+    if (hv_physmap_decode_ram(s->domain, &dec))
+        finish(s, -EBADMSG, why);
 }
 
 /* ------------------------------------------------------------------ state */
@@ -150,38 +239,28 @@ static void take_state(struct hv_stream *s)
     finish(s, error, error ? why : "");
 }
 
-static void take_record(struct hv_stream *s)
+static void take_payload(struct hv_stream *s)
 {
     struct receiving *r = s->own;
-    char why[HV_STREAM_ERROR_BYTES];
-    int error = 0;
 
-    if (r->record.crc != hv_stream_record_crc(&r->record, r->payload)) {
+    begin(r, RECORD, &r->record, sizeof(r->record));
+    if (r->record.crc != hv_stream_record_crc(&r->record, r->payload))
         finish(s, -EBADMSG, "a record is damaged");
-        return;
-    }
-    if (r->record.type == HV_RECORD_STATE) {
+    else if (r->record.type == HV_RECORD_STATE)
         take_state(s);
-        return;
-    }
-    error = take_pages(s, why, sizeof(why));
-    if (error)
-        finish(s, error, why);
+    else
+        take_map(s);
 }
 
 /* ------------------------------------------------------------------ what comes in */
-
-static void begin(struct receiving *r, enum stage stage)
-{
-    r->stage = stage;
-    r->have = 0;
-}
 
 static size_t limit_of(uint16_t type)
 {
     switch (type) {
     case HV_RECORD_PAGES:
         return HV_STREAM_PAGES_BYTES_MAX;
+    case HV_RECORD_RAM:
+        return 8 + 16 * HV_STREAM_RAM_RUNS_MAX;
     case HV_RECORD_STATE:
         return HV_STREAM_STATE_MAX;
     default:
@@ -189,64 +268,92 @@ static size_t limit_of(uint16_t type)
     }
 }
 
-/* Room for the payload that is announced. */
-static const char *prepare(struct receiving *r)
+/* What is wrong with the record that is announced, or NULL. */
+static const char *check_record(const struct hv_stream_record *record)
 {
-    size_t limit = limit_of(r->record.type);
-    uint8_t *payload;
+    size_t limit = limit_of(record->type);
 
-    if (!limit || r->record.instance)
+    if (!limit || record->instance)
         return "a record is of a kind that is not known here: it comes from a newer version";
-    if (r->record.bytes < 8 || r->record.bytes > limit)
+    if (record->bytes < 8 || record->bytes > limit)
         return "a record is longer or shorter than it can be";
-    if (r->record.bytes <= r->room)
-        return NULL;
-    payload = realloc(r->payload, r->record.bytes);
-    if (!payload)
-        return "out of memory";
-    r->payload = payload;
-    r->room = r->record.bytes;
     return NULL;
+}
+
+static bool make_room(struct receiving *r)
+{
+    if (r->record.bytes > r->room) {
+        free(r->payload);
+        r->payload = malloc(r->record.bytes);
+        r->room = r->payload ? r->record.bytes : 0;
+    }
+    return r->payload;
+}
+
+static void take_record(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    const char *wrong = check_record(&r->record);
+
+    if (wrong)
+        finish(s, -EBADMSG, wrong);
+    else if (r->record.type == HV_RECORD_PAGES)
+        begin(r, COUNT, &r->count, sizeof(r->count));
+    else if (make_room(r))
+        begin(r, PAYLOAD, r->payload, r->record.bytes);
+    else
+        finish(s, -ENOMEM, "out of memory");
 }
 
 static void collected(struct hv_stream *s)
 {
     struct receiving *r = s->own;
     char why[HV_STREAM_ERROR_BYTES];
-    const char *wrong;
 
     switch (r->stage) {
     case HEADER:
         if (hv_stream_header_check(&r->header, HV_STREAM_CHANNEL, why))
             finish(s, -EBADMSG, why);
         else
-            begin(r, RECORD);
+            begin(r, RECORD, &r->record, sizeof(r->record));
         return;
     case RECORD:
-        wrong = prepare(r);
-        if (wrong)
-            finish(s, -EBADMSG, wrong);
+        take_record(s);
+        return;
+    case COUNT:
+        if (!r->count || r->count > HV_STREAM_PAGES_MAX)
+            finish(s, -EBADMSG, "a record of pages makes no sense");
         else
-            begin(r, PAYLOAD);
+            begin(r, ENTRIES, r->entries, r->count * sizeof(r->entries[0]));
+        return;
+    case ENTRIES:
+        take_entries(s);
+        return;
+    case PAGES:
+        take_pages(s);
         return;
     case PAYLOAD:
-        begin(r, RECORD);
-        take_record(s);
+        take_payload(s);
     }
 }
 
-static uint8_t *wanted(struct receiving *r, size_t *bytes)
+static bool is_active(const struct hv_stream *s)
 {
-    switch (r->stage) {
-    case HEADER:
-        *bytes = sizeof(r->header);
-        return (uint8_t *)&r->header;
-    case RECORD:
-        *bytes = sizeof(r->record);
-        return (uint8_t *)&r->record;
-    default:
-        *bytes = r->record.bytes;
-        return r->payload;
+    return s->status.phase == DOMUS_STREAM_ACTIVE;
+}
+
+static void advance(struct receiving *r, size_t bytes)
+{
+    while (r->part < r->nr_parts) {
+        struct iovec *part = &r->parts[r->part];
+        size_t n = bytes < part->iov_len ? bytes : part->iov_len;
+
+        part->iov_base = (uint8_t *)part->iov_base + n;
+        part->iov_len -= n;
+        bytes -= n;
+        if (part->iov_len)
+            return;
+        r->part++;
     }
 }
 
@@ -254,12 +361,11 @@ static uint8_t *wanted(struct receiving *r, size_t *bytes)
 static size_t receive(struct hv_stream *s)
 {
     struct receiving *r = s->own;
-    size_t bytes;
-    uint8_t *to = wanted(r, &bytes);
+    struct msghdr message = {.msg_iov = r->parts + r->part, .msg_iovlen = r->nr_parts - r->part};
     ssize_t n;
 
     do
-        n = recv(s->fd, to + r->have, bytes - r->have, MSG_DONTWAIT);
+        n = recvmsg(s->fd, &message, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return 0;
@@ -268,9 +374,9 @@ static size_t receive(struct hv_stream *s)
                        n < 0 ? strerror(errno) : "");
         return 0;
     }
-    r->have += (size_t)n;
     s->status.transferred_bytes += (uint64_t)n;
-    if (r->have == bytes)
+    advance(r, (size_t)n);
+    while (is_active(s) && r->part == r->nr_parts) /* some have no pages */
         collected(s);
     return (size_t)n;
 }
@@ -279,11 +385,11 @@ static void step(struct hv_stream *s)
 {
     size_t taken = 0, n = 1;
 
-    while (n && taken < SLICE_BYTES && s->status.phase == DOMUS_STREAM_ACTIVE) {
+    while (n && taken < SLICE_BYTES && is_active(s)) {
         n = receive(s);
         taken += n;
     }
-    if (s->status.phase != DOMUS_STREAM_ACTIVE)
+    if (!is_active(s))
         return;
     if (hv_stream_wait(s, EPOLLIN))
         finish(s, -ENOMEM, "out of memory");
@@ -296,9 +402,11 @@ int hv_stream_receive(struct hv_domain *d, int fd)
     struct receiving *r = calloc(1, sizeof(*r));
     int error = r ? hv_stream_begin(d, &ops, fd, r) : -ENOMEM;
 
-    if (error)
+    if (error) {
         free(r);
-    else
-        d->frozen = true;
+        return error;
+    }
+    begin(r, HEADER, &r->header, sizeof(r->header));
+    d->frozen = true;
     return error;
 }

@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
@@ -36,9 +37,14 @@
 #define LOOK_MAX            2048u
 #define FEW_PAGES           64u          /* are sent in no time */
 #define PASSES_MAX          64u          /* that bring something: then the limit decides */
-#define OUT_BYTES (sizeof(struct hv_stream_record) + HV_STREAM_PAGES_BYTES_MAX)
 
-enum stage { HEADER, PASS, FREEZING, REST, STATE, REPLY };
+enum stage { HEADER, MAP, PASS, FREEZING, REST, STATE, REPLY };
+
+/* A record of pages as it goes out, but for the pages. */
+struct pages_head {
+    struct hv_stream_record record;
+    uint64_t count, entries[HV_STREAM_PAGES_MAX];
+};
 
 struct sending {
     enum stage stage;
@@ -50,9 +56,11 @@ struct sending {
     uint64_t words, gfn;
     uint64_t left, left_before; /* pages: of this pass, at the start of the one before */
 
-    uint8_t *out; /* what is being sent */
-    size_t used, sent;
-    struct hv_encoder state; /* or this */
+    struct iovec out[2]; /* what is being sent: of one of these, */
+    struct hv_stream_header header;
+    struct pages_head head;
+    uint8_t *data; /* its pages */
+    struct hv_encoder state; /* or a record of something else */
     uint64_t progress_ns;    /* when something was sent last */
 
     uint64_t pass_ns, pass_bytes; /* when the pass began, what had been sent then */
@@ -77,52 +85,69 @@ static void fini(struct hv_stream *s)
     if (w->todo)
         munmap(w->todo, todo_bytes(s->domain));
     hv_encoder_fini(&w->state);
-    free(w->out);
+    free(w->data);
     free(w);
 }
 
 /* ------------------------------------------------------------------ the socket */
 
+static size_t left_to_send(const struct sending *w)
+{
+    return w->out[0].iov_len + w->out[1].iov_len;
+}
+
+static void was_sent(struct iovec out[2], size_t bytes)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        size_t n = bytes < out[i].iov_len ? bytes : out[i].iov_len;
+
+        out[i].iov_base = (uint8_t *)out[i].iov_base + n;
+        out[i].iov_len -= n;
+        bytes -= n;
+    }
+}
+
 /* Sends what there is. 1: all of it, 0: not now, or negative errno. */
 static int flush(struct hv_stream *s)
 {
     struct sending *w = s->own;
-    const uint8_t *from = w->stage == REPLY ? w->state.data : w->out;
+    const struct msghdr message = {.msg_iov = w->out, .msg_iovlen = 2};
 
-    while (w->sent < w->used) {
-        ssize_t n = send(s->fd, from + w->sent, w->used - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (left_to_send(w)) {
+        ssize_t n = sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-        w->sent += (size_t)n;
+        was_sent(w->out, (size_t)n);
         w->progress_ns = hv_loop_now();
         s->status.transferred_bytes += (uint64_t)n;
     }
     return 1;
 }
 
-/* Puts a record into the buffer, whose payload is there already. */
-static void seal(struct sending *w, enum hv_stream_record_type type, size_t bytes)
-{
-    struct hv_stream_record record = {.type = (uint16_t)type, .bytes = bytes};
-
-    record.crc = hv_stream_record_crc(&record, w->out + sizeof(record));
-    memcpy(w->out, &record, sizeof(record));
-    w->used = sizeof(record) + bytes;
-    w->sent = 0;
-}
-
 static void put_header(struct sending *w)
 {
-    struct hv_stream_header header;
+    hv_stream_header_init(&w->header, HV_STREAM_CHANNEL);
+    hv_stream_header_seal(&w->header);
+    w->out[0] = (struct iovec){&w->header, sizeof(w->header)};
+}
 
-    hv_stream_header_init(&header, HV_STREAM_CHANNEL);
-    hv_stream_header_seal(&header);
-    memcpy(w->out, &header, sizeof(header));
-    w->used = sizeof(header);
-    w->sent = 0;
+/* The guest's RAM from w->gfn on, as much as a record has. False: there is none left. */
+static bool put_map(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    struct hv_encoder runs = {0};
+    bool any = hv_physmap_encode_ram(s->domain, &w->gfn, HV_STREAM_RAM_RUNS_MAX, &runs);
+
+    hv_encoder_fini(&w->state);
+    hv_stream_encode_record(&w->state, HV_RECORD_RAM, runs.data, runs.used);
+    w->state.failed |= runs.failed;
+    hv_encoder_fini(&runs);
+    if (any)
+        w->out[0] = (struct iovec){w->state.data, w->state.used};
+    return any;
 }
 
 /* ------------------------------------------------------------------ pages */
@@ -149,37 +174,44 @@ static bool copy_page(struct hv_stream *s, uint64_t gfn, uint8_t *to)
     return !hv_stream_page_is_zero(to);
 }
 
-/* Fills the buffer with pages. False: there are none left. Many that are not sent are some work, too. */
+static void seal_pages(struct sending *w, size_t page_bytes)
+{
+    struct pages_head *head = &w->head;
+    size_t list_bytes = sizeof(head->count) + head->count * sizeof(head->entries[0]);
+    uint32_t crc;
+
+    head->record = (struct hv_stream_record){.type = HV_RECORD_PAGES, .bytes = list_bytes + page_bytes};
+    crc = hv_crc32c(hv_stream_record_crc_begin(&head->record), &head->count, list_bytes);
+    head->record.crc = hv_crc32c(crc, w->data, page_bytes);
+    w->out[0] = (struct iovec){head, sizeof(head->record) + list_bytes};
+    w->out[1] = (struct iovec){w->data, page_bytes};
+}
+
+/* Makes a record of pages. False: there are none left. Many that are not sent are some work, too. */
 static bool put_pages(struct hv_stream *s)
 {
     struct sending *w = s->own;
-    uint8_t *payload = w->out + sizeof(struct hv_stream_record), *data;
-    uint64_t entries[HV_STREAM_PAGES_MAX], gfn;
-    uint64_t count = 0, full = 0;
+    uint64_t gfn, full = 0;
     unsigned looked = 0;
 
-    data = payload + 8 + sizeof(entries); /* entries are put before the pages when their number is known */
-    while (count < HV_STREAM_PAGES_MAX && looked < LOOK_MAX && next_page(w, &gfn)) {
+    w->head.count = 0;
+    while (w->head.count < HV_STREAM_PAGES_MAX && looked < LOOK_MAX && next_page(w, &gfn)) {
         bool zero;
 
         looked++;
         if (hv_memory_type(&s->domain->mem, hv_gfn_of(gfn)) != HV_PAGE_RAM)
             continue; /* given back meanwhile */
-        zero = !copy_page(s, gfn, data + full * HV_PAGE_SIZE);
+        zero = !copy_page(s, gfn, w->data + full * HV_PAGE_SIZE);
         s->status.zero_pages += zero;
         s->status.pages += !zero;
         full += !zero;
         if (!zero || !w->first)
-            entries[count++] = gfn << HV_PAGE_SHIFT | (zero ? HV_STREAM_PAGE_ZERO : 0);
+            w->head.entries[w->head.count++] = gfn << HV_PAGE_SHIFT | (zero ? HV_STREAM_PAGE_ZERO : 0);
     }
     s->status.remaining_bytes = w->left * HV_PAGE_SIZE;
-    if (!count)
-        return looked;
-    memcpy(payload, &count, 8);
-    memcpy(payload + 8, entries, count * 8);
-    memmove(payload + 8 + count * 8, data, full * HV_PAGE_SIZE);
-    seal(w, HV_RECORD_PAGES, 8 + count * 8 + full * HV_PAGE_SIZE);
-    return true;
+    if (w->head.count)
+        seal_pages(w, full * HV_PAGE_SIZE);
+    return looked;
 }
 
 /* ------------------------------------------------------------------ passes */
@@ -312,6 +344,7 @@ static int put_state(struct hv_stream *s)
     struct hv_stream_record record = {.type = HV_RECORD_STATE};
     int error;
 
+    hv_encoder_fini(&w->state);
     hv_encode(&w->state, NULL, sizeof(record));
     error = hv_stream_encode_state(s->domain, NULL, &w->state);
     if (error)
@@ -319,8 +352,7 @@ static int put_state(struct hv_stream *s)
     record.bytes = w->state.used - sizeof(record);
     record.crc = hv_stream_record_crc(&record, w->state.data + sizeof(record));
     memcpy(w->state.data, &record, sizeof(record));
-    w->used = w->state.used;
-    w->sent = 0;
+    w->out[0] = (struct iovec){w->state.data, w->state.used};
     w->stage = REPLY;
     return 0;
 }
@@ -347,7 +379,7 @@ static void take_reply(struct hv_stream *s)
         hv_stream_fail(s, EPROTO, "the other side speaks another language");
     else if (w->reply.error)
         hv_stream_fail(s, w->reply.error, "the other side cannot take it: %s", w->reply.text);
-    else if (w->stage != REPLY || w->sent < w->used)
+    else if (w->stage != REPLY || left_to_send(w))
         hv_stream_fail(s, EPROTO, "the other side answers too early");
     else
         hv_stream_done_sending(s);
@@ -381,8 +413,16 @@ static bool produce(struct hv_stream *s)
     switch (w->stage) {
     case HEADER:
         put_header(w);
-        w->stage = PASS;
-        begin_first_pass(s);
+        w->stage = MAP;
+        return true;
+    case MAP:
+        if (!put_map(s)) {
+            w->stage = PASS;
+            begin_first_pass(s);
+        } else if (w->state.failed) {
+            hv_stream_fail(s, ENOMEM, "out of memory");
+            return false;
+        }
         return true;
     case PASS:
         until = paced_until(s);
@@ -440,7 +480,7 @@ static void send_some(struct hv_stream *s)
             break;
         }
     } while (!is_over(s));
-    if (!is_over(s) && hv_stream_wait(s, EPOLLIN | (w->sent < w->used ? EPOLLOUT : 0)))
+    if (!is_over(s) && hv_stream_wait(s, EPOLLIN | (left_to_send(w) ? EPOLLOUT : 0)))
         hv_stream_fail(s, ENOMEM, "out of memory");
 }
 
@@ -449,7 +489,7 @@ static void check_progress(struct hv_stream *s)
     struct sending *w = s->own;
     uint64_t due = w->progress_ns + STALL_NS;
 
-    if (w->sent == w->used && w->stage != REPLY)
+    if (!left_to_send(w) && w->stage != REPLY)
         return;
     if (hv_loop_now() > due)
         hv_stream_fail(s, ETIMEDOUT, "the other side takes nothing");
@@ -493,7 +533,7 @@ static struct sending *make(struct hv_domain *d)
     w->words = words_of(d);
     todo = mmap(NULL, todo_bytes(d), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     w->todo = todo == MAP_FAILED ? NULL : todo;
-    w->out = malloc(OUT_BYTES);
+    w->data = malloc((size_t)HV_STREAM_PAGES_MAX * HV_PAGE_SIZE);
     w->throttle = hv_stream_throttle_new(d);
     return w;
 }
@@ -509,7 +549,7 @@ int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits
     if (!w)
         return -ENOMEM;
     w->limits = *limits;
-    error = w->todo && w->out && w->throttle ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
+    error = w->todo && w->data && w->throttle ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
     if (error) {
         struct hv_stream nobody = {.domain = d, .own = w};
 

@@ -8,11 +8,12 @@
  * Two layouts:
  *
  *      file        header | memory, a page of the file for each page of RAM, holes for zeroes | state
- *      channel     header | record "pages" ... | state
+ *      channel     header | record "RAM" ... | record "pages" ... | state
  *
  * A file's header is written last, so a file that was not finished has none; its memory lies at multiples of the page
- * size, so that a restored domain runs with the file mapped and pages come in when they are touched. In a channel, pages
- * are sent again when the guest changed them meanwhile.
+ * size, so that a restored domain runs with the file mapped and pages come in when they are touched. In a channel, where
+ * there is RAM is told first, so that the receiver makes it in one piece; pages are sent again when the guest changed them
+ * meanwhile, and are read from the socket to where they belong.
  *
  * Everything is little-endian and checked: the header, each record and each page have a CRC-32C of their own. A reader
  * refuses what is damaged, cut short, not a stream, or of another version, says which, and leaves a domain that cannot be
@@ -52,6 +53,7 @@ enum hv_stream_record_type {
     HV_RECORD_END = 1,
     HV_RECORD_PAGES = 2, /* channel: struct hv_stream_pages */
     HV_RECORD_STATE = 3, /* channel: all records from here on */
+    HV_RECORD_RAM = 4,   /* channel: how many pages are rings and tables, and runs of RAM: first page, how many. It may change later */
     HV_RECORD_DOMAIN = 16,
     HV_RECORD_CPUID = 17,
     HV_RECORD_MEMORY = 18, /* which pages there are */
@@ -81,6 +83,7 @@ _Static_assert(sizeof(struct hv_stream_record) == 16, "header of a record");
 #define HV_STREAM_PAGES_MAX  256u
 #define HV_STREAM_PAGE_ZERO  1u
 #define HV_STREAM_PAGES_BYTES_MAX (8u + HV_STREAM_PAGES_MAX * (8u + HV_PAGE_SIZE))
+#define HV_STREAM_RAM_RUNS_MAX    4096u /* in one record; a balloon may have left more */
 
 /* What who receives answers when it has all, or cannot go on. */
 struct hv_stream_reply {
@@ -102,6 +105,8 @@ void hv_stream_header_seal(struct hv_stream_header *header);
 int hv_stream_header_check(const struct hv_stream_header *header, enum hv_stream_layout layout,
                            char error[HV_STREAM_ERROR_BYTES]) HV_MUST_CHECK;
 uint32_t hv_stream_record_crc(const struct hv_stream_record *record, const void *payload);
+/* The same for a payload in pieces: this, and then hv_crc32c over each of them. */
+uint32_t hv_stream_record_crc_begin(const struct hv_stream_record *record);
 
 /* state.c. The domain is frozen. Appends all of its state, records and all, to @e; @checksums (may be NULL) is what the
  * record of that name has. 0 or -ENOMEM. */
