@@ -17,14 +17,10 @@ typedef enum {
     SHARED,   /* the guest reads and writes */
 } Access;
 
-#define TRANSACTION_TRIES 100
-
 typedef struct {
-    struct xs_handle *handle;
-    xs_transaction_t transaction;
+    XldrvStoreBatch *batch;
     int id;
     const char *base; /* what relative paths are below */
-    gboolean ok;      /* FALSE: something failed, the rest is skipped */
 } Writer;
 
 G_GNUC_PRINTF(4, 5)
@@ -37,18 +33,16 @@ static void put(Writer *w, Access access, const char *node, const char *format, 
     g_autofree char *value = NULL;
     va_list args;
 
-    if (!w->ok)
-        return;
     va_start(args, format);
     value = g_strdup_vprintf(format, args);
     va_end(args);
-    w->ok = xs_write(w->handle, w->transaction, path, value, strlen(value));
-    if (w->ok && access == READABLE)
-        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_reads, 2);
-    if (w->ok && access == OWNED)
-        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_owns, 1);
-    if (w->ok && access == SHARED)
-        w->ok = xs_set_permissions(w->handle, w->transaction, path, guest_writes, 2);
+    xldrv_store_batch_write(w->batch, path, value, strlen(value));
+    if (access == READABLE)
+        xldrv_store_batch_set_permissions(w->batch, path, guest_reads, 2);
+    if (access == OWNED)
+        xldrv_store_batch_set_permissions(w->batch, path, guest_owns, 1);
+    if (access == SHARED)
+        xldrv_store_batch_set_permissions(w->batch, path, guest_writes, 2);
 }
 
 /* Directories and constants below /local/domain/ID, in the order in which they have to be made. */
@@ -132,58 +126,24 @@ static void put_libxl(Writer *w)
     put(w, HIDDEN, "dm-version", "%s", "none_required");
 }
 
-/* Writes what @data says below w->base, which it sets. */
-typedef void (*WriteFn)(Writer *w, gconstpointer data);
-
-static void write_domain(Writer *w, gconstpointer data)
+static void write_domain(XldrvStoreBatch *batch, gconstpointer data)
 {
     const XldrvStoreDomain *what = data;
     g_autofree char *domain_base = g_strdup_printf("/local/domain/%d", what->id);
     g_autofree char *vm_base = g_strdup_printf("/vm/%s", xmlconf_domain_config(what->domain)->uuid);
     g_autofree char *libxl_base = g_strdup_printf("/libxl/%d", what->id);
+    Writer w = {batch, what->id, domain_base};
 
-    w->base = domain_base;
-    put_domain(w, what);
-    w->base = vm_base;
-    put_vm(w, what);
-    w->base = libxl_base;
-    put_libxl(w);
+    put_domain(&w, what);
+    w.base = vm_base;
+    put_vm(&w, what);
+    w.base = libxl_base;
+    put_libxl(&w);
 }
 
-static gboolean write_once(struct xs_handle *handle, xs_transaction_t transaction, int id, WriteFn fn,
-                           gconstpointer data)
+gboolean xldrv_store_write_nodes(XldrvStoreBatch *batch, const XldrvStoreDomain *what)
 {
-    Writer w = {handle, transaction, id, NULL, TRUE};
-
-    fn(&w, data);
-    return w.ok;
-}
-
-static gboolean write_in_transaction(struct xs_handle *handle, int id, WriteFn fn, gconstpointer data)
-{
-    for (int i = 0; i < TRANSACTION_TRIES; i++) {
-        xs_transaction_t transaction = xs_transaction_start(handle);
-        int why;
-
-        if (!transaction)
-            return FALSE;
-        if (!write_once(handle, transaction, id, fn, data)) {
-            why = errno;
-            xs_transaction_end(handle, transaction, true);
-            errno = why;
-            return FALSE;
-        }
-        if (xs_transaction_end(handle, transaction, false))
-            return TRUE;
-        if (errno != EAGAIN)
-            return FALSE;
-    }
-    return FALSE; /* errno is EAGAIN */
-}
-
-gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what)
-{
-    return write_in_transaction(handle, what->id, write_domain, what);
+    return xldrv_store_batch_transaction(batch, write_domain, what);
 }
 
 /* ---- devices */
@@ -214,36 +174,36 @@ static void put_keys(Writer *w, Access access, const XldrvStoreKey *keys)
 /* The front end is the guest's. The back end, in the hypervisor, speaks to the store as the domain, so the guest can
  * write there as well: see hv/backend/xenbus.h for why that is safe. Paths of the host are kept from the guest, so
  * what Xen's tools have in "params" is under /libxl. */
-static void write_device(Writer *w, gconstpointer data)
+static void write_device(XldrvStoreBatch *batch, gconstpointer data)
 {
     const XldrvStoreDevice *device = data;
     g_autofree char *frontend = frontend_path(device->id, device->kind, device->devid);
     g_autofree char *backend = backend_path(device->id, device->kind, device->devid);
     g_autofree char *libxl = libxl_path(device->id, device->kind, device->devid);
+    Writer w = {batch, device->id, backend};
 
-    w->base = backend;
-    put(w, SHARED, "", "%s", "");
-    put(w, SHARED, "frontend", "%s", frontend);
-    put(w, SHARED, "frontend-id", "%d", device->id);
-    put(w, SHARED, "online", "%d", 1);
-    put_keys(w, SHARED, device->backend);
-    put(w, SHARED, "state", "%d", XenbusStateInitialising);
-    w->base = libxl;
-    put(w, HIDDEN, "frontend", "%s", frontend);
-    put(w, HIDDEN, "backend", "%s", backend);
+    put(&w, SHARED, "", "%s", "");
+    put(&w, SHARED, "frontend", "%s", frontend);
+    put(&w, SHARED, "frontend-id", "%d", device->id);
+    put(&w, SHARED, "online", "%d", 1);
+    put_keys(&w, SHARED, device->backend);
+    put(&w, SHARED, "state", "%d", XenbusStateInitialising);
+    w.base = libxl;
+    put(&w, HIDDEN, "frontend", "%s", frontend);
+    put(&w, HIDDEN, "backend", "%s", backend);
     if (device->hidden)
-        put_keys(w, HIDDEN, device->hidden);
-    w->base = frontend;
-    put(w, OWNED, "", "%s", "");
-    put(w, OWNED, "backend", "%s", backend);
-    put(w, OWNED, "backend-id", "%d", 0);
-    put_keys(w, OWNED, device->frontend);
-    put(w, OWNED, "state", "%d", XenbusStateInitialising);
+        put_keys(&w, HIDDEN, device->hidden);
+    w.base = frontend;
+    put(&w, OWNED, "", "%s", "");
+    put(&w, OWNED, "backend", "%s", backend);
+    put(&w, OWNED, "backend-id", "%d", 0);
+    put_keys(&w, OWNED, device->frontend);
+    put(&w, OWNED, "state", "%d", XenbusStateInitialising);
 }
 
-gboolean xldrv_store_write_device(struct xs_handle *handle, const XldrvStoreDevice *device)
+gboolean xldrv_store_write_device(XldrvStoreBatch *batch, const XldrvStoreDevice *device)
 {
-    return write_in_transaction(handle, device->id, write_device, device);
+    return xldrv_store_batch_transaction(batch, write_device, device);
 }
 
 /* Removes a directory that has nothing in it. */

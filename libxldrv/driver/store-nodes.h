@@ -3,15 +3,16 @@
 
 #include <xenstore.h>
 
+#include "libxldrv/driver/store-batch.h"
 #include "libxldrv/driver/store.h"
 
 /* In one transaction. FALSE with errno. */
-gboolean xldrv_store_write_nodes(struct xs_handle *handle, const XldrvStoreDomain *what);
+gboolean xldrv_store_write_nodes(XldrvStoreBatch *batch, const XldrvStoreDomain *what);
 /* Both halves of a device, in one transaction. FALSE with errno. */
-gboolean xldrv_store_write_device(struct xs_handle *handle, const XldrvStoreDevice *device);
+gboolean xldrv_store_write_device(XldrvStoreBatch *batch, const XldrvStoreDevice *device);
 /* As xldrv_store_read_tree and _write_tree: store-tree.c. NULL, FALSE with errno. */
-GVariant *xldrv_store_tree_read(struct xs_handle *handle, int id);
-gboolean xldrv_store_tree_write(struct xs_handle *handle, int id, GVariant *tree);
+GVariant *xldrv_store_tree_read(XldrvStoreBatch *batch, int id);
+gboolean xldrv_store_tree_write(XldrvStoreBatch *batch, int id, GVariant *tree);
 /* What is not there is fine. */
 void xldrv_store_remove_device_nodes(struct xs_handle *handle, int id, const char *kind, guint devid);
 void xldrv_store_remove_nodes(struct xs_handle *handle, int id, const char *uuid);

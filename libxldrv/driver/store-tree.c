@@ -14,101 +14,164 @@
 
 #define NODES_MAX 8192u
 #define DEPTH_MAX 16u
-#define TRIES     20
 
-/* Of one side's tree: where it is, and how its paths begin. */
+/* A node that was seen: where it is, and what it is called here. */
 typedef struct {
-    struct xs_handle *handle;
-    xs_transaction_t transaction;
+    char *path, *name;
+    gboolean is_top; /* only what is below it counts */
+    GVariant *value, *permissions; /* NULL: not yet */
+} Node;
+
+/* The tree is read level by level: all that is asked of a level is asked at once. */
+typedef struct {
+    GPtrArray *level, *next; /* of Node */
     GVariantBuilder *nodes;
     guint n_nodes;
-    gboolean ok;
+    int error;
 } Reader;
 
-static GVariant *read_permissions(Reader *r, const char *path)
+static void free_node(gpointer data)
+{
+    Node *node = data;
+
+    g_free(node->path);
+    g_free(node->name);
+    g_clear_pointer(&node->value, g_variant_unref);
+    g_clear_pointer(&node->permissions, g_variant_unref);
+    g_free(node);
+}
+
+static GPtrArray *new_level(void)
+{
+    return g_ptr_array_new_with_free_func(free_node);
+}
+
+static void add_node(GPtrArray *level, char *path, char *name, gboolean is_top)
+{
+    Node *node = g_new0(Node, 1);
+
+    *node = (Node){.path = path, .name = name, .is_top = is_top};
+    g_ptr_array_add(level, node);
+}
+
+/* "n3", "r0": a letter and a number. */
+static GVariant *parse_permissions(const char *payload, gsize bytes)
 {
     GVariantBuilder list;
-    unsigned n = 0;
-    struct xs_permissions *permissions = xs_get_permissions(r->handle, r->transaction, path, &n);
 
     g_variant_builder_init(&list, G_VARIANT_TYPE("a(uu)"));
-    for (unsigned i = 0; permissions && i < n; i++)
-        g_variant_builder_add(&list, "(uu)", permissions[i].id, (guint)permissions[i].perms);
-    free(permissions);
-    return g_variant_builder_end(&list);
+    for (gsize at = 0; at < bytes; at += strlen(payload + at) + 1) {
+        const char *letters = "nrwb", *kind = payload[at] ? strchr(letters, payload[at]) : NULL;
+
+        if (kind)
+            g_variant_builder_add(&list, "(uu)", (guint)g_ascii_strtoull(payload + at + 1, NULL, 10), (guint)(kind - letters));
+    }
+    return g_variant_ref_sink(g_variant_builder_end(&list));
 }
 
-static void read_node(Reader *r, const char *path, const char *name)
+static void add_children(Reader *r, const Node *node, const char *payload, gsize bytes)
 {
-    unsigned bytes = 0;
-    char *value = xs_read(r->handle, r->transaction, path, &bytes);
+    for (gsize at = 0; at < bytes; at += strlen(payload + at) + 1)
+        add_node(r->next, g_strconcat(node->path, "/", payload + at, NULL), g_strconcat(node->name, "/", payload + at, NULL),
+                 FALSE);
+}
 
-    if (value && ++r->n_nodes > NODES_MAX) {
-        free(value);
-        value = NULL;
-        errno = E2BIG;
-    }
-    if (!value) {
-        r->ok = FALSE;
+/* Each node has three questions: its value, its permissions, what is below it. */
+static void take_answer(guint number, int error, const char *payload, gsize bytes, gpointer data)
+{
+    Reader *r = data;
+    Node *node = r->level->pdata[number / 3];
+
+    if (error) {
+        r->error = r->error || (node->is_top && error == ENOENT) ? r->error : error;
         return;
     }
-    g_variant_builder_add(r->nodes, "(s@ay@a(uu))", name,
-                          g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, value, bytes, 1), read_permissions(r, path));
-    free(value);
-}
-
-static void read_below(Reader *r, const char *path, const char *name, guint depth)
-{
-    unsigned n = 0;
-    char **entries = xs_directory(r->handle, r->transaction, path, &n);
-
-    for (unsigned i = 0; entries && r->ok && depth < DEPTH_MAX && i < n; i++) {
-        g_autofree char *child = g_strconcat(path, "/", entries[i], NULL);
-        g_autofree char *child_name = g_strconcat(name, "/", entries[i], NULL);
-
-        read_node(r, child, child_name);
-        if (r->ok)
-            read_below(r, child, child_name, depth + 1);
+    switch (number % 3) {
+    case 0:
+        node->value = g_variant_ref_sink(g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, payload, bytes, 1));
+        return;
+    case 1:
+        node->permissions = parse_permissions(payload, bytes);
+        return;
+    default:
+        add_children(r, node, payload, bytes);
     }
-    free(entries);
 }
 
-static void read_back_ends(Reader *r, int id)
+static gboolean read_level(XldrvStoreBatch *batch, Reader *r)
 {
-    unsigned n = 0;
-    char **kinds = xs_directory(r->handle, r->transaction, "/local/domain/0/backend", &n);
+    for (guint i = 0; i < r->level->len; i++) {
+        const Node *node = r->level->pdata[i];
 
-    for (unsigned i = 0; kinds && i < n; i++) {
-        g_autofree char *path = g_strdup_printf("/local/domain/0/backend/%s/%d", kinds[i], id);
-        g_autofree char *name = g_strconcat("B/", kinds[i], NULL);
-
-        read_below(r, path, name, 0);
+        xldrv_store_batch_read(batch, node->path);
+        xldrv_store_batch_get_permissions(batch, node->path);
+        xldrv_store_batch_directory(batch, node->path);
     }
-    free(kinds);
+    if (!xldrv_store_batch_run(batch, take_answer, r))
+        return FALSE;
+    for (guint i = 0; !r->error && i < r->level->len; i++) {
+        Node *node = r->level->pdata[i];
+
+        if (!node->is_top)
+            g_variant_builder_add(r->nodes, "(s@ay@a(uu))", node->name, node->value, node->permissions);
+    }
+    r->n_nodes += r->level->len;
+    errno = r->error ? r->error : E2BIG;
+    return !r->error && r->n_nodes <= NODES_MAX;
 }
 
-GVariant *xldrv_store_tree_read(struct xs_handle *handle, int id)
+static void take_kinds(guint number G_GNUC_UNUSED, int error, const char *payload, gsize bytes, gpointer data)
 {
-    g_autofree char *base = g_strdup_printf("/local/domain/%d", id);
+    GPtrArray *kinds = data;
+
+    for (gsize at = 0; !error && at < bytes; at += strlen(payload + at) + 1)
+        g_ptr_array_add(kinds, g_strdup(payload + at));
+}
+
+/* The domain, and its back ends of each kind. */
+static gboolean add_tops(XldrvStoreBatch *batch, Reader *r, int id)
+{
+    g_autoptr(GPtrArray) kinds = g_ptr_array_new_with_free_func(g_free);
+
+    add_node(r->level, g_strdup_printf("/local/domain/%d", id), g_strdup("D"), TRUE);
+    xldrv_store_batch_directory(batch, "/local/domain/0/backend");
+    if (!xldrv_store_batch_run(batch, take_kinds, kinds))
+        return FALSE;
+    for (guint i = 0; i < kinds->len; i++)
+        add_node(r->level, g_strdup_printf("/local/domain/0/backend/%s/%d", (char *)kinds->pdata[i], id),
+                 g_strconcat("B/", kinds->pdata[i], NULL), TRUE);
+    return TRUE;
+}
+
+static gboolean read_levels(XldrvStoreBatch *batch, Reader *r, int id)
+{
+    gboolean ok = add_tops(batch, r, id);
+
+    for (guint depth = 0; ok && depth < DEPTH_MAX && r->level->len; depth++) {
+        ok = read_level(batch, r);
+        g_ptr_array_unref(r->level);
+        r->level = r->next;
+        r->next = new_level();
+    }
+    return ok;
+}
+
+GVariant *xldrv_store_tree_read(XldrvStoreBatch *batch, int id)
+{
     GVariantBuilder nodes;
-    Reader r = {handle, xs_transaction_start(handle), &nodes, 0, TRUE};
-    GVariant *list, *tree;
+    Reader r = {.level = new_level(), .next = new_level(), .nodes = &nodes};
+    g_autoptr(GVariant) list = NULL;
+    gboolean ok;
+    int why;
 
-    if (!r.transaction)
-        return NULL;
     g_variant_builder_init(&nodes, G_VARIANT_TYPE("a(saya(uu))"));
-    read_below(&r, base, "D", 0);
-    if (r.ok)
-        read_back_ends(&r, id);
-    xs_transaction_end(handle, r.transaction, true); /* nothing was written */
+    ok = read_levels(batch, &r, id);
+    why = errno;
     list = g_variant_ref_sink(g_variant_builder_end(&nodes));
-    if (!r.ok) {
-        g_variant_unref(list);
-        return NULL;
-    }
-    tree = g_variant_ref_sink(g_variant_new("(i@a(saya(uu)))", id, list));
-    g_variant_unref(list);
-    return tree;
+    g_ptr_array_unref(r.level);
+    g_ptr_array_unref(r.next);
+    errno = why;
+    return ok ? g_variant_ref_sink(g_variant_new("(i@a(saya(uu)))", id, list)) : NULL;
 }
 
 /* ---- writing */
@@ -145,8 +208,7 @@ static char *path_of(const char *name, int id)
                     : NULL;
 }
 
-static gboolean write_permissions(struct xs_handle *handle, xs_transaction_t transaction, const char *path, GVariant *list,
-                                  guint old_id, int id)
+static void write_permissions(XldrvStoreBatch *batch, const char *path, GVariant *list, guint old_id, int id)
 {
     struct xs_permissions permissions[8];
     gsize n = MIN(g_variant_n_children(list), G_N_ELEMENTS(permissions));
@@ -158,50 +220,43 @@ static gboolean write_permissions(struct xs_handle *handle, xs_transaction_t tra
         permissions[i].id = who == old_id ? (unsigned)id : who;
         permissions[i].perms = what & (XS_PERM_READ | XS_PERM_WRITE);
     }
-    return !n || xs_set_permissions(handle, transaction, path, permissions, (unsigned)n);
+    if (n)
+        xldrv_store_batch_set_permissions(batch, path, permissions, (guint)n);
 }
 
-static gboolean write_nodes(struct xs_handle *handle, xs_transaction_t transaction, int id, guint old_id, GVariant *nodes)
+typedef struct {
+    int id;
+    GVariant *tree;
+} Writing;
+
+static void write_nodes(XldrvStoreBatch *batch, gconstpointer data)
 {
+    const Writing *w = data;
+    g_autoptr(GVariant) nodes = g_variant_get_child_value(w->tree, 1);
     GVariantIter iter;
     const char *name;
     GVariant *value, *permissions;
-    gboolean ok = TRUE;
+    int old_id;
 
+    g_variant_get_child(w->tree, 0, "i", &old_id);
     g_variant_iter_init(&iter, nodes);
-    while (ok && g_variant_iter_next(&iter, "(&s@ay@a(uu))", &name, &value, &permissions)) {
-        g_autofree char *path = is_of_the_host(name) ? NULL : path_of(name, id);
+    while (g_variant_iter_next(&iter, "(&s@ay@a(uu))", &name, &value, &permissions)) {
+        g_autofree char *path = is_of_the_host(name) ? NULL : path_of(name, w->id);
         gsize bytes;
         const char *text = g_variant_get_fixed_array(value, &bytes, 1);
 
-        if (path)
-            ok = xs_write(handle, transaction, path, text ? text : "", (unsigned)bytes) &&
-                 write_permissions(handle, transaction, path, permissions, old_id, id);
+        if (path) {
+            xldrv_store_batch_write(batch, path, text ? text : "", bytes);
+            write_permissions(batch, path, permissions, (guint)old_id, w->id);
+        }
         g_variant_unref(value);
         g_variant_unref(permissions);
     }
-    return ok;
 }
 
-gboolean xldrv_store_tree_write(struct xs_handle *handle, int id, GVariant *tree)
+gboolean xldrv_store_tree_write(XldrvStoreBatch *batch, int id, GVariant *tree)
 {
-    g_autoptr(GVariant) nodes = g_variant_get_child_value(tree, 1);
-    int old_id;
+    const Writing what = {id, tree};
 
-    g_variant_get_child(tree, 0, "i", &old_id);
-    for (int i = 0; i < TRIES; i++) {
-        xs_transaction_t transaction = xs_transaction_start(handle);
-        gboolean ok = transaction && write_nodes(handle, transaction, id, (guint)old_id, nodes);
-        int why = errno;
-
-        if (transaction && xs_transaction_end(handle, transaction, !ok) && ok)
-            return TRUE;
-        if (!ok) {
-            errno = why;
-            return FALSE;
-        }
-        if (errno != EAGAIN)
-            return FALSE;
-    }
-    return FALSE;
+    return xldrv_store_batch_transaction(batch, write_nodes, &what);
 }

@@ -29,6 +29,7 @@ struct _XldrvStore {
     char *log_path; /* immutable */
     GMutex lock;
     struct xs_handle *handle; /* under lock; NULL: not connected */
+    XldrvStoreBatch *batch;   /* under lock: another connection, with it */
     XldrvProcess *process;    /* under lock: the daemon, if we started it */
 };
 
@@ -108,19 +109,28 @@ static gboolean start_daemon_locked(XldrvStore *store, GError **error)
 
 static gboolean connect_locked(XldrvStore *store, GError **error)
 {
+    int fd;
+
     if (store->handle)
         return TRUE;
     if (!start_daemon_locked(store, error))
         return FALSE;
+    fd = xldrv_store_connect(store, error);
+    if (fd < 0)
+        return FALSE;
+    store->batch = xldrv_store_batch_new(fd);
     store->handle = xs_open(0);
-    return store->handle || xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
-                                            "cannot connect to the store at '%s': %s", store->socket,
-                                            g_strerror(errno));
+    if (store->handle)
+        return TRUE;
+    g_clear_pointer(&store->batch, xldrv_store_batch_free);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot connect to the store at '%s': %s", store->socket,
+                           g_strerror(errno));
 }
 
 static void disconnect_locked(XldrvStore *store)
 {
     g_clear_pointer(&store->handle, xs_close);
+    g_clear_pointer(&store->batch, xldrv_store_batch_free);
 }
 
 XldrvStore *xldrv_store_new(const XldrvPaths *paths, const char *daemon, GError **error)
@@ -178,6 +188,17 @@ gboolean xldrv_store_ensure(XldrvStore *store, GError **error)
     return ensure_locked(store, error);
 }
 
+/* A connection that broke in the middle of a request is of no use any more. */
+static gboolean note_broken_locked(XldrvStore *store)
+{
+    int why = errno;
+
+    if (why == EPIPE)
+        disconnect_locked(store);
+    errno = why;
+    return FALSE;
+}
+
 static gboolean fail(GError **error, const char *what, int id)
 {
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s domain %d in the store: %s", what,
@@ -190,7 +211,7 @@ gboolean xldrv_store_add_domain(XldrvStore *store, const XldrvStoreDomain *what,
 
     if (!ensure_locked(store, error))
         return FALSE;
-    if (!xldrv_store_write_nodes(store->handle, what))
+    if (!xldrv_store_write_nodes(store->batch, what) && !note_broken_locked(store))
         return fail(error, "write the nodes of", what->id);
     if (!xs_introduce_domain(store->handle, what->id, what->ring_gfn, what->ring_port))
         return fail(error, "introduce", what->id);
@@ -216,7 +237,7 @@ gboolean xldrv_store_add_device(XldrvStore *store, const XldrvStoreDevice *devic
 
     if (!ensure_locked(store, error))
         return FALSE;
-    return xldrv_store_write_device(store->handle, device) ||
+    return xldrv_store_write_device(store->batch, device) || note_broken_locked(store) ||
            xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
                            "cannot write device %s %u of domain %d in the store: %s", device->kind,
                            device->devid, device->id, g_strerror(errno));
@@ -236,9 +257,12 @@ void xldrv_store_remove_device(XldrvStore *store, int id, const char *kind, guin
 GVariant *xldrv_store_read_tree(XldrvStore *store, int id, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
-    GVariant *tree = ensure_locked(store, error) ? xldrv_store_tree_read(store->handle, id) : NULL;
+    GVariant *tree;
 
-    if (!tree && error && !*error)
+    if (!ensure_locked(store, error))
+        return NULL;
+    tree = xldrv_store_tree_read(store->batch, id);
+    if (!tree && !note_broken_locked(store))
         fail(error, "read the nodes of", id);
     return tree;
 }
@@ -249,7 +273,7 @@ gboolean xldrv_store_write_tree(XldrvStore *store, int id, GVariant *tree, GErro
 
     if (!ensure_locked(store, error))
         return FALSE;
-    return xldrv_store_tree_write(store->handle, id, tree) || fail(error, "restore the nodes of", id);
+    return xldrv_store_tree_write(store->batch, id, tree) || note_broken_locked(store) || fail(error, "restore the nodes of", id);
 }
 
 static gboolean read_number(struct xs_handle *handle, int id, const char *node, guint64 *value)
