@@ -101,7 +101,7 @@ static gboolean allocate_id(XldrvDriver *driver, int wanted, int *id, GError **e
             continue;
         *id = last;
         text = g_strdup_printf("%u\n", last);
-        return xldrv_file_replace(path, text, error);
+        return xldrv_file_replace_volatile(path, text, error);
     }
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "all domain ids are in use");
 }
@@ -534,10 +534,10 @@ static gboolean let_run(Start *s, GError **error)
 
 static const Step first_steps[] = {check_stray, hook_prepare, open_files, write_status, hook_start, start_process,
                                    bind_process, limit_process, check_hugepages, allow_locking, create, watch_log,
-                                   bind_vcpus, set_cpu, build};
+                                   bind_vcpus, set_cpu, name_interfaces, build};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
-static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, name_interfaces,
-                                  attach_devices, attach_more_consoles, attach_display, restore_store, tune, watch,
+static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, attach_devices,
+                                  attach_more_consoles, attach_display, restore_store, tune, watch,
                                   complete_status, claim, let_run, hook_started};
 
 /* ---- all or nothing */

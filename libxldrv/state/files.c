@@ -79,7 +79,7 @@ static gboolean put_in_place(int fd, const char *temp, const char *path, GError 
     return rename(temp, path) == 0 ? sync_parent(path, error) : fail(error, "replace", path);
 }
 
-gboolean xldrv_file_replace(const char *path, const char *text, GError **error)
+static gboolean replace(const char *path, const char *text, gboolean sync, GError **error)
 {
     g_autofree char *temp = g_strconcat(path, ".new", NULL);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -87,11 +87,25 @@ gboolean xldrv_file_replace(const char *path, const char *text, GError **error)
 
     if (fd < 0)
         return fail(error, "create", temp);
-    ok = write_all(fd, text) ? put_in_place(fd, temp, path, error) : fail(error, "write", temp);
+    ok = write_all(fd, text) || fail(error, "write", temp);
+    if (ok && sync)
+        ok = put_in_place(fd, temp, path, error);
+    else if (ok)
+        ok = rename(temp, path) == 0 || fail(error, "replace", path);
     close(fd);
     if (!ok)
         unlink(temp);
     return ok;
+}
+
+gboolean xldrv_file_replace(const char *path, const char *text, GError **error)
+{
+    return replace(path, text, TRUE, error);
+}
+
+gboolean xldrv_file_replace_volatile(const char *path, const char *text, GError **error)
+{
+    return replace(path, text, FALSE, error);
 }
 
 gboolean xldrv_file_remove(const char *path, GError **error)

@@ -9,6 +9,8 @@ char *xldrv_file_path(const char *dir, const char *name, const char *suffix, GEr
 /* Replaces @path by @text, on disk when it returns: a crash before that leaves the old or the new text, or where there was
  * none maybe a part of the new one. Mode 0600. */
 gboolean xldrv_file_replace(const char *path, const char *text, GError **error);
+/* The same for what is of no use after a crash of the host: it is not waited for. */
+gboolean xldrv_file_replace_volatile(const char *path, const char *text, GError **error);
 
 /* Removes @path; that there is none is fine. Not synced: after a crash it may be back. */
 gboolean xldrv_file_remove(const char *path, GError **error);

@@ -38,7 +38,7 @@ gboolean xldrv_status_save(const XldrvPaths *paths, const XldrvStatus *status, G
                                   status->complete ? "complete" : "starting", status->autodestroy != 0, status->id, status->state,
                                   status->reason, status->control, status->process, status->agent_timeout);
     g_autofree char *whole = g_strconcat(xml, domain, "</domstatus>\n", NULL);
-    return xldrv_file_replace(path, whole, error);
+    return xldrv_file_replace_volatile(path, whole, error);
 }
 
 gboolean xldrv_status_remove(const XldrvPaths *paths, const char *name, GError **error)
