@@ -10,9 +10,10 @@
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/wire.h"
 
-/* Between looks; short while the guest is stopped. */
+/* Between looks; short while the guest is stopped, or may soon be. */
 #define POLL_US        5000
-#define POLL_FROZEN_US 500
+#define POLL_FROZEN_US 200
+#define SOON_BYTES     (4u << 20)
 
 void xldrv_longjob_begin(XldrvJob *job, virDomainJobOperation operation)
 {
@@ -51,6 +52,11 @@ void xldrv_stream_end(XldrvInstance *instance)
         g_warning("%s", why->message);
 }
 
+static gboolean is_urgent(const struct domus_stream_status *status)
+{
+    return status->phase == DOMUS_STREAM_FROZEN || (status->passes && status->remaining_bytes < SOON_BYTES);
+}
+
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error)
 {
     for (;;) {
@@ -66,13 +72,13 @@ gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_
             return xldrv_set_error(error, VIR_ERR_OPERATION_ABORTED, "%s of domain '%s' was canceled by client", what,
                                    job->name);
         }
-        g_usleep(status->phase == DOMUS_STREAM_FROZEN ? POLL_FROZEN_US : POLL_US);
+        g_usleep(is_urgent(status) ? POLL_FROZEN_US : POLL_US);
     }
 }
 
 /* ---- whose it is */
 
-#define CLAIM_POLL_US 500
+#define CLAIM_POLL_US 100
 #define CLAIM_SECONDS 20
 
 typedef struct {

@@ -110,6 +110,7 @@ static gpointer accept_stream(gpointer data)
         fd = accept4(coming->listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
             continue;
+        xldrv_migration_tune_socket(fd);
         if (!xldrv_start_receive(coming->start, fd, &why))
             g_warning("domain '%s': %s", coming->job->name, why->message);
         close(fd);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
@@ -20,7 +19,6 @@
 #include "libxldrv/host/tcp.h"
 
 #define CONNECT_MS          10000
-#define LINK_DEAD_MS        30000u /* without an answer of the other host */
 #define DOWNTIME_DEFAULT_MS 300u
 #define MIB                 (1024u * 1024u)
 
@@ -199,8 +197,7 @@ static int connect_to(const char *uri, GError **error)
 {
     g_autoptr(GUri) parsed = uri ? g_uri_parse(uri, G_URI_FLAGS_NONE, NULL) : NULL;
     g_autofree char *port = NULL;
-    const unsigned dead = LINK_DEAD_MS;
-    int fd, on = 1;
+    int fd;
 
     if (!parsed || g_strcmp0(g_uri_get_scheme(parsed), "tcp") || g_uri_get_port(parsed) <= 0) {
         xldrv_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no migration URI: tcp://HOST:PORT is expected", uri ? uri : "");
@@ -208,10 +205,8 @@ static int connect_to(const char *uri, GError **error)
     }
     port = g_strdup_printf("%d", g_uri_get_port(parsed));
     fd = xldrv_tcp_open(g_uri_get_host(parsed), port, FALSE, CONNECT_MS, error);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
+    if (fd >= 0)
+        xldrv_migration_tune_socket(fd);
     return fd;
 }
 

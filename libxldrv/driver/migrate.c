@@ -3,11 +3,25 @@
 
 #include "libxldrv/driver/migrate.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "libxldrv/driver/store.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/rpc/rpc.h"
+
+#define LINK_DEAD_MS 30000u /* without an answer of the other host */
+
+void xldrv_migration_tune_socket(int fd)
+{
+    const unsigned dead = LINK_DEAD_MS;
+    const int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
+}
 
 /* ---- flags */
 
