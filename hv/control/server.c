@@ -355,6 +355,7 @@ int hv_control_new(const struct hv_control_options *options, struct hv_control *
     snprintf(control->name, sizeof(control->name), "%s", options->name ? options->name : "");
     control->pause_count = 1; /* a new domain is paused */
     control->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    control->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     control->buffer = malloc(sizeof(struct hv_control_message) + HV_CONTROL_DATA_MAX);
     control->wakeup = hv_loop_add_wakeup(options->loop, tell_noted, control);
     if (!control->buffer || !control->wakeup) {
@@ -393,6 +394,8 @@ void hv_control_free(struct hv_control *control)
         hv_loop_remove(control->wakeup);
     if (control->statm_fd >= 0)
         close(control->statm_fd);
+    if (control->pagemap_fd >= 0)
+        close(control->pagemap_fd);
     free(control->buffer);
     free(control);
 }

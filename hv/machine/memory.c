@@ -180,6 +180,8 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
         return -EINVAL;
     ram = count_type(mem, gfn, count, HV_PAGE_RAM);
     fresh = count - ram;
+    if (!fresh)
+        return 0;
     if (count_type(mem, gfn, count, HV_PAGE_HOLE) != fresh)
         return -EINVAL;
     if (mem->ram_pages > mem->max_pages || fresh > mem->max_pages - mem->ram_pages)
@@ -187,7 +189,7 @@ int hv_memory_populate(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
     if (hv_hugepages_map(mem, gfn, count) || open_up(mem, gfn, count) || hold(mem, gfn, count))
         return -ENOMEM;
     set_types(mem, gfn, count, HV_PAGE_RAM);
-    for (uint64_t i = 0; fresh && mem->dirty && i < count; i++)
+    for (uint64_t i = 0; mem->dirty && i < count; i++)
         hv_memory_mark_dirty(mem, hv_gfn_of(gfn.v + i));
     mem->ram_pages += fresh;
     if (gfn.v + count > mem->top_gfn)

@@ -44,13 +44,19 @@ static void fini(struct hv_stream *s)
     free(r);
 }
 
-/* Tells the other side, and ends. The reply is small, and nothing was sent before: it fits into the socket's buffer. */
-static void finish(struct hv_stream *s, int error, const char *why)
+/* It is small, and the other side waits for the one before: it fits into the socket's buffer, or is lost with the connection. */
+static void reply(struct hv_stream *s, int error, uint32_t mark, const char *why)
 {
-    struct hv_stream_reply reply = {.magic = HV_STREAM_MAGIC, .error = error};
+    struct hv_stream_reply reply = {.magic = HV_STREAM_MAGIC, .error = error, .mark = mark};
 
     snprintf(reply.text, sizeof(reply.text), "%s", why);
     (void)!send(s->fd, &reply, sizeof(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Tells the other side, and ends. */
+static void finish(struct hv_stream *s, int error, const char *why)
+{
+    reply(s, error, 0, why);
     if (error)
         hv_stream_fail(s, error, "%s", why);
     else
@@ -239,6 +245,18 @@ static void take_state(struct hv_stream *s)
     finish(s, error, error ? why : "");
 }
 
+static void take_mark(struct hv_stream *s)
+{
+    const struct receiving *r = s->own;
+    uint64_t mark = 0;
+
+    memcpy(&mark, r->payload, sizeof(mark));
+    if (mark && mark <= UINT32_MAX)
+        reply(s, 0, (uint32_t)mark, "");
+    else
+        finish(s, -EBADMSG, "a mark makes no sense");
+}
+
 static void take_payload(struct hv_stream *s)
 {
     struct receiving *r = s->own;
@@ -248,8 +266,10 @@ static void take_payload(struct hv_stream *s)
         finish(s, -EBADMSG, "a record is damaged");
     else if (r->record.type == HV_RECORD_STATE)
         take_state(s);
-    else
+    else if (r->record.type == HV_RECORD_RAM)
         take_map(s);
+    else
+        take_mark(s);
 }
 
 /* ------------------------------------------------------------------ what comes in */
@@ -263,6 +283,8 @@ static size_t limit_of(uint16_t type)
         return 8 + 16 * HV_STREAM_RAM_RUNS_MAX;
     case HV_RECORD_STATE:
         return HV_STREAM_STATE_MAX;
+    case HV_RECORD_MARK:
+        return sizeof(uint64_t);
     default:
         return 0;
     }

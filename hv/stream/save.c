@@ -10,6 +10,7 @@
 #include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
 #include "hv/stream/file.h"
+#include "hv/stream/touched.h"
 
 #define CHUNK_PAGES 1024u     /* looked at in a step */
 #define IDLE_NS     200000ull /* between looks whether I/O has ended */
@@ -22,6 +23,7 @@ struct saving {
     uint64_t gfn;          /* of the next page, */
     uint64_t index;        /* which is so many pages into the file's memory */
     uint64_t total;
+    struct hv_touched touched;
     struct hv_encoder present; /* a bit for each page, set when it is not zero */
     struct hv_encoder sums;    /* of those */
 };
@@ -50,7 +52,7 @@ static const uint8_t *page_at(const struct hv_stream *s, uint64_t gfn)
 static bool note_page(struct hv_stream *s, const uint8_t *page)
 {
     struct saving *w = s->own;
-    bool zero = hv_stream_page_is_zero(page);
+    bool zero = !hv_touched_page(&w->touched, w->gfn) || hv_stream_page_is_zero(page);
 
     if (w->index % 8 == 0)
         hv_encode(&w->present, NULL, 1);
@@ -158,6 +160,7 @@ static void step(struct hv_stream *s)
             return;
         }
         w->total = s->domain->mem.ram_pages;
+        hv_touched_init(&w->touched, s->domain);
         w->stage = MEMORY;
         s->status.passes = 1;
         hv_stream_again(s);

@@ -1,7 +1,8 @@
 /* Sending a domain to another process while it runs: pre-copy.
  *
  * The first pass sends all pages, each further one those that the guest changed during the one before, by the log of writes
- * (hv/machine/dirty.h). When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
+ * (hv/machine/dirty.h). A pass is over when the receiver has all of it: what is on its way, in the buffers of two sockets, would
+ * else be a part of the time that the guest is stopped, and not known. When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
  * state follow, and who receives says that it has all. Until then the guest goes on here after any failure; from then on it
  * stays frozen until it is decided who runs it (handover.c).
  *
@@ -28,17 +29,18 @@
 #include "hv/machine/vcpu.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/throttle.h"
+#include "hv/stream/touched.h"
 
 #define STOP_SOON_NS        5000000ull
 #define DOWNTIME_DEFAULT_NS 300000000ull
-#define SLICE_NS            2000000ull   /* of the loop's time, then others have their turn */
+#define SLICE_NS            1000000ull   /* of the loop's time, then others have their turn */
 #define IDLE_NS             100000ull    /* between looks whether I/O has ended */
 #define STALL_NS            60000000000ull /* without progress: the other side is not there any more */
-#define LOOK_MAX            2048u
+#define LOOK_MAX            512u
 #define FEW_PAGES           64u          /* are sent in no time */
 #define PASSES_MAX          64u          /* that bring something: then the limit decides */
 
-enum stage { HEADER, MAP, PASS, FREEZING, REST, STATE, REPLY };
+enum stage { HEADER, MAP, PASS, MARK, MARKED, FREEZING, REST, STATE, REPLY };
 
 /* A record of pages as it goes out, but for the pages. */
 struct pages_head {
@@ -233,14 +235,21 @@ static void add_pages(struct sending *w, uint64_t word, uint64_t bits)
     w->todo[word] |= bits;
 }
 
+/* All that was touched; what is so from now on is in the log. */
 static void begin_first_pass(struct hv_stream *s)
 {
     struct sending *w = s->own;
     uint64_t gfn = 0, count;
+    struct hv_touched touched;
 
+    hv_touched_init(&touched, s->domain);
     for (; (count = hv_physmap_next_run(s->domain, &gfn)); gfn += count)
-        for (uint64_t i = gfn; i < gfn + count; i++)
-            add_pages(w, i / 64, 1ull << (i % 64));
+        for (uint64_t i = gfn; i < gfn + count; i++) {
+            if (hv_touched_page(&touched, i))
+                add_pages(w, i / 64, 1ull << (i % 64));
+            else
+                s->status.zero_pages++;
+        }
     w->first = true;
     begin_pass(s);
 }
@@ -324,6 +333,7 @@ static void end_pass(struct hv_stream *s)
         return;
     }
     w->left_before = w->left;
+    w->stage = PASS;
     begin_pass(s);
 }
 
@@ -336,6 +346,17 @@ static void begin_rest(struct hv_stream *s)
     take_log(s);
     w->stage = REST;
     begin_pass(s);
+}
+
+static bool put_mark(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    const uint64_t mark = s->status.passes;
+
+    hv_encoder_fini(&w->state);
+    hv_stream_encode_record(&w->state, HV_RECORD_MARK, &mark, sizeof(mark));
+    w->out[0] = (struct iovec){w->state.data, w->state.used};
+    return !w->state.failed;
 }
 
 static int put_state(struct hv_stream *s)
@@ -359,6 +380,16 @@ static int put_state(struct hv_stream *s)
 
 /* ------------------------------------------------------------------ the other side's answer */
 
+static void end_of_pass_heard(struct hv_stream *s, uint32_t mark)
+{
+    const struct sending *w = s->own;
+
+    if (w->stage != MARKED || mark != s->status.passes || left_to_send(w))
+        hv_stream_fail(s, EPROTO, "the other side answers what it was not asked");
+    else
+        end_pass(s);
+}
+
 static void take_reply(struct hv_stream *s)
 {
     struct sending *w = s->own;
@@ -374,11 +405,14 @@ static void take_reply(struct hv_stream *s)
     w->got += (size_t)n;
     if (w->got < sizeof(w->reply))
         return;
+    w->got = 0;
     w->reply.text[sizeof(w->reply.text) - 1] = '\0';
     if (memcmp(w->reply.magic, HV_STREAM_MAGIC, sizeof(w->reply.magic)))
         hv_stream_fail(s, EPROTO, "the other side speaks another language");
     else if (w->reply.error)
         hv_stream_fail(s, w->reply.error, "the other side cannot take it: %s", w->reply.text);
+    else if (w->reply.mark)
+        end_of_pass_heard(s, w->reply.mark);
     else if (w->stage != REPLY || left_to_send(w))
         hv_stream_fail(s, EPROTO, "the other side answers too early");
     else
@@ -431,8 +465,15 @@ static bool produce(struct hv_stream *s)
             return false;
         }
         if (!put_pages(s))
-            end_pass(s);
+            w->stage = MARK;
         return true;
+    case MARK:
+        w->stage = MARKED;
+        if (!put_mark(s))
+            hv_stream_fail(s, ENOMEM, "out of memory");
+        return s->own;
+    case MARKED:
+        return false;
     case FREEZING:
         if (!hv_stream_is_frozen(s)) {
             hv_stream_at(s, hv_loop_now() + IDLE_NS);
@@ -489,7 +530,7 @@ static void check_progress(struct hv_stream *s)
     struct sending *w = s->own;
     uint64_t due = w->progress_ns + STALL_NS;
 
-    if (!left_to_send(w) && w->stage != REPLY)
+    if (!left_to_send(w) && w->stage != REPLY && w->stage != MARKED)
         return;
     if (hv_loop_now() > due)
         hv_stream_fail(s, ETIMEDOUT, "the other side takes nothing");

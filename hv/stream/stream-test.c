@@ -15,7 +15,7 @@
 #include "hv/stream/handover.h"
 #include "hv/stream/sample.h"
 
-static struct hv_control control; /* what a domain that is received tells of itself */
+static struct hv_control control = {.pagemap_fd = -1}; /* what a domain that is received tells of itself */
 
 /* ------------------------------------------------------------------ running the loop */
 

@@ -54,6 +54,7 @@ enum hv_stream_record_type {
     HV_RECORD_PAGES = 2, /* channel: struct hv_stream_pages */
     HV_RECORD_STATE = 3, /* channel: all records from here on */
     HV_RECORD_RAM = 4,   /* channel: how many pages are rings and tables, and runs of RAM: first page, how many. It may change later */
+    HV_RECORD_MARK = 5, /* channel: a number, not 0, which the receiver sends back when it has all that was before it */
     HV_RECORD_DOMAIN = 16,
     HV_RECORD_CPUID = 17,
     HV_RECORD_MEMORY = 18, /* which pages there are */
@@ -85,11 +86,11 @@ _Static_assert(sizeof(struct hv_stream_record) == 16, "header of a record");
 #define HV_STREAM_PAGES_BYTES_MAX (8u + HV_STREAM_PAGES_MAX * (8u + HV_PAGE_SIZE))
 #define HV_STREAM_RAM_RUNS_MAX    4096u /* in one record; a balloon may have left more */
 
-/* What who receives answers when it has all, or cannot go on. */
+/* What who receives answers to a mark, when it has all, or when it cannot go on. */
 struct hv_stream_reply {
     char magic[8]; /* HV_STREAM_MAGIC */
     int32_t error; /* 0, or a negative errno */
-    uint32_t reserved;
+    uint32_t mark; /* 0: it has all */
     char text[240];
 };
 

@@ -245,7 +245,8 @@ def main():
         report(subjects)
 
 
-if sys.argv[1:2] == ["--daemon"]:
-    run_libvirtd(sys.argv[2], sys.argv[3])
-else:
-    main()
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--daemon"]:
+        run_libvirtd(sys.argv[2], sys.argv[3])
+    else:
+        main()
