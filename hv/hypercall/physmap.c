@@ -288,17 +288,17 @@ static const struct hv_field map_fields[] = {
     HV_FIELD(5, struct map_state, e820),
 };
 
-/* The next run of RAM from *@gfn on, which becomes its start; its length, 0 when there is none. */
+/* The next run of RAM from *@gfn on, which becomes its start; its length, 0 when there is none. The way to the last pages below
+ * 4 GiB is long, and is gone while the guest stands still: as fast as the C library can. */
 static uint64_t next_run(const struct hv_memory *mem, uint64_t *gfn, uint64_t end)
 {
-    uint64_t start = *gfn, at;
+    const uint8_t *types = mem->types, *start = *gfn < end ? memchr(types + *gfn, HV_PAGE_RAM, end - *gfn) : NULL;
+    uint64_t at;
 
-    while (start < end && hv_memory_type(mem, hv_gfn_of(start)) != HV_PAGE_RAM)
-        start++;
-    for (at = start; at < end && hv_memory_type(mem, hv_gfn_of(at)) == HV_PAGE_RAM; at++)
+    *gfn = start ? (uint64_t)(start - types) : end;
+    for (at = *gfn; at < end && hv_memory_type(mem, hv_gfn_of(at)) == HV_PAGE_RAM; at++)
         ;
-    *gfn = start;
-    return at - start;
+    return at - *gfn;
 }
 
 uint64_t hv_physmap_next_run(const struct hv_domain *d, uint64_t *gfn)
