@@ -25,6 +25,12 @@ enum hv_run {
     HV_RUN_UNSUPPORTED,  /* the engine cannot execute this; vcpu->error says what */
 };
 
+/* Where code is that an engine has made ready to run: in guest physical memory, its linear address, and for which mode; what that
+ * is only the engine knows. */
+struct hv_code_place {
+    uint64_t gpa, rip, mode;
+};
+
 /* What translated code of a domain takes at most, unless told otherwise. */
 #define HV_CODE_CACHE_DEFAULT (64ull << 20)
 
@@ -64,6 +70,13 @@ struct hv_engine_ops {
     bool (*tlb_lookup)(struct hv_vcpu *v, uint64_t va, unsigned flags, hv_gpa *gpa);
     void (*tlb_enter)(struct hv_vcpu *v, uint64_t va, unsigned flags,
                       const struct hv_translation *t);
+
+    /* For a guest that is going to run elsewhere, where all of its code would have to be made ready while it waits. list: what @v
+     * ran lately, at most @max places, the likeliest first; how many. prepare: makes such code ready, from whatever the guest has
+     * in memory there, until @deadline_ns (CLOCK_MONOTONIC); places that make no sense are left out. For a paused vCPU. Both
+     * NULL for an engine without. */
+    size_t (*list_code)(struct hv_vcpu *v, struct hv_code_place *list, size_t max);
+    void (*prepare_code)(struct hv_vcpu *v, const struct hv_code_place *list, size_t count, uint64_t deadline_ns);
 
     /* Makes run() return soon; vcpu->attention has been set. NULL if looking at that is enough. */
     void (*kick)(struct hv_vcpu *v);

@@ -386,14 +386,17 @@ int hv_physmap_decode_ram(struct hv_domain *d, struct hv_decoder *dec)
     return error;
 }
 
-/* Everything from *@at up to @gfn goes. */
+/* Everything from *@at up to @gfn goes. Code of it may be ready already. */
 static int release_up_to(struct hv_domain *d, uint64_t *at, uint64_t gfn)
 {
     uint64_t count;
 
-    for (; (count = next_run(&d->mem, at, gfn)); *at += count)
+    for (; (count = next_run(&d->mem, at, gfn)); *at += count) {
         if (hv_memory_release(&d->mem, hv_gfn_of(*at), count))
             return -EINVAL;
+        for (unsigned i = 0; i < d->nr_vcpus; i++)
+            atomic_fetch_or(&d->vcpus[i]->attention, HV_ATTN_FLUSH); /* it does not run yet */
+    }
     return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "hv/hypercall/physmap.h"
 #include "hv/loop.h"
 #include "hv/machine/time.h"
+#include "hv/stream/code.h"
 #include "hv/stream/handover.h"
 
 #define SLICE_BYTES (8u << 20) /* taken at a time, then others have their turn */
@@ -206,6 +207,7 @@ static void take_pages(struct hv_stream *s)
 
         if (zero && !hv_stream_page_is_zero(page))
             memset(page, 0, HV_PAGE_SIZE);
+        hv_memory_written(&s->domain->mem, hv_gpa_of(r->entries[i] & ~(uint64_t)HV_PAGE_MASK), HV_PAGE_SIZE); /* of code */
         s->status.zero_pages += zero;
         s->status.pages += !zero;
     }
@@ -245,6 +247,16 @@ static void take_state(struct hv_stream *s)
     finish(s, error, error ? why : "");
 }
 
+static void take_code(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    char why[HV_STREAM_ERROR_BYTES] = "";
+    struct hv_decoder dec = {r->payload, r->record.bytes, "code", why, sizeof(why)};
+
+    if (hv_stream_decode_code(s->domain, &dec))
+        finish(s, -EBADMSG, why);
+}
+
 static void take_mark(struct hv_stream *s)
 {
     const struct receiving *r = s->own;
@@ -268,6 +280,8 @@ static void take_payload(struct hv_stream *s)
         take_state(s);
     else if (r->record.type == HV_RECORD_RAM)
         take_map(s);
+    else if (r->record.type == HV_RECORD_CODE)
+        take_code(s);
     else
         take_mark(s);
 }
@@ -283,6 +297,8 @@ static size_t limit_of(uint16_t type)
         return 8 + 16 * HV_STREAM_RAM_RUNS_MAX;
     case HV_RECORD_STATE:
         return HV_STREAM_STATE_MAX;
+    case HV_RECORD_CODE:
+        return HV_STREAM_CODE_BYTES_MAX;
     case HV_RECORD_MARK:
         return sizeof(uint64_t);
     default:

@@ -2,7 +2,8 @@
  *
  * The first pass sends all pages, each further one those that the guest changed during the one before, by the log of writes
  * (hv/machine/dirty.h). A pass is over when the receiver has all of it: what is on its way, in the buffers of two sockets, would
- * else be a part of the time that the guest is stopped, and not known. When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
+ * else be a part of the time that the guest is stopped, and not known. After the first one the receiver is told which code the
+ * guest runs: what its engine makes of that is ready when the guest comes. When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
  * state follow, and who receives says that it has all. Until then the guest goes on here after any failure; from then on it
  * stays frozen until it is decided who runs it (handover.c).
  *
@@ -27,6 +28,7 @@
 #include "hv/machine/dirty.h"
 #include "hv/machine/dirty-rate.h"
 #include "hv/machine/vcpu.h"
+#include "hv/stream/code.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/throttle.h"
 #include "hv/stream/touched.h"
@@ -39,8 +41,9 @@
 #define LOOK_MAX            512u
 #define FEW_PAGES           64u          /* are sent in no time */
 #define PASSES_MAX          64u          /* that bring something: then the limit decides */
+#define MEASURE_BYTES       (1u << 20)   /* what is less tells nothing of the speed */
 
-enum stage { HEADER, MAP, PASS, MARK, MARKED, FREEZING, REST, STATE, REPLY };
+enum stage { HEADER, MAP, PASS, MARK, MARKED, CODE, FREEZING, REST, STATE, REPLY };
 
 /* A record of pages as it goes out, but for the pages. */
 struct pages_head {
@@ -281,7 +284,8 @@ static void measure(struct hv_stream *s)
 
     if (!ns || !bytes)
         return;
-    s->status.bytes_per_second = (uint64_t)((unsigned __int128)bytes * 1000000000u / ns);
+    if (bytes >= MEASURE_BYTES || !s->status.bytes_per_second)
+        s->status.bytes_per_second = (uint64_t)((unsigned __int128)bytes * 1000000000u / ns);
     s->status.dirty_pages_per_second = (uint64_t)((unsigned __int128)w->left * 1000000000u / ns);
 }
 
@@ -315,6 +319,21 @@ static bool should_stop(struct hv_stream *s)
     return false;
 }
 
+/* What it ran lately is in what is forgotten next. */
+static void list_code(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+    struct hv_encoder code = {0};
+
+    hv_domain_pause(s->domain);
+    hv_stream_encode_code(s->domain, &code);
+    hv_domain_unpause(s->domain);
+    hv_encoder_fini(&w->state);
+    hv_stream_encode_record(&w->state, HV_RECORD_CODE, code.data, code.used);
+    w->state.failed |= code.failed;
+    hv_encoder_fini(&code);
+}
+
 /* The pass is over. The log is taken, and then vCPUs forget where they may store unseen: what they stored in between is in
  * the pages when these are copied. */
 static void end_pass(struct hv_stream *s)
@@ -323,17 +342,19 @@ static void end_pass(struct hv_stream *s)
 
     w->first = false;
     w->left = 0;
+    if (s->status.passes == 1)
+        list_code(s);
     take_log(s);
     hv_domain_flush_tlb(s->domain);
     measure(s);
-    if (should_stop(s)) {
+    if (s->status.passes > 1 && should_stop(s)) {
         w->stage = FREEZING;
         hv_stream_throttle_off(w->throttle);
         hv_stream_freeze(s);
         return;
     }
     w->left_before = w->left;
-    w->stage = PASS;
+    w->stage = s->status.passes == 1 ? CODE : PASS;
     begin_pass(s);
 }
 
@@ -474,6 +495,11 @@ static bool produce(struct hv_stream *s)
         return s->own;
     case MARKED:
         return false;
+    case CODE:
+        w->stage = PASS;
+        if (!w->state.failed) /* it does without */
+            w->out[0] = (struct iovec){w->state.data, w->state.used};
+        return true;
     case FREEZING:
         if (!hv_stream_is_frozen(s)) {
             hv_stream_at(s, hv_loop_now() + IDLE_NS);

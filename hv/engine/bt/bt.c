@@ -221,27 +221,11 @@ static enum bt_reason run_code(struct bt *bt, struct bt_region *r, uint32_t code
     }
 }
 
-/* The block whose code has offset @at. */
-static const struct bt_block *block_at(const struct bt *bt, uint32_t at)
-{
-    uint32_t low = 0, high = bt->nr_blocks;
-
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (bt->blocks[middle].head <= at)
-            low = middle;
-        else
-            high = middle;
-    }
-    return &bt->blocks[low];
-}
-
 /* The jump at @at goes straight to @to from now on, if that is where it leads in every address
  * space: in the same page of the guest's memory. */
 static void link_jump(struct bt *bt, uint32_t at, const struct bt_block *to)
 {
-    const struct bt_block *from = block_at(bt, at);
+    const struct bt_block *from = bt_block_at(bt, at);
 
     if (!from->dead && to->gfn2 == BT_NO_GFN &&
         from->gpa >> HV_PAGE_SHIFT == to->gpa >> HV_PAGE_SHIFT &&
@@ -396,6 +380,8 @@ const struct hv_engine_ops hv_engine_bt = {
     .flush_tlb = interp_flush_tlb,
     .tlb_lookup = interp_tlb_lookup,
     .tlb_enter = interp_tlb_enter,
+    .list_code = bt_list_code,
+    .prepare_code = bt_prepare_code,
     .kick = kick,
     .print_stats = bt_print_stats,
 };

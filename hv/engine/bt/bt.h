@@ -348,6 +348,16 @@ struct bt_block *bt_cached_block(struct bt *bt, uint64_t gpa, uint64_t rip, unsi
 void bt_drop_stale_page(struct bt *bt, uint64_t gfn);
 void bt_patch_jump(struct bt *bt, uint32_t at, uint32_t target);
 
+/* The block at guest physical address @gpa, which is at @bytes, for code of another kind than the current one; not one that is in
+ * two pages. */
+void bt_prepare_block(struct bt *bt, uint64_t gpa, const uint8_t *bytes, uint64_t rip, unsigned kind, bool ungrouped);
+/* The block whose code has offset @at. */
+const struct bt_block *bt_block_at(const struct bt *bt, uint32_t at);
+
+/* ---- ready.c: code of a guest that comes from elsewhere */
+size_t bt_list_code(struct hv_vcpu *v, struct hv_code_place *list, size_t max);
+void bt_prepare_code(struct hv_vcpu *v, const struct hv_code_place *list, size_t count, uint64_t deadline_ns);
+
 /* ---- entry.c: the way in and out */
 void bt_emit_entry(struct bt *bt);
 

@@ -251,7 +251,7 @@ static void populate(struct bt *bt, uint32_t *populated, uint32_t used, uint32_t
 }
 
 static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_t rip,
-                                  bool ungrouped)
+                                  unsigned kind, bool ungrouped)
 {
     uint64_t gfn = at->gpa >> HV_PAGE_SHIFT;
     struct bt_block *b;
@@ -264,7 +264,7 @@ static struct bt_block *new_block(struct bt *bt, const struct place *at, uint64_
     *b = (struct bt_block){.gpa = at->gpa,
                            .rip = rip,
                            .gfn2 = at->bytes2 ? at->gpa2.v >> HV_PAGE_SHIFT : BT_NO_GFN,
-                           .kind = (uint8_t)bt_kind_now(bt),
+                           .kind = (uint8_t)kind,
                            .ungrouped = ungrouped};
     bt_protect_own(bt, gfn);
     bt_note_code(bt, at->gpa);
@@ -310,5 +310,28 @@ struct bt_block *bt_find_block(struct bt *bt, uint64_t rip, bool ungrouped)
         drop_block(bt, b);
     else if (b)
         drop_blocks_of(bt, at.gpa >> HV_PAGE_SHIFT);
-    return new_block(bt, &at, rip, ungrouped);
+    return new_block(bt, &at, rip, bt_kind_now(bt), ungrouped);
+}
+
+void bt_prepare_block(struct bt *bt, uint64_t gpa, const uint8_t *bytes, uint64_t rip, unsigned kind, bool ungrouped)
+{
+    const struct place at = {.gpa = gpa, .bytes = bytes};
+
+    if (!is_full(bt) && !bt_cached_block(bt, gpa, rip, kind, ungrouped))
+        new_block(bt, &at, rip, kind, ungrouped);
+}
+
+const struct bt_block *bt_block_at(const struct bt *bt, uint32_t at)
+{
+    uint32_t low = 0, high = bt->nr_blocks;
+
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (bt->blocks[middle].head <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &bt->blocks[low];
 }
