@@ -194,8 +194,10 @@ static gboolean start_driver(Daemon *d, GError **error)
 {
     const Arguments *a = d->arguments;
     const XldrvSettings *s = &d->settings;
+    g_autoptr(XldrvPki) pki = xldrv_sockets_pki(s, d->paths);
     const XldrvDriverOptions options = {
         .root = a->root,
+        .pki = pki,
         .hypervisor = a->hypervisor ? a->hypervisor : s->hypervisor,
         .store_daemon = a->store_daemon ? a->store_daemon : s->store_daemon,
         .engine = a->engine ? a->engine : s->engine,

@@ -44,6 +44,8 @@ static const struct {
     {"authentication", "sasl_allowed_username_list", LIST, AT(sasl_allowed), 0, 0},
     {"tls", "key_file", STRING, AT(key_file), 0, 0},
     {"tls", "cert_file", STRING, AT(cert_file), 0, 0},
+    {"tls", "client_key_file", STRING, AT(client_key_file), 0, 0},
+    {"tls", "client_cert_file", STRING, AT(client_cert_file), 0, 0},
     {"tls", "ca_file", STRING, AT(ca_file), 0, 0},
     {"tls", "crl_file", STRING, AT(crl_file), 0, 0},
     {"tls", "tls_priority", STRING, AT(tls_priority), 0, 0},

@@ -25,7 +25,7 @@ typedef struct {
 
     guint tcp_min_ssf;
     char **sasl_allowed; /* NULL: not set */
-    char *key_file, *cert_file, *ca_file, *crl_file, *tls_priority;
+    char *key_file, *cert_file, *client_key_file, *client_cert_file, *ca_file, *crl_file, *tls_priority;
     gboolean tls_no_verify, tls_no_sanity;
     char **tls_allowed_names; /* NULL: not set */
 } XldrvSettings;

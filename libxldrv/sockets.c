@@ -69,18 +69,31 @@ static char *pki_file(const XldrvPaths *paths, const char *setting, const char *
     return setting ? g_strdup(setting) : g_build_filename(paths->root, PKI_DIR, name, NULL);
 }
 
+XldrvPki *xldrv_sockets_pki(const XldrvSettings *s, const XldrvPaths *paths)
+{
+    XldrvPki *pki = g_new0(XldrvPki, 1);
+
+    *pki = (XldrvPki){
+        .ca_file = pki_file(paths, s->ca_file, "CA/cacert.pem"),
+        .crl_file = pki_file(paths, s->crl_file, "CA/crl.pem"),
+        .server_cert_file = pki_file(paths, s->cert_file, "libvirt/servercert.pem"),
+        .server_key_file = pki_file(paths, s->key_file, "libvirt/private/serverkey.pem"),
+        .client_cert_file = pki_file(paths, s->client_cert_file, "libvirt/clientcert.pem"),
+        .client_key_file = pki_file(paths, s->client_key_file, "libvirt/private/clientkey.pem"),
+        .priority = g_strdup(s->tls_priority),
+    };
+    return pki;
+}
+
 static XldrvTls *read_tls(const XldrvSettings *s, const XldrvPaths *paths, GError **error)
 {
-    g_autofree char *key = pki_file(paths, s->key_file, "libvirt/private/serverkey.pem");
-    g_autofree char *cert = pki_file(paths, s->cert_file, "libvirt/servercert.pem");
-    g_autofree char *ca = pki_file(paths, s->ca_file, "CA/cacert.pem");
-    g_autofree char *crl = pki_file(paths, s->crl_file, "CA/crl.pem");
+    g_autoptr(XldrvPki) pki = xldrv_sockets_pki(s, paths);
     const XldrvTlsOptions options = {
-        .key_file = key,
-        .cert_file = cert,
-        .ca_file = ca,
-        .crl_file = crl,
-        .priority = s->tls_priority,
+        .key_file = pki->server_key_file,
+        .cert_file = pki->server_cert_file,
+        .ca_file = pki->ca_file,
+        .crl_file = pki->crl_file,
+        .priority = pki->priority,
         .allowed_names = s->tls_allowed_names,
         .no_verify = s->tls_no_verify,
         .no_sanity = s->tls_no_sanity,

@@ -42,7 +42,7 @@ def refused(source, target, ticks):
     tap.ok(result.status != 0 and "g1" in result.err, "a name that is taken there", result)
     target.virsh("undefine g1")
     for option, why in (("--p2p --tunnelled", "tunnelled"), ("--copy-storage-all", "copying disks"), ("--postcopy", "post-copy"),
-                        ("--tls", "--tls"), ("--compressed", "compressed"), ("--parallel", "parallel")):
+                        ("--compressed", "compressed"), ("--parallel", "parallel")):
         result = migrate(source, target, f"--live {option}")
         tap.ok(result.status != 0, f"refused: {option}", result)
     tap.equal(source.state("g1"), "running", "the source goes on")

@@ -92,6 +92,7 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->paths = xldrv_paths_new(options->root);
     driver->engine = g_strdup(options->engine);
     driver->log_limits = options->log_limits;
+    driver->pki = xldrv_pki_copy(options->pki);
     driver->secret_uri = peer_uri(options->secret_uri, "secret");
     driver->network_uri = peer_uri(options->network_uri, "network");
     driver->filter_uri = peer_uri(options->filter_uri, "nwfilter");
@@ -194,6 +195,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     g_free(driver->filter_uri);
     g_free(driver->storage_uri);
     g_free(driver->relay_sockets);
+    xldrv_pki_free(driver->pki);
     g_free(driver->store_daemon);
     g_free(driver->hypervisor_user);
     g_free(driver);

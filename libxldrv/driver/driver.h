@@ -23,6 +23,7 @@
 #include "libxldrv/driver/events.h"
 #include "libxldrv/driver/store.h"
 #include "libxldrv/host/log-file.h"
+#include "libxldrv/host/tls-pipe.h"
 #include "libxldrv/rpc/rpc.h"
 #include "libxldrv/state/paths.h"
 #include "xmlconf/xmlconf.h"
@@ -39,6 +40,7 @@ typedef struct {
     char *relay_sockets;     /* immutable: directory of the sockets of libvirt's other daemons */
     char *hypervisor_user;   /* immutable: UID:GID that domus-hv runs as; NULL: our own */
     XldrvLogLimits log_limits; /* immutable: of consoles */
+    XldrvPki *pki;           /* immutable: for migration with TLS */
     XmlconfHost host;        /* immutable */
     XldrvCpus *cpus;         /* self-locking */
     XldrvDomains *domains;   /* self-locking */
@@ -69,6 +71,7 @@ typedef struct {
     const char *relay_sockets;
     const char *engine;       /* NULL: the hypervisor's choice */
     XldrvLogLimits log_limits; /* of consoles */
+    const XldrvPki *pki;      /* certificates, for migration with TLS */
     gboolean access;          /* polkit is asked about each call */
     const char *user;         /* whom domus-hv runs as; NULL: "domus" if we are root and it exists */
 } XldrvDriverOptions;

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -32,8 +33,10 @@ typedef struct {
     XldrvStart *start;
     gboolean offline; /* only its definition comes: none of what follows here */
     int listen_fd;
+    XldrvTlsEnd *tls; /* the acceptor's once there is one; NULL: not encrypted */
     GThread *acceptor;
     gint stop; /* atomic: the acceptor is to end */
+    gint greeting_fd; /* atomic: whom the acceptor agrees on TLS with, a duplicate; -1: nobody */
 } Coming;
 
 /* ---- the list */
@@ -59,9 +62,22 @@ static Coming *take(XldrvDriver *driver, const char *name, guint64 client)
     return NULL;
 }
 
+/* Nobody waits for who says nothing. */
+static void end_greeting(Coming *coming, gboolean disturb)
+{
+    int fd = __atomic_exchange_n(&coming->greeting_fd, -1, __ATOMIC_SEQ_CST);
+
+    if (fd < 0)
+        return;
+    if (disturb)
+        shutdown(fd, SHUT_RDWR);
+    close(fd);
+}
+
 static void stop_accepting(Coming *coming)
 {
     g_atomic_int_set(&coming->stop, TRUE);
+    end_greeting(coming, TRUE);
     if (coming->acceptor)
         g_thread_join(coming->acceptor);
     coming->acceptor = NULL;
@@ -80,6 +96,7 @@ static void free_coming(Coming *coming)
     if (!job->config && !job->instance && !job->removed)
         xldrv_domains_remove(coming->driver->domains, job);
     xldrv_job_end(job);
+    xldrv_tls_end_free(coming->tls);
     xmlconf_domain_unref(coming->domain);
     g_free(coming);
 }
@@ -96,6 +113,19 @@ void xldrv_migration_client_closed(XldrvDriver *driver, guint64 client)
 
 /* ---- who sends it */
 
+/* Takes @fd; the socket inside of TLS, or -1. */
+static int greet(Coming *coming, int fd, GError **error)
+{
+    int inside;
+
+    g_atomic_int_set(&coming->greeting_fd, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (g_atomic_int_get(&coming->stop))
+        end_greeting(coming, TRUE);
+    inside = xldrv_tls_end_start(g_steal_pointer(&coming->tls), fd, error);
+    end_greeting(coming, FALSE);
+    return inside;
+}
+
 /* The hypervisor takes the stream; who does not speak its language, ends it. */
 static gpointer accept_stream(gpointer data)
 {
@@ -111,9 +141,12 @@ static gpointer accept_stream(gpointer data)
         if (fd < 0)
             continue;
         xldrv_migration_tune_socket(fd);
-        if (!xldrv_start_receive(coming->start, fd, &why))
+        if (coming->tls)
+            fd = greet(coming, fd, &why);
+        if (fd < 0 || !xldrv_start_receive(coming->start, fd, &why))
             g_warning("domain '%s': %s", coming->job->name, why->message);
-        close(fd);
+        if (fd >= 0)
+            close(fd);
         break;
     }
     return NULL;
@@ -157,6 +190,15 @@ static char *open_channel(Coming *coming, const XldrvMigration *migration, GErro
 
 /* ---- prepare */
 
+/* A certificate that cannot be used is told of before anything is done. */
+static gboolean prepare_tls(Coming *coming, const XldrvMigration *migration, GError **error)
+{
+    if (!(migration->flags & VIR_MIGRATE_TLS) || coming->offline)
+        return TRUE;
+    coming->tls = xldrv_tls_end_new(coming->driver->pki, NULL, error);
+    return coming->tls != NULL;
+}
+
 static XmlconfDomain *read_domain(const XldrvMigration *migration, GError **error)
 {
     g_autoptr(GError) why = NULL;
@@ -182,7 +224,7 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
     coming->client = xldrv_client_id(xldrv_call_client(call));
     coming->job = job;
     coming->domain = xmlconf_domain_ref(domain);
-    coming->listen_fd = -1;
+    coming->listen_fd = coming->greeting_fd = -1;
     coming->offline = offline;
     coming->incoming = (XldrvIncoming){
         .fd = -1,
@@ -217,7 +259,7 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
     coming = new_coming(call, domain, job, cookie.id, migration->flags & VIR_MIGRATE_OFFLINE);
     if (job->instance)
         xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
-    else if (!coming->offline && (uri = open_channel(coming, migration, error)))
+    else if (!coming->offline && prepare_tls(coming, migration, error) && (uri = open_channel(coming, migration, error)))
         coming->start = xldrv_start_begin(driver, job, domain, &coming->options, error);
     if (job->instance || (!coming->offline && !coming->start)) {
         free_coming(coming);

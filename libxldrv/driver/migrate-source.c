@@ -192,6 +192,19 @@ static struct domus_stream_limits limits_of(XldrvDomain *domain)
     };
 }
 
+/* The certificate of the other side is for the host's name as we know it, unless we are told another one. */
+static int encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd, GError **error)
+{
+    g_autoptr(GUri) uri = g_uri_parse(migration->uri, G_URI_FLAGS_NONE, NULL);
+    const char *name = migration->tls_destination ? migration->tls_destination : g_uri_get_host(uri);
+    XldrvTlsEnd *end = xldrv_tls_end_new(driver->pki, name, error);
+
+    if (end)
+        return xldrv_tls_end_start(end, fd, error);
+    close(fd);
+    return -1;
+}
+
 /* "tcp://host:port". */
 static int connect_to(const char *uri, GError **error)
 {
@@ -276,6 +289,8 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
         close(fd);
         return NULL;
     }
+    if (migration->flags & VIR_MIGRATE_TLS && (fd = encrypt(driver, migration, fd, error)) < 0)
+        return NULL;
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     if (stop_if_not_live(driver, job, migration, error) && send_all(job, fd, &status, error))
         cookie = hand_over(driver, job, error);

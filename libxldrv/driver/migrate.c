@@ -34,7 +34,6 @@ static const struct {
     {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
     {VIR_MIGRATE_COMPRESSED, "compressed"},
     {VIR_MIGRATE_POSTCOPY, "post-copy"},
-    {VIR_MIGRATE_TLS, "encrypted (--tls)"},
     {VIR_MIGRATE_PARALLEL, "parallel"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
 };
@@ -69,6 +68,7 @@ static const struct {
     TEXT(VIR_MIGRATE_PARAM_DEST_XML, xml),
     TEXT(VIR_MIGRATE_PARAM_PERSIST_XML, persistent_xml),
     TEXT(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, listen_address),
+    TEXT(VIR_MIGRATE_PARAM_TLS_DESTINATION, tls_destination),
     {VIR_MIGRATE_PARAM_BANDWIDTH, G_STRUCT_OFFSET(XldrvMigration, bandwidth_mib), FALSE},
 };
 

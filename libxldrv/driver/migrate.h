@@ -12,7 +12,9 @@
  *
  * Peer to peer, a process of the source is that client: migrate-peer.c. Offline, only the definition goes: Perform is left out.
  *
- * Refused by name: tunnelled, copying disks, post-copy, TLS, compression, several connections.
+ * With TLS the stream goes through a thread of each daemon (host/tls-pipe.h), and ends with either of them.
+ *
+ * Refused by name: tunnelled, copying disks, post-copy, compression, several connections.
  */
 #pragma once
 
@@ -21,14 +23,15 @@
 #define XLDRV_MIGRATE_FLAGS                                                                                         \
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
-     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE)
+     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
 
 typedef struct {
     guint flags;
-    const char *uri, *dname, *xml, *persistent_xml, *listen_address; /* borrowed; NULL: not given */
+    /* Borrowed; NULL: not given. */
+    const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination;
     guint64 bandwidth_mib;                                           /* 0: no limit */
 } XldrvMigration;
 
