@@ -421,6 +421,7 @@ struct domus_dirty_rate {
 
 enum domus_stream_flags {
     DOMUS_STREAM_CONVERGE = 1u << 0, /* slows the guest down where it changes memory faster than that is sent */
+    DOMUS_STREAM_COMPRESS = 1u << 1, /* pages are sent packed; as it is when sending begins */
 };
 
 struct domus_stream_limits {

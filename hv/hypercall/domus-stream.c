@@ -50,7 +50,7 @@ long hv_domus_dump(struct hv_caller *c, const uint64_t args[5], void *arg)
 
 static bool limits_valid(const struct domus_stream_limits *limits)
 {
-    return !(limits->flags & ~(uint32_t)DOMUS_STREAM_CONVERGE) && !limits->reserved;
+    return !(limits->flags & ~(uint32_t)(DOMUS_STREAM_CONVERGE | DOMUS_STREAM_COMPRESS)) && !limits->reserved;
 }
 
 long hv_domus_send(struct hv_caller *c, const uint64_t args[5], void *arg)

@@ -21,10 +21,11 @@
 #include "hv/machine/time.h"
 #include "hv/stream/code.h"
 #include "hv/stream/handover.h"
+#include "hv/stream/pack.h"
 
 #define SLICE_BYTES (8u << 20) /* taken at a time, then others have their turn */
 
-enum stage { HEADER, RECORD, COUNT, ENTRIES, PAGES, PAYLOAD };
+enum stage { HEADER, RECORD, COUNT, ENTRIES, PAGES, PACKED, PAYLOAD };
 
 struct receiving {
     enum stage stage;
@@ -35,6 +36,7 @@ struct receiving {
     uint64_t count, entries[HV_STREAM_PAGES_MAX];
     uint8_t *payload;
     size_t room;
+    struct hv_packer *unpacker; /* NULL: nothing was packed so far */
 };
 
 static void fini(struct hv_stream *s)
@@ -42,6 +44,7 @@ static void fini(struct hv_stream *s)
     struct receiving *r = s->own;
 
     free(r->payload);
+    hv_packer_free(r->unpacker);
     free(r);
 }
 
@@ -127,17 +130,33 @@ static int make_pages(struct hv_stream *s, char *why, size_t why_bytes)
     return error;
 }
 
+static bool is_packed(const struct receiving *r)
+{
+    return r->record.type == HV_RECORD_PACKED;
+}
+
+static size_t list_bytes(const struct receiving *r)
+{
+    return 8 + 8 * r->count;
+}
+
+/* Of those that are not zero. */
+static size_t page_bytes(const struct receiving *r)
+{
+    size_t full = 0;
+
+    for (uint64_t i = 0; i < r->count; i++)
+        full += !is_zero_entry(r->entries[i]);
+    return full * HV_PAGE_SIZE;
+}
+
 /* Whether the record has what its entries say. */
 static bool is_sound(const struct receiving *r)
 {
-    uint64_t full = 0;
-
-    for (uint64_t i = 0; i < r->count; i++) {
+    for (uint64_t i = 0; i < r->count; i++)
         if (r->entries[i] & HV_PAGE_MASK & ~(uint64_t)HV_STREAM_PAGE_ZERO)
             return false;
-        full += !is_zero_entry(r->entries[i]);
-    }
-    return r->record.bytes == 8 + 8 * r->count + full * HV_PAGE_SIZE;
+    return is_packed(r) ? page_bytes(r) && r->record.bytes > list_bytes(r) : r->record.bytes == list_bytes(r) + page_bytes(r);
 }
 
 /* Where pages that are not zero go, those that follow each other as one. */
@@ -174,6 +193,16 @@ static uint32_t crc_of_pages(const struct hv_stream *s)
     return crc;
 }
 
+static bool make_room(struct receiving *r)
+{
+    if (r->record.bytes > r->room) {
+        free(r->payload);
+        r->payload = malloc(r->record.bytes);
+        r->room = r->payload ? r->record.bytes : 0;
+    }
+    return r->payload;
+}
+
 /* The list of pages is there. */
 static void take_entries(struct hv_stream *s)
 {
@@ -188,8 +217,12 @@ static void take_entries(struct hv_stream *s)
     error = make_pages(s, why, sizeof(why));
     if (error)
         finish(s, error, why);
-    else
+    else if (!is_packed(r))
         find_places(s);
+    else if (make_room(r))
+        begin(r, PACKED, r->payload, r->record.bytes - list_bytes(r));
+    else
+        finish(s, -ENOMEM, "out of memory");
 }
 
 /* So are the pages themselves. */
@@ -197,7 +230,7 @@ static void take_pages(struct hv_stream *s)
 {
     struct receiving *r = s->own;
 
-    if (crc_of_pages(s) != r->record.crc) {
+    if (!is_packed(r) && crc_of_pages(s) != r->record.crc) {
         finish(s, -EBADMSG, "a record is damaged");
         return;
     }
@@ -212,6 +245,37 @@ static void take_pages(struct hv_stream *s)
         s->status.pages += !zero;
     }
     begin(r, RECORD, &r->record, sizeof(r->record));
+}
+
+static uint32_t crc_of_packed(const struct receiving *r)
+{
+    uint32_t crc = hv_crc32c(hv_stream_record_crc_begin(&r->record), &r->count, 8);
+
+    crc = hv_crc32c(crc, r->entries, 8 * r->count);
+    return hv_crc32c(crc, r->payload, r->record.bytes - list_bytes(r));
+}
+
+/* The pages are there, but in a smaller form. */
+static void take_packed(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    const uint8_t *page = NULL;
+
+    if (!r->unpacker)
+        r->unpacker = hv_packer_new(false);
+    if (crc_of_packed(r) == r->record.crc && r->unpacker)
+        page = hv_packer_unpack(r->unpacker, r->payload, r->record.bytes - list_bytes(r), page_bytes(r));
+    if (!page) {
+        finish(s, -EBADMSG, "a record is damaged");
+        return;
+    }
+    for (uint64_t i = 0; i < r->count; i++) {
+        if (is_zero_entry(r->entries[i]))
+            continue;
+        memcpy(place_of(s->domain, r->entries[i]), page, HV_PAGE_SIZE);
+        page += HV_PAGE_SIZE;
+    }
+    take_pages(s);
 }
 
 /* Where there is RAM. */
@@ -292,6 +356,7 @@ static size_t limit_of(uint16_t type)
 {
     switch (type) {
     case HV_RECORD_PAGES:
+    case HV_RECORD_PACKED:
         return HV_STREAM_PAGES_BYTES_MAX;
     case HV_RECORD_RAM:
         return 8 + 16 * HV_STREAM_RAM_RUNS_MAX;
@@ -318,16 +383,6 @@ static const char *check_record(const struct hv_stream_record *record)
     return NULL;
 }
 
-static bool make_room(struct receiving *r)
-{
-    if (r->record.bytes > r->room) {
-        free(r->payload);
-        r->payload = malloc(r->record.bytes);
-        r->room = r->payload ? r->record.bytes : 0;
-    }
-    return r->payload;
-}
-
 static void take_record(struct hv_stream *s)
 {
     struct receiving *r = s->own;
@@ -335,7 +390,7 @@ static void take_record(struct hv_stream *s)
 
     if (wrong)
         finish(s, -EBADMSG, wrong);
-    else if (r->record.type == HV_RECORD_PAGES)
+    else if (r->record.type == HV_RECORD_PAGES || is_packed(r))
         begin(r, COUNT, &r->count, sizeof(r->count));
     else if (make_room(r))
         begin(r, PAYLOAD, r->payload, r->record.bytes);
@@ -369,6 +424,9 @@ static void collected(struct hv_stream *s)
         return;
     case PAGES:
         take_pages(s);
+        return;
+    case PACKED:
+        take_packed(s);
         return;
     case PAYLOAD:
         take_payload(s);

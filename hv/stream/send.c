@@ -30,6 +30,7 @@
 #include "hv/machine/vcpu.h"
 #include "hv/stream/code.h"
 #include "hv/stream/handover.h"
+#include "hv/stream/pack.h"
 #include "hv/stream/throttle.h"
 #include "hv/stream/touched.h"
 
@@ -64,11 +65,15 @@ struct sending {
     struct iovec out[2]; /* what is being sent: of one of these, */
     struct hv_stream_header header;
     struct pages_head head;
-    uint8_t *data; /* its pages */
+    uint8_t *data; /* its pages, */
+    struct hv_packer *packer; /* which this makes smaller; NULL: they go as they are */
     struct hv_encoder state; /* or a record of something else */
     uint64_t progress_ns;    /* when something was sent last */
 
-    uint64_t pass_ns, pass_bytes; /* when the pass began, what had been sent then */
+    uint64_t page_bytes;          /* of all pages that were sent, not packed */
+    uint64_t pass_ns, pass_bytes; /* when the pass began, what had been sent then, */
+    uint64_t pass_page_bytes;
+    uint64_t pages_per_second;    /* bytes of pages, as is known */
     uint64_t paced_ns, paced_bytes; /* the same for the limit of speed */
 
     struct hv_stream_reply reply;
@@ -91,6 +96,7 @@ static void fini(struct hv_stream *s)
         munmap(w->todo, todo_bytes(s->domain));
     hv_encoder_fini(&w->state);
     free(w->data);
+    hv_packer_free(w->packer);
     free(w);
 }
 
@@ -182,14 +188,16 @@ static bool copy_page(struct hv_stream *s, uint64_t gfn, uint8_t *to)
 static void seal_pages(struct sending *w, size_t page_bytes)
 {
     struct pages_head *head = &w->head;
-    size_t list_bytes = sizeof(head->count) + head->count * sizeof(head->entries[0]);
+    size_t list_bytes = sizeof(head->count) + head->count * sizeof(head->entries[0]), bytes = page_bytes;
+    const void *packed = w->packer ? hv_packer_pack(w->packer, w->data, page_bytes, &bytes) : NULL, *from = packed ? packed : w->data;
     uint32_t crc;
 
-    head->record = (struct hv_stream_record){.type = HV_RECORD_PAGES, .bytes = list_bytes + page_bytes};
+    head->record = (struct hv_stream_record){.type = packed ? HV_RECORD_PACKED : HV_RECORD_PAGES, .bytes = list_bytes + bytes};
     crc = hv_crc32c(hv_stream_record_crc_begin(&head->record), &head->count, list_bytes);
-    head->record.crc = hv_crc32c(crc, w->data, page_bytes);
+    head->record.crc = hv_crc32c(crc, from, bytes);
     w->out[0] = (struct iovec){head, sizeof(head->record) + list_bytes};
-    w->out[1] = (struct iovec){w->data, page_bytes};
+    w->out[1] = (struct iovec){(void *)(uintptr_t)from, bytes};
+    w->page_bytes += page_bytes;
 }
 
 /* Makes a record of pages. False: there are none left. Many that are not sent are some work, too. */
@@ -228,6 +236,7 @@ static void begin_pass(struct hv_stream *s)
     w->gfn = 0;
     w->pass_ns = hv_loop_now();
     w->pass_bytes = s->status.transferred_bytes;
+    w->pass_page_bytes = w->page_bytes;
     s->status.passes++;
     s->status.remaining_bytes = w->left * HV_PAGE_SIZE;
 }
@@ -277,23 +286,30 @@ static void take_log(struct hv_stream *s)
     }
 }
 
+static uint64_t per_second(uint64_t count, uint64_t ns)
+{
+    return (uint64_t)((unsigned __int128)count * 1000000000u / ns);
+}
+
 static void measure(struct hv_stream *s)
 {
     struct sending *w = s->own;
-    uint64_t ns = hv_loop_now() - w->pass_ns, bytes = s->status.transferred_bytes - w->pass_bytes;
+    uint64_t ns = hv_loop_now() - w->pass_ns, pages = w->page_bytes - w->pass_page_bytes;
 
-    if (!ns || !bytes)
+    if (!ns)
         return;
-    if (bytes >= MEASURE_BYTES || !s->status.bytes_per_second)
-        s->status.bytes_per_second = (uint64_t)((unsigned __int128)bytes * 1000000000u / ns);
-    s->status.dirty_pages_per_second = (uint64_t)((unsigned __int128)w->left * 1000000000u / ns);
+    if (pages >= MEASURE_BYTES || !w->pages_per_second) {
+        s->status.bytes_per_second = per_second(s->status.transferred_bytes - w->pass_bytes, ns);
+        w->pages_per_second = per_second(pages, ns);
+    }
+    s->status.dirty_pages_per_second = per_second(w->left, ns);
 }
 
 /* How long the guest would be stopped. */
 static uint64_t expected_ns(const struct hv_stream *s)
 {
     const struct sending *w = s->own;
-    uint64_t speed = s->status.bytes_per_second;
+    uint64_t speed = w->pages_per_second;
 
     if (w->left <= FEW_PAGES || !speed)
         return w->left <= FEW_PAGES ? 0 : UINT64_MAX;
@@ -590,7 +606,7 @@ static int set_limits(struct hv_stream *s, const struct domus_stream_limits *lim
 
 static const struct hv_stream_ops ops = {.step = step, .fini = fini, .set_limits = set_limits};
 
-static struct sending *make(struct hv_domain *d)
+static struct sending *make(struct hv_domain *d, const struct domus_stream_limits *limits)
 {
     struct sending *w = calloc(1, sizeof(*w));
     void *todo;
@@ -602,21 +618,25 @@ static struct sending *make(struct hv_domain *d)
     w->todo = todo == MAP_FAILED ? NULL : todo;
     w->data = malloc((size_t)HV_STREAM_PAGES_MAX * HV_PAGE_SIZE);
     w->throttle = hv_stream_throttle_new(d);
+    w->limits = *limits;
+    if (limits->flags & DOMUS_STREAM_COMPRESS)
+        w->packer = hv_packer_new(true);
     return w;
 }
 
 int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits *limits)
 {
     struct sending *w;
+    bool ready;
     int error = hv_stream_check(d);
 
     if (error)
         return error;
-    w = make(d);
+    w = make(d, limits);
     if (!w)
         return -ENOMEM;
-    w->limits = *limits;
-    error = w->todo && w->data && w->throttle ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
+    ready = w->todo && w->data && w->throttle && (w->packer || !(limits->flags & DOMUS_STREAM_COMPRESS));
+    error = ready ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
     if (error) {
         struct hv_stream nobody = {.domain = d, .own = w};
 

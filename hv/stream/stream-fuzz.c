@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "hv/fuzz.h"
 #include "hv/stream/sample.h"
@@ -101,6 +102,19 @@ static void feed(struct hv_domain *d, int fd, const uint8_t *bytes, size_t count
     }
 }
 
+/* Some pages, made smaller; a byte of it may be another one. */
+static size_t pack(uint8_t *out, uint64_t pages)
+{
+    static uint8_t from[10 * HV_PAGE_SIZE];
+    size_t n;
+
+    memset(from, 0x5a, sizeof(from));
+    n = ZSTD_compress(out, 65536, from, pages * HV_PAGE_SIZE, 1);
+    if (fuzz_random(2))
+        out[fuzz_random((uint32_t)n)] ^= 1u << fuzz_random(8);
+    return n;
+}
+
 static size_t make_channel(uint8_t *out)
 {
     struct hv_stream_header header;
@@ -123,8 +137,11 @@ static size_t make_channel(uint8_t *out)
 
             memcpy(payload + 8 + 8 * i, &entry, 8);
         }
+        record.type = fuzz_random(4) ? HV_RECORD_PAGES : HV_RECORD_PACKED;
+        if (record.type == HV_RECORD_PACKED)
+            record.bytes = 8 + 8 * count + pack(payload + 8 + 8 * count, fuzz_random((uint32_t)count + 2));
         if (fuzz_random(8) == 0)
-            record.type = (uint16_t)fuzz_random(5);
+            record.type = (uint16_t)fuzz_random(9);
         record.crc = fuzz_random(8) ? hv_stream_record_crc(&record, payload) : 0;
         if (fuzz_random(16) == 0)
             record.bytes = fuzz_edge();

@@ -270,6 +270,24 @@ static void test_handover(struct hv_domain *d, struct hv_domain *back)
     TAP_OK(hv_stream_end(d) == -EBUSY && hv_stream_keep(d, true) == -EPERM && d->frozen, "and cannot run it any more");
 }
 
+static void test_packed(struct hv_domain *d)
+{
+    const struct domus_stream_limits limits = {.flags = DOMUS_STREAM_COMPRESS};
+    struct domus_stream_status status;
+    struct hv_domain *back;
+    int fds[2];
+
+    (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+    back = receiver(fds[1]);
+    TAP_OK(back && !hv_stream_send(d, fds[0], &limits), "a domain is sent packed");
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_DONE && status.transferred_bytes < status.pages * HV_PAGE_SIZE / 2,
+           "which is less, %llu bytes: %s", (unsigned long long)status.transferred_bytes, status.text);
+    TAP_OK(same_memory(d, back) && same_state(d, back), "memory and state are the same");
+    drop_receiver(back);
+    TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "it goes on when the other side is gone");
+}
+
 static void test_channel(struct hv_domain *d)
 {
     const struct domus_stream_limits limits = {.flags = 0};
@@ -425,6 +443,7 @@ int main(void)
     test_damage(fd);
     close(fd);
     test_full(d);
+    test_packed(d);
     test_channel(d);
     hv_domain_free(d); /* it is another's */
     d = make_domain();

@@ -186,7 +186,8 @@ static struct domus_stream_limits limits_of(XldrvDomain *domain)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
     return (struct domus_stream_limits){
-        .flags = domain->migrate_flags & VIR_MIGRATE_AUTO_CONVERGE ? DOMUS_STREAM_CONVERGE : 0,
+        .flags = (domain->migrate_flags & VIR_MIGRATE_AUTO_CONVERGE ? DOMUS_STREAM_CONVERGE : 0) |
+                 (domain->migrate_flags & VIR_MIGRATE_COMPRESSED ? DOMUS_STREAM_COMPRESS : 0),
         .max_downtime_ns = (domain->max_downtime_ms ? domain->max_downtime_ms : DOWNTIME_DEFAULT_MS) * 1000000ull,
         .bytes_per_second = domain->max_speed_mib * MIB,
     };

@@ -12,6 +12,7 @@
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/rpc/rpc.h"
 
+#define METHOD       "zstd" /* of compression */
 #define LINK_DEAD_MS 30000u /* without an answer of the other host */
 
 void xldrv_migration_tune_socket(int fd)
@@ -32,7 +33,6 @@ static const struct {
     {VIR_MIGRATE_TUNNELLED, "tunnelled"},
     {VIR_MIGRATE_NON_SHARED_DISK, "copying disks (--copy-storage-all)"},
     {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
-    {VIR_MIGRATE_COMPRESSED, "compressed"},
     {VIR_MIGRATE_POSTCOPY, "post-copy"},
     {VIR_MIGRATE_PARALLEL, "parallel"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
@@ -69,6 +69,7 @@ static const struct {
     TEXT(VIR_MIGRATE_PARAM_PERSIST_XML, persistent_xml),
     TEXT(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, listen_address),
     TEXT(VIR_MIGRATE_PARAM_TLS_DESTINATION, tls_destination),
+    TEXT(VIR_MIGRATE_PARAM_COMPRESSION, compression),
     {VIR_MIGRATE_PARAM_BANDWIDTH, G_STRUCT_OFFSET(XldrvMigration, bandwidth_mib), FALSE},
 };
 
@@ -88,6 +89,19 @@ static gboolean take(XldrvMigration *migration, const char *name, GVariant *valu
     return FALSE;
 }
 
+/* The parameter may come several times, for several methods; there is one. */
+static gboolean check_compression(const XldrvMigration *migration, GError **error)
+{
+    if (!migration->compression)
+        return TRUE;
+    if (strcmp(migration->compression, METHOD) != 0)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "compression method '%s' is not supported, '%s' is",
+                               migration->compression, METHOD);
+    return migration->flags & VIR_MIGRATE_COMPRESSED ||
+           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "compression method '%s' is given for a migration that is not compressed",
+                           METHOD);
+}
+
 gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *migration, GError **error)
 {
     gsize n = params ? g_variant_n_children(params) : 0;
@@ -101,7 +115,7 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
         if (!take(migration, name, value))
             return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "migration parameter '%s' is not supported", name);
     }
-    return check_flags(flags, error);
+    return check_flags(flags, error) && check_compression(migration, error);
 }
 
 GVariant *xldrv_migration_params(const XldrvMigration *migration)

@@ -14,7 +14,7 @@
  *
  * With TLS the stream goes through a thread of each daemon (host/tls-pipe.h), and ends with either of them.
  *
- * Refused by name: tunnelled, copying disks, post-copy, compression, several connections.
+ * Refused by name: tunnelled, copying disks, post-copy, several connections.
  */
 #pragma once
 
@@ -23,7 +23,7 @@
 #define XLDRV_MIGRATE_FLAGS                                                                                         \
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
-     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS)
+     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
@@ -31,7 +31,7 @@
 typedef struct {
     guint flags;
     /* Borrowed; NULL: not given. */
-    const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination;
+    const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination, *compression;
     guint64 bandwidth_mib;                                           /* 0: no limit */
 } XldrvMigration;
 
