@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define TEST_ENGINE hv_engine_bt
+#include "hv/engine/bt/bt.h"
 #include "hv/engine/interp/test-machine.h"
 #include "hv/tap.h"
 
@@ -305,6 +306,82 @@ static void test_spaces(struct test_machine *m)
     }
 }
 
+/* ---- code that is ready before it runs */
+
+/* Calls two functions in the next page over and over, the second by an address; adds up what they return in R8. */
+TEST_ASM(code_caller, ".code64",
+         "1: mov $0x11000, %eax; call *%rax; add %rax, %r8; mov $0x11100, %eax; call *%rax; add %rax, %r8; dec %ecx; jnz 1b; hlt");
+TEST_ASM(code_returner, ".code64", "mov $7, %eax; ret");
+
+#define CALLED TEST_CODE + HV_PAGE_SIZE
+#define PLACES 64u
+
+static void load_caller(struct test_machine *m)
+{
+    test_reset(m);
+    TEST_LOAD(m, code_caller);
+    memcpy(m->ram + CALLED, code_returner, (size_t)(code_returner_end - code_returner));
+    memcpy(m->ram + CALLED + 0x100, code_returner, (size_t)(code_returner_end - code_returner));
+    m->cpu->gpr[HV_RCX] = 10;
+}
+
+static bool has_place(const struct hv_code_place *list, size_t count, uint64_t rip)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i].rip == rip && list[i].gpa == rip)
+            return true;
+    return false;
+}
+
+static const struct bt *translator(const struct test_machine *m)
+{
+    return bt_of(m->v->engine_state);
+}
+
+static void test_bad_places(struct test_machine *m)
+{
+    const struct hv_code_place bad[] = {
+        {TEST_CODE, TEST_CODE, 0xff},         {TEST_CODE, TEST_CODE + 1, 0}, {~0ull, ~0ull, 0},
+        {TEST_RAM, TEST_RAM, 0},              {TEST_CODE + 0xfff, TEST_CODE + 0xfff, 0},
+    };
+
+    TEST_ENGINE.flush(m->v);
+    TEST_ENGINE.prepare_code(m->v, bad, HV_ARRAY_LEN(bad), ~0ull);
+    TAP_OK(translator(m)->nr_blocks == 0, "places that make no sense are left out");
+}
+
+/* The same machine plays both: what it had translated is forgotten in between. */
+static void test_ready(struct test_machine *m)
+{
+    struct hv_code_place list[PLACES];
+    uint32_t blocks;
+    size_t count;
+
+    load_caller(m);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_R8] == 140, "a guest runs");
+    count = TEST_ENGINE.list_code(m->v, list, PLACES);
+    TAP_OK(count < PLACES && has_place(list, count, CALLED) && has_place(list, count, CALLED + 0x100),
+           "what it ran is listed (%zu)", count);
+    TAP_OK(TEST_ENGINE.list_code(m->v, list, 1) == 1, "no more than there is room for");
+    count = TEST_ENGINE.list_code(m->v, list, PLACES);
+    load_caller(m);
+    TEST_ENGINE.flush(m->v);
+    TEST_ENGINE.prepare_code(m->v, list, count, 0);
+    TAP_OK(translator(m)->nr_blocks == 0, "nothing is made ready when there is no time");
+    TEST_ENGINE.prepare_code(m->v, list, count, ~0ull);
+    blocks = translator(m)->nr_blocks;
+    TAP_OK(blocks == count, "all of it is");
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_R8] == 140, "it runs the same");
+    TAP_OK(translator(m)->nr_blocks <= blocks + 1, "with what is ready (%u and %u blocks)", blocks, translator(m)->nr_blocks);
+    load_caller(m);
+    TEST_ENGINE.flush(m->v);
+    TEST_ENGINE.prepare_code(m->v, list, count, ~0ull);
+    m->ram[CALLED + 1] = 9;
+    hv_memory_written(&m->domain.mem, hv_gpa_of(CALLED), HV_PAGE_SIZE);
+    TAP_OK(test_run(m) == -1 && m->cpu->gpr[HV_R8] == 160, "but not what was overwritten since");
+    test_bad_places(m);
+}
+
 int main(void)
 {
     static struct test_machine m;
@@ -323,6 +400,7 @@ int main(void)
     test_kicks(&m);
     test_written_code(&m);
     test_spaces(&m);
+    test_ready(&m);
     test_free(&m);
     return tap_done();
 }
