@@ -225,6 +225,7 @@ def main():
     if only != "domus":
         bases["qemu"] = subprocess.run([f"{HERE}/io-files.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     enter_namespaces(__file__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)) # what was started is ended
     with tempfile.TemporaryDirectory(prefix="domus-migrate-", dir="/var/tmp") as folder:
         netns.make_bridge(BRIDGE, [f"{HOST_IP}/24"])
         worker = Worker()
@@ -242,7 +243,7 @@ def main():
             for subject in subjects:
                 for host in subject.hosts:
                     host.close()
-        report(subjects)
+            report(subjects)
 
 
 if __name__ == "__main__":
