@@ -41,7 +41,7 @@
 #define STALL_NS            60000000000ull /* without progress: the other side is not there any more */
 #define LOOK_MAX            512u
 #define FEW_PAGES           64u          /* are sent in no time */
-#define PASSES_MAX          64u          /* that bring something: then the limit decides */
+#define PASSES_MAX          12u          /* that bring something: then the limit decides */
 #define MEASURE_BYTES       (1u << 20)   /* what is less tells nothing of the speed */
 
 enum stage { HEADER, MAP, PASS, MARK, MARKED, CODE, FREEZING, REST, STATE, REPLY };
@@ -325,7 +325,7 @@ static bool should_stop(struct hv_stream *s)
 {
     struct sending *w = s->own;
     uint64_t expected = expected_ns(s);
-    bool shrinks = w->left < w->left_before - w->left_before / 8 && s->status.passes < PASSES_MAX;
+    bool shrinks = w->left < w->left_before - w->left_before / 4 && s->status.passes < PASSES_MAX;
 
     if (expected <= STOP_SOON_NS || (expected <= max_downtime_ns(w) && !shrinks))
         return true;
