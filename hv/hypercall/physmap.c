@@ -349,7 +349,8 @@ static int cannot_make(const struct hv_domain *d, struct hv_decoder *dec, int er
     return hv_decode_fail(dec, "the guest's memory cannot be made: %s", strerror(-error));
 }
 
-/* Who looks at the holes between runs first makes the host map their types, 3 ms of page faults: not when the guest stands still. */
+/* Who looks at the holes between runs first makes the host map their types, 3 ms of page faults: not when the guest stands
+ * still. */
 static void look_at_all(const struct hv_domain *d)
 {
     uint64_t gfn = 0, count;

@@ -55,8 +55,8 @@ int hv_physmap_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK
 /* The shared_info page: contents and place. */
 void hv_shared_info_encode(struct hv_domain *d, struct hv_encoder *e);
 int hv_shared_info_decode(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;
-/* The same for a first look, at a domain that may run: which pages are RAM from *@gfn on, at most @max_runs of them, each the first
- * page and how many. *@gfn becomes where it ended; how many runs, 0 when there are none left. */
+/* The same for a first look, at a domain that may run: which pages are RAM from *@gfn on, at most @max_runs of them, each the
+ * first page and how many. *@gfn becomes where it ended; how many runs, 0 when there are none left. */
 uint64_t hv_physmap_encode_ram(struct hv_domain *d, uint64_t *gfn, uint64_t max_runs, struct hv_encoder *e);
 /* Makes them, in a new domain. */
 int hv_physmap_decode_ram(struct hv_domain *d, struct hv_decoder *dec) HV_MUST_CHECK;

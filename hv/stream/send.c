@@ -3,9 +3,9 @@
  * The first pass sends all pages, each further one those that the guest changed during the one before, by the log of writes
  * (hv/machine/dirty.h). A pass is over when the receiver has all of it: what is on its way, in the buffers of two sockets, would
  * else be a part of the time that the guest is stopped, and not known. After the first one the receiver is told which code the
- * guest runs: what its engine makes of that is ready when the guest comes. When what is left takes no longer than the guest may be stopped, it is stopped, the rest and the
- * state follow, and who receives says that it has all. Until then the guest goes on here after any failure; from then on it
- * stays frozen until it is decided who runs it (handover.c).
+ * guest runs: what its engine makes of that is ready when the guest comes. When what is left takes no longer than the guest may
+ * be stopped, it is stopped, the rest and the state follow, and who receives says that it has all. Until then the guest goes
+ * on here after any failure; from then on it stays frozen until it is decided who runs it (handover.c).
  *
  * When to stop: at once if that takes but a moment (STOP_SOON_NS). If it takes longer and passes still get shorter, another
  * pass is worth it; else the limit of the toolstack decides, and where not even that is reached, the guest is slowed down if
@@ -189,7 +189,8 @@ static void seal_pages(struct sending *w, size_t page_bytes)
 {
     struct pages_head *head = &w->head;
     size_t list_bytes = sizeof(head->count) + head->count * sizeof(head->entries[0]), bytes = page_bytes;
-    const void *packed = w->packer ? hv_packer_pack(w->packer, w->data, page_bytes, &bytes) : NULL, *from = packed ? packed : w->data;
+    const void *packed = w->packer ? hv_packer_pack(w->packer, w->data, page_bytes, &bytes) : NULL;
+    const void *from = packed ? packed : w->data;
     uint32_t crc;
 
     head->record = (struct hv_stream_record){.type = packed ? HV_RECORD_PACKED : HV_RECORD_PAGES, .bytes = list_bytes + bytes};

@@ -53,7 +53,7 @@ enum hv_stream_record_type {
     HV_RECORD_END = 1,
     HV_RECORD_PAGES = 2, /* channel: struct hv_stream_pages */
     HV_RECORD_STATE = 3, /* channel: all records from here on */
-    HV_RECORD_RAM = 4,   /* channel: how many pages are rings and tables, and runs of RAM: first page, how many. It may change later */
+    HV_RECORD_RAM = 4,   /* channel: how many pages are rings and tables; runs of RAM, as it is now: first page, how many */
     HV_RECORD_MARK = 5, /* channel: a number, not 0, which the receiver sends back when it has all that was before it */
     HV_RECORD_CODE = 6, /* channel: which code the guest will want (code.c); of no consequence but for time */
     HV_RECORD_PACKED = 7, /* channel: as "pages", what follows the entries by zstd, of which it is one frame */

@@ -13,8 +13,8 @@ struct hv_verify {
     uint64_t nr_sums;
 };
 
-/* Looks at all pages. -EBADMSG with the reason in @dec: one is not what it was, cannot be read, or there are more or fewer checksums
- * than pages. */
+/* Looks at all pages. -EBADMSG with the reason in @dec: one is not what it was, cannot be read, or there are more or fewer
+ * checksums than pages. */
 int hv_stream_verify(struct hv_domain *d, const struct hv_verify *what, struct hv_decoder *dec) HV_MUST_CHECK;
 /* All @count bytes; 0, a negative errno, or -ENODATA at the end of the file. */
 int hv_stream_read(int fd, void *bytes, size_t count, off_t offset) HV_MUST_CHECK;

@@ -47,8 +47,8 @@ gboolean xldrv_migrate_peer(XldrvDriver *driver, XldrvDomain *domain, const char
 /* Ends that, if the domain was not sent yet. */
 gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error);
 
-/* Both ends of the connection: what is written is sent at once, also while what was before is not acknowledged, and a host that does
- * not answer for long is not there any more. */
+/* Both ends of the connection: what is written is sent at once, also while what was before is not acknowledged, and a host that
+ * does not answer for long is not there any more. */
 void xldrv_migration_tune_socket(int fd);
 
 /* What one step tells the next one, on the wire as bytes. */

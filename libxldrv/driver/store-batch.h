@@ -1,5 +1,5 @@
-/* Many requests to the store at once. A request and its reply by themselves take two changes of process, and a domain has hundreds
- * of nodes, some of which are written while a guest stands still. */
+/* Many requests to the store at once. A request and its reply by themselves take two changes of process, and a domain has
+ * hundreds of nodes, some of which are written while a guest stands still. */
 #pragma once
 
 #include <xenstore.h>
@@ -22,8 +22,8 @@ void xldrv_store_batch_directory(XldrvStoreBatch *batch, const char *path);
 /* The reply to request @number since the last run: an errno, or 0 with its payload, which has a zero byte behind it. */
 typedef void (*XldrvStoreReply)(guint number, int error, const char *payload, gsize bytes, gpointer data);
 
-/* Sends what was added, and tells of each reply (@fn may be NULL). FALSE with errno, which is the first that a request got where @fn
- * is NULL; another one after that needs a new connection only when it is EPIPE. */
+/* Sends what was added, and tells of each reply (@fn may be NULL). FALSE with errno, which is the first that a request got where
+ * @fn is NULL; another one after that needs a new connection only when it is EPIPE. */
 gboolean xldrv_store_batch_run(XldrvStoreBatch *batch, XldrvStoreReply fn, gpointer data);
 
 /* Adds requests. */

@@ -16,8 +16,8 @@ void xldrv_pki_free(XldrvPki *pki);
 
 typedef struct _XldrvTlsEnd XldrvTlsEnd;
 
-/* One end. The server's, where @peer is NULL, or that of a client of the host @peer. Reads the files; NULL with an error that names
- * the one that cannot be used. */
+/* One end. The server's, where @peer is NULL, or that of a client of the host @peer. Reads the files; NULL with an error that
+ * names the one that cannot be used. */
 XldrvTlsEnd *xldrv_tls_end_new(const XldrvPki *pki, const char *peer, GError **error);
 void xldrv_tls_end_free(XldrvTlsEnd *end);
 
