@@ -68,7 +68,8 @@ gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error)
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 
     if (!config->kernel && !config->bootloader && !(config->disks && config->disks->len))
-        return fail(error, "there is nothing to boot: neither <kernel> in <os>, nor a <bootloader>, nor a disk to look for a kernel in");
+        return fail(error, "there is nothing to boot: neither <kernel> in <os>, nor a <bootloader>, nor a disk to look for a "
+                           "kernel in");
     if (config->bootloader_args && !config->bootloader)
         return fail(error, "element <bootloader_args> needs a <bootloader>");
     if (!check_orders(config, seen, error))

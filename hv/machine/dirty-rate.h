@@ -1,5 +1,5 @@
-/* How many different pages the guest writes to in a time: by the log of writes (dirty.h), which a migration needs for itself. Loop
- * thread.
+/* How many different pages the guest writes to in a time: by the log of writes (dirty.h), which a migration needs for itself.
+ * Loop thread.
  */
 #pragma once
 

@@ -121,7 +121,8 @@ static GPtrArray *arguments_of(const XmlconfDomainConfig *config, const char *pr
 /* ---- images that are not raw: it sees a file that a storage daemon makes of one, in a place that nobody else sees */
 
 #define STORAGE "qemu-storage-daemon"
-static const char show_script[] = ": > \"$1\" && " STORAGE " --daemonize --blockdev \"$2\" --export \"$3\" && shift 3 && exec \"$@\"";
+static const char show_script[] =
+    ": > \"$1\" && " STORAGE " --daemonize --blockdev \"$2\" --export \"$3\" && shift 3 && exec \"$@\"";
 
 static char *export_to(const char *path)
 {

@@ -18,7 +18,7 @@ typedef struct {
     guint n_fds;
     const char *log_path;    /* standard output and error are appended here; NULL: /dev/null */
     gboolean confine;        /* as root: with no privilege but to open all files, and none to be gained */
-    gboolean may_mount;      /* with confine: by FUSE, in namespaces of its own (namespaces.h), with which all that it starts ends */
+    gboolean may_mount;      /* with confine: by FUSE, in namespaces of its own (namespaces.h); all that it starts ends with it */
     guint64 max_file_bytes;  /* no file that it writes may be larger; 0: no limit */
     const XldrvMemoryPolicy *memory; /* NULL: as ours */
     const char *pid_path;    /* the child writes its /proc/self/stat here before it runs; NULL: nowhere */
