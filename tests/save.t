@@ -191,6 +191,29 @@ def cannot_save(host, console):
 
 enter_namespace()
 make_bridge()
+def stuck_disk(host):
+    """A disk whose server does nothing more: the guest is not kept standing for it."""
+    path = f"{host.root}/stuck.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    disk = f"<disk type='file'><driver type='qcow2' cache='none'/><source file='{path}'/><target dev='xvda'/></disk><console"
+    host.virsh_args("define", host.write_xml(host.xml(name="g9", cmdline="console=hvc0 guest.modules").replace("<console", disk, 1)))
+    host.virsh("start g9")
+    with host.console("g9") as console:
+        console.prompt()
+        run(console, "while [ ! -b /dev/xvda ]; do sleep 1; done")
+        server, = host.processes("qemu-storage-daemon")
+        os.kill(server, signal.SIGSTOP)
+        console.send("dd if=/dev/zero of=/dev/xvda bs=64k count=16 oflag=direct; echo ha''lted\n")
+        time.sleep(2)
+        result = host.virsh(f"save g9 {host.root}/stuck.save")
+        tap.ok(result.status == 1 and "disks are doing does not end" in result.err, "a disk that does not come to rest: refused", result)
+        tap.equal(host.state("g9"), "running", "the guest goes on")
+        tap.ok(not os.path.exists(f"{host.root}/stuck.save"), "no file is left")
+        os.kill(server, signal.SIGCONT)
+        tap.ok(console.expect("halted"), "and so does its disk when it can", console.text[-1000:])
+    host.virsh("destroy g9")
+
+
 with Host() as host:
     console = boot(host)
     watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
@@ -212,4 +235,5 @@ with Host() as host:
     console.close()
     watcher.close()
     tap.equal(host.virsh("destroy g1").status, 0, "destroy")
+    stuck_disk(host)
 tap.done()

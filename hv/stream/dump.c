@@ -22,14 +22,12 @@
 #include <unistd.h>
 
 #include "hv/hypercall/physmap.h"
-#include "hv/loop.h"
 #include "hv/machine/vcpu.h"
 #include "hv/stream/file.h"
 
 #define SEGMENTS_MAX  1024u
 #define GAP_MIN_PAGES 256u
 #define CHUNK_PAGES   1024u     /* looked at in a step */
-#define IDLE_NS       200000ull /* between looks whether I/O has ended */
 
 enum stage { FREEZING, MEMORY };
 
@@ -319,10 +317,8 @@ static void step(struct hv_stream *s)
 
     if (w->stage == MEMORY)
         dump_memory(s);
-    else if (hv_stream_is_frozen(s))
+    else if (hv_stream_stands_still(s))
         begin(s);
-    else
-        hv_stream_at(s, hv_loop_now() + IDLE_NS);
 }
 
 static const struct hv_stream_ops ops = {.step = step, .fini = fini};

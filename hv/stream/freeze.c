@@ -14,6 +14,9 @@
 #include "hv/store/ring.h"
 #include "hv/stream/handover.h"
 
+#define LOOK_NS 100000ull      /* between looks whether I/O has ended */
+#define REST_NS 20000000000ull /* it has to */
+
 int hv_stream_check(const struct hv_domain *d)
 {
     const char *device;
@@ -43,9 +46,17 @@ void hv_stream_freeze(struct hv_stream *s)
     hv_sched_freeze(d);
 }
 
-bool hv_stream_is_frozen(const struct hv_stream *s)
+bool hv_stream_stands_still(struct hv_stream *s)
 {
-    return s->froze && hv_xenbus_is_idle(s->domain);
+    uint64_t now = hv_loop_now();
+
+    if (hv_xenbus_is_idle(s->domain))
+        return true;
+    if (now - s->frozen_at_ns < REST_NS)
+        hv_stream_at(s, now + LOOK_NS);
+    else
+        hv_stream_fail(s, ETIMEDOUT, "what the guest's disks are doing does not end");
+    return false;
 }
 
 static void go_on(struct hv_domain *d)

@@ -47,7 +47,9 @@ void hv_stream_fail(struct hv_stream *s, int error, const char *format, ...) HV_
 
 /* freeze.c. Stops vCPUs, and what of the backends touches memory, as soon as nothing is in flight. */
 void hv_stream_freeze(struct hv_stream *s);
-bool hv_stream_is_frozen(const struct hv_stream *s);
+/* In step(), after that: whether all stands still. If not, it comes back for it, or has failed since a disk does not come to rest:
+ * a guest is not kept waiting for that. */
+bool hv_stream_stands_still(struct hv_stream *s);
 void hv_stream_thaw(struct hv_stream *s);
 /* A domain out of a stream is frozen from the beginning, and goes on with its first vCPU: 0, or -ENODEV while a device that it
  * had is missing, or -EACCES: it is the sender's still. */

@@ -8,12 +8,10 @@
 #include <string.h>
 
 #include "hv/hypercall/physmap.h"
-#include "hv/loop.h"
 #include "hv/stream/file.h"
 #include "hv/stream/touched.h"
 
 #define CHUNK_PAGES 1024u     /* looked at in a step */
-#define IDLE_NS     200000ull /* between looks whether I/O has ended */
 
 enum stage { FREEZING, MEMORY, STATE };
 
@@ -155,10 +153,8 @@ static void step(struct hv_stream *s)
 
     switch (w->stage) {
     case FREEZING:
-        if (!hv_stream_is_frozen(s)) {
-            hv_stream_at(s, hv_loop_now() + IDLE_NS);
+        if (!hv_stream_stands_still(s))
             return;
-        }
         w->total = s->domain->mem.ram_pages;
         hv_touched_init(&w->touched, s->domain);
         w->stage = MEMORY;

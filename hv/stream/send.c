@@ -37,7 +37,6 @@
 #define STOP_SOON_NS        5000000ull
 #define DOWNTIME_DEFAULT_NS 300000000ull
 #define SLICE_NS            1000000ull   /* of the loop's time, then others have their turn */
-#define IDLE_NS             100000ull    /* between looks whether I/O has ended */
 #define STALL_NS            60000000000ull /* without progress: the other side is not there any more */
 #define LOOK_MAX            512u
 #define FEW_PAGES           64u          /* are sent in no time */
@@ -518,10 +517,8 @@ static bool produce(struct hv_stream *s)
             w->out[0] = (struct iovec){w->state.data, w->state.used};
         return true;
     case FREEZING:
-        if (!hv_stream_is_frozen(s)) {
-            hv_stream_at(s, hv_loop_now() + IDLE_NS);
+        if (!hv_stream_stands_still(s))
             return false;
-        }
         begin_rest(s);
         return true;
     case REST:
