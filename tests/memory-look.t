@@ -49,12 +49,13 @@ def rate(host):
     return dict(re.findall(r"dirtyrate\.(\w+)=(\S+)", out))
 
 
-def measure(host, seconds=1):
+def measure(host, seconds):
     tap.equal(host.virsh(f"domdirtyrate-calc g1 --seconds {seconds}").status, 0, "a measurement begins")
-    tap.equal(rate(host)["calc_status"], "1", "it is under way")
-    again = host.virsh("domdirtyrate-calc g1 --seconds 1")
-    tap.ok(again.status == 1 and "'g1'" in again.err and "watched already" in again.err, "there is one at a time", again)
-    tap.ok(wait_for(lambda: rate(host)["calc_status"] == "2", 30), "it ends", rate(host))
+    if seconds > 1:
+        tap.equal(rate(host)["calc_status"], "1", "it is under way")
+        again = host.virsh("domdirtyrate-calc g1 --seconds 1")
+        tap.ok(again.status == 1 and "'g1'" in again.err and "watched already" in again.err, "there is one at a time", again)
+    tap.ok(wait_for(lambda: rate(host)["calc_status"] == "2", 60), "it ends", rate(host))
     return int(rate(host)["megabytes_per_second"])
 
 
@@ -62,11 +63,11 @@ def rates(host, console):
     tap.equal(rate(host)["calc_status"], "0", "nothing has been measured yet")
     console.run("dd if=/dev/zero of=/x bs=1M count=40 2>/dev/null")
     console.run("while :; do dd if=/dev/zero of=/x bs=1M count=40 conv=notrunc 2>/dev/null; done & echo $! > /tmp/busy")
-    busy = measure(host)
-    tap.ok(30 <= busy < 256, "a guest that writes 40 MiB over and over changes as much, however often", busy)
+    busy = measure(host, 8)
+    tap.ok(4 <= busy < 40, "a guest that writes 40 MiB over and over changes as much, however often", busy)
     console.run("kill $(cat /tmp/busy)")
-    idle = measure(host)
-    tap.ok(idle < busy / 2, "and one that is idle hardly any", idle)
+    idle = measure(host, 1)
+    tap.ok(idle <= 2, "and one that is idle hardly any", idle)
     for options, words in (("--seconds 61", "seconds=61"), ("--seconds 0", "seconds"), ("--seconds 1 --mode dirty-ring", "dirty-ring")):
         result = host.virsh(f"domdirtyrate-calc g1 {options}")
         tap.ok(result.status == 1 and words in result.err, f"{options} is refused", result)

@@ -57,10 +57,11 @@ static long copy(struct hv_caller *c, const struct domus_peek *peek)
     return error;
 }
 
-/* The page tables are those of one moment, for which the guest stands still. */
+/* Page tables are those of one moment, for which the guest stands still. */
 long hv_domus_peek(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     const struct domus_peek *peek = arg;
+    bool still = peek->flags & DOMUS_PEEK_VIRTUAL;
     long error;
 
     (void)args;
@@ -69,9 +70,11 @@ long hv_domus_peek(struct hv_caller *c, const uint64_t args[5], void *arg)
     if (peek->flags & ~(uint32_t)DOMUS_PEEK_VIRTUAL || peek->bytes > HV_CONTROL_DATA_MAX ||
         peek->address + peek->bytes < peek->address)
         return -XEN_EINVAL;
-    hv_domain_pause(c->domain);
+    if (still)
+        hv_domain_pause(c->domain);
     error = copy(c, peek);
-    hv_domain_unpause(c->domain);
+    if (still)
+        hv_domain_unpause(c->domain);
     return error;
 }
 
