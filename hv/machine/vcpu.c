@@ -379,7 +379,7 @@ static bool poll_for_work(struct hv_vcpu *v, uint64_t deadline_ns)
     if (deadline_ns && deadline_ns < end)
         end = deadline_ns;
     do {
-        if (atomic_load(&v->attention))
+        if (atomic_load(&v->attention) & ~(uint32_t)HV_ATTN_PAUSE) /* of a pause that is over, nothing is left to do */
             return true;
         now = hv_loop_now();
         for (unsigned i = 0; i < POLL_PAUSES && now < end; i++)
