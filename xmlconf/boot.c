@@ -30,22 +30,11 @@ const XmlconfRecord xmlconf_boot_record = {
 
 /* ---- checks */
 
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    g_propagate_error(error, g_error_new_valist(XMLCONF_ERROR, XMLCONF_ERROR_XML, format, args));
-    va_end(args);
-    return FALSE;
-}
-
 /* @seen has the orders so far. */
 static gboolean check_order(GHashTable *seen, guint64 order, GError **error)
 {
     return order == 0 || g_hash_table_add(seen, g_memdup2(&order, sizeof(order))) ||
-           fail(error, "boot order '%" G_GUINT64_FORMAT "' used for more than one device", order);
+           xmlconf_fail(error, "boot order '%" G_GUINT64_FORMAT "' used for more than one device", order);
 }
 
 static gboolean check_orders(const XmlconfDomainConfig *config, GHashTable *seen, GError **error)
@@ -68,14 +57,14 @@ gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error)
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 
     if (!config->kernel && !config->bootloader && !(config->disks && config->disks->len))
-        return fail(error, "there is nothing to boot: neither <kernel> in <os>, nor a <bootloader>, nor a disk to look for a "
+        return xmlconf_fail(error, "there is nothing to boot: neither <kernel> in <os>, nor a <bootloader>, nor a disk to look for a "
                            "kernel in");
     if (config->bootloader_args && !config->bootloader)
-        return fail(error, "element <bootloader_args> needs a <bootloader>");
+        return xmlconf_fail(error, "element <bootloader_args> needs a <bootloader>");
     if (!check_orders(config, seen, error))
         return FALSE;
     return !config->boot || g_hash_table_size(seen) == 0 ||
-           fail(error, "per-device boot elements cannot be used together with os/boot elements");
+           xmlconf_fail(error, "per-device boot elements cannot be used together with os/boot elements");
 }
 
 /* ---- what follows from them */

@@ -107,6 +107,9 @@ extern const XmlconfValueType xmlconf_value_amount, xmlconf_value_amount_unit;
 gboolean xmlconf_blkiotune_check(const XmlconfBlkiotune *tune, GError **error);
 gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError **error);
 
+/* value.c: a wrong value, in words. FALSE. */
+gboolean xmlconf_fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
 /* boot.c: <boot> in <os>; what the rows cannot say of what is booted. */
 extern const XmlconfRecord xmlconf_boot_record;
 gboolean xmlconf_boot_check(const XmlconfDomainConfig *config, GError **error);

@@ -111,17 +111,6 @@ void xmlconf_numa_set_distance(XmlconfNumaCell *cell, guint to, guint value)
 
 /* ---- checks */
 
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    g_propagate_error(error, g_error_new_valist(XMLCONF_ERROR, XMLCONF_ERROR_XML, format, args));
-    va_end(args);
-    return FALSE;
-}
-
 static int by_number(gconstpointer a, gconstpointer b)
 {
     const XmlconfNumaCell *left = *(gpointer const *)a, *right = *(gpointer const *)b;
@@ -141,7 +130,7 @@ static gboolean number_cells(GPtrArray *cells, GError **error)
     for (guint i = 0; i < cells->len; i++) {
         const XmlconfNumaCell *cell = cells->pdata[i];
         if (cell->number != i + 1)
-            return fail(error, cell->number <= i ? "NUMA cell '%u' is there more than once"
+            return xmlconf_fail(error, cell->number <= i ? "NUMA cell '%u' is there more than once"
                                                  : "NUMA cell '%u' is beyond the last: cells are numbered from 0 on without a gap",
                         cell->number - 1);
     }
@@ -156,13 +145,13 @@ static gboolean check_distances(const GPtrArray *cells, guint index, GError **er
     for (guint i = 0; cell->distances && i < cell->distances->len; i++) {
         const XmlconfNumaDistance *distance = cell->distances->pdata[i];
         if (distance->id >= cells->len)
-            return fail(error, "NUMA cell '%u' has a distance to cell '%u', which is not there", index, distance->id);
+            return xmlconf_fail(error, "NUMA cell '%u' has a distance to cell '%u', which is not there", index, distance->id);
         if (seen >> distance->id & 1)
-            return fail(error, "NUMA cell '%u' has more than one distance to cell '%u'", index, distance->id);
+            return xmlconf_fail(error, "NUMA cell '%u' has more than one distance to cell '%u'", index, distance->id);
         if (distance->id == index && distance->value != LOCAL_DISTANCE)
-            return fail(error, "NUMA cell '%u' has distance 10 to itself, not %u", index, distance->value);
+            return xmlconf_fail(error, "NUMA cell '%u' has distance 10 to itself, not %u", index, distance->value);
         if (distance->id != index && distance->value == LOCAL_DISTANCE)
-            return fail(error, "NUMA cell '%u' has a distance of at least 11 to cell '%u', not 10", index, distance->id);
+            return xmlconf_fail(error, "NUMA cell '%u' has a distance of at least 11 to cell '%u', not 10", index, distance->id);
         seen |= (guint64)1 << distance->id;
     }
     return TRUE;
@@ -177,9 +166,9 @@ static gboolean check_vcpus(const XmlconfNumaCell *cell, guint max_vcpus, guint6
         if (!(map->data[vcpu / 8] >> vcpu % 8 & 1))
             continue;
         if (vcpu >= max_vcpus)
-            return fail(error, "NUMA cell '%u' has vCPU %u, and the domain only %u vCPUs", cell->number - 1, vcpu, max_vcpus);
+            return xmlconf_fail(error, "NUMA cell '%u' has vCPU %u, and the domain only %u vCPUs", cell->number - 1, vcpu, max_vcpus);
         if (*seen >> vcpu & 1)
-            return fail(error, "vCPU %u is in more than one NUMA cell", vcpu);
+            return xmlconf_fail(error, "vCPU %u is in more than one NUMA cell", vcpu);
         *seen |= (guint64)1 << vcpu;
     }
     return TRUE;
@@ -195,7 +184,7 @@ gboolean xmlconf_numa_check_vcpus(const GPtrArray *cells, guint max_vcpus, GErro
     }
     for (guint vcpu = 0; cells && cells->len && vcpu < max_vcpus; vcpu++) {
         if (!(seen >> vcpu & 1))
-            return fail(error, "vCPU %u is in no NUMA cell: attributes 'cpus' of <cell> have to name all %u vCPUs", vcpu,
+            return xmlconf_fail(error, "vCPU %u is in no NUMA cell: attributes 'cpus' of <cell> have to name all %u vCPUs", vcpu,
                         max_vcpus);
     }
     return TRUE;
@@ -208,11 +197,11 @@ static gboolean check_memory(const GPtrArray *cells, guint64 memory_kib, GError 
     for (guint i = 0; i < cells->len; i++) {
         const XmlconfNumaCell *cell = cells->pdata[i];
         if (cell->memory_kib % XMLCONF_PAGE_KIB)
-            return fail(error, "memory of NUMA cell '%u', %" G_GUINT64_FORMAT " KiB, is not a multiple of a page of %u KiB", i,
+            return xmlconf_fail(error, "memory of NUMA cell '%u', %" G_GUINT64_FORMAT " KiB, is not a multiple of a page of %u KiB", i,
                         cell->memory_kib, XMLCONF_PAGE_KIB);
         sum += cell->memory_kib;
     }
-    return sum == memory_kib || fail(error, "NUMA cells have memory of %" G_GUINT64_FORMAT " KiB together, and element <memory> "
+    return sum == memory_kib || xmlconf_fail(error, "NUMA cells have memory of %" G_GUINT64_FORMAT " KiB together, and element <memory> "
                                      "says %" G_GUINT64_FORMAT " KiB", sum, memory_kib);
 }
 
@@ -233,13 +222,13 @@ gboolean xmlconf_numatune_complete(XmlconfNumatune *tune, GError **error)
     guint count = 0;
 
     if (tune->mode && !tune->nodeset)
-        return fail(error, "element <memory> of <numatune> needs a 'nodeset'");
+        return xmlconf_fail(error, "element <memory> of <numatune> needs a 'nodeset'");
     if (tune->nodeset && !tune->mode)
         tune->mode = XMLCONF_NUMA_STRICT;
     for (guint i = 0; nodes && i < nodes->len; i++)
         count += (guint)__builtin_popcount(nodes->data[i]);
     return tune->mode != XMLCONF_NUMA_PREFERRED || count == 1 ||
-           fail(error, "NUMA memory tuning in 'preferred' mode only supports single node, not '%s'", tune->nodeset);
+           xmlconf_fail(error, "NUMA memory tuning in 'preferred' mode only supports single node, not '%s'", tune->nodeset);
 }
 
 gboolean xmlconf_numa_complete(XmlconfDomainConfig *config, GError **error)

@@ -56,21 +56,10 @@ const XmlconfRecord xmlconf_blkio_device_record = {
 
 /* ---- checks */
 
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    g_propagate_error(error, g_error_new_valist(XMLCONF_ERROR, XMLCONF_ERROR_XML, format, args));
-    va_end(args);
-    return FALSE;
-}
-
 gboolean xmlconf_memtune_check(const XmlconfMemtune *tune, GError **error)
 {
     if (tune->hard_limit_kib && tune->swap_hard_limit_kib && tune->swap_hard_limit_kib < tune->hard_limit_kib)
-        return fail(error, "swap_hard_limit %" G_GUINT64_FORMAT " KiB is less than hard_limit %" G_GUINT64_FORMAT
+        return xmlconf_fail(error, "swap_hard_limit %" G_GUINT64_FORMAT " KiB is less than hard_limit %" G_GUINT64_FORMAT
                     " KiB, which it includes", tune->swap_hard_limit_kib, tune->hard_limit_kib);
     return TRUE;
 }
@@ -90,7 +79,7 @@ gboolean xmlconf_blkiotune_check(const XmlconfBlkiotune *tune, GError **error)
 {
     for (guint i = 0; tune->devices && i < tune->devices->len; i++) {
         if (is_before(tune->devices, i))
-            return fail(error, "device '%s' is in <blkiotune> more than once",
+            return xmlconf_fail(error, "device '%s' is in <blkiotune> more than once",
                         ((const XmlconfBlkioDevice *)tune->devices->pdata[i])->path);
     }
     return TRUE;
@@ -101,7 +90,7 @@ gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError 
     const guint64 page = XMLCONF_HUGEPAGE_KIB;
 
     if (config->hugepage_kib && !config->hugepages)
-        return fail(error, "a size of huge pages needs <hugepages>");
+        return xmlconf_fail(error, "a size of huge pages needs <hugepages>");
     if (config->hugepage_kib && config->hugepage_kib != page) {
         g_set_error(error, XMLCONF_ERROR, XMLCONF_ERROR_UNSUPPORTED,
                     "huge pages of %" G_GUINT64_FORMAT " KiB are not supported: they have %" G_GUINT64_FORMAT " KiB",
@@ -109,7 +98,7 @@ gboolean xmlconf_memory_backing_check(const XmlconfDomainConfig *config, GError 
         return FALSE;
     }
     return !config->hugepages || config->memory_kib % page == 0 ||
-           fail(error, "memory of %" G_GUINT64_FORMAT " KiB is not a multiple of huge pages of %" G_GUINT64_FORMAT " KiB",
+           xmlconf_fail(error, "memory of %" G_GUINT64_FORMAT " KiB is not a multiple of huge pages of %" G_GUINT64_FORMAT " KiB",
                 config->memory_kib, page);
 }
 

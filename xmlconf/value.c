@@ -7,6 +7,16 @@
 
 #include "xmlconf/fields.h"
 
+gboolean xmlconf_fail(GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_propagate_error(error, g_error_new_valist(XMLCONF_ERROR, XMLCONF_ERROR_XML, format, args));
+    va_end(args);
+    return FALSE;
+}
+
 /* The driver names files after domains, with a suffix. */
 #define NAME_MAX_BYTES 200
 
