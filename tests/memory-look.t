@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 
 import libvirt
 
@@ -34,6 +35,11 @@ def peeks(console, domain):
     banner = int(line.split()[0], 16)
     text = domain.memoryPeek(banner, 60, libvirt.VIR_MEMORY_VIRTUAL)
     tap.ok(text.startswith(b"Linux version 6."), "the kernel's words are found by virtual address", text)
+    console.send("sleep 3; echo wo''ken\n")
+    for _ in range(8):  # each makes an idle guest stand still for a moment
+        time.sleep(0.2)
+        domain.memoryPeek(banner, 60, libvirt.VIR_MEMORY_VIRTUAL)
+    tap.ok(console.expect("woken", 40), "and a guest that was looked into while it was idle wakes when it should", console.text[-500:])
     for what, args in (("beyond its memory", (1 << 40, 16, libvirt.VIR_MEMORY_PHYSICAL)),
                        ("at its end", (256 * MIB - 8, 16 * MIB // 16, libvirt.VIR_MEMORY_PHYSICAL)),
                        ("where nothing is mapped", (0x1000, 16, libvirt.VIR_MEMORY_VIRTUAL)),
