@@ -152,6 +152,7 @@ enum domus_vbd_source_kind {
     DOMUS_VBD_NBD = 1,   /* fd: a socket to an NBD server in the transmission phase, simple replies negotiated */
     DOMUS_VBD_EMPTY = 2, /* no fd: a drive without a medium */
     DOMUS_VBD_PARKED = 3, /* vbd_set_image only, no fd: nothing for now; the guest's requests wait for the next image */
+    DOMUS_VBD_STAY = 4,   /* the same: the image that there is after all, as parking has not taken effect; or -XEN_ENOENT */
 };
 
 /* What a disk is kept in. */
@@ -232,7 +233,7 @@ struct domus_vbd_stats {
     uint32_t held;       /* requests that failed and wait for the domain to be unpaused */
     uint32_t held_error; /* why the first of them failed: an errno */
     uint32_t lost;       /* 1: the connection to the NBD server broke */
-    uint32_t parked;     /* 1: there is no image, because DOMUS_VBD_PARKED has taken effect */
+    uint32_t parked;     /* 1: there is no image, because DOMUS_VBD_PARKED has taken effect; 2: it will, after what is going on */
 };
 
 /* Of consoles that are devices: the first is not. */

@@ -393,7 +393,35 @@ def interrupted(host):
     good(host, "destroy k")
 
 
-PARTS = (interrupted, commits, pulls, copies, backups, python)
+def stalled(host):
+    """A storage daemon that stands still for longer than a snapshot waits for it: no request of the guest fails for that."""
+    define(host, "w", disk(make(host, "w.qcow2", "qcow2"), "xvda", "qcow2"))
+    console = boot(host, "w")
+    is_fine(console, "before")
+    server, = host.processes("qemu-storage-daemon")
+    os.kill(server, signal.SIGSTOP)
+    time.sleep(1)
+    refused(host, "snapshot-create-as w one --disk-only", "'xvda' does not come to rest", "a snapshot of a disk that stands still")
+    os.kill(server, signal.SIGCONT)
+    is_fine(console, "when its daemon goes on")
+    os.kill(server, signal.SIGSTOP)
+    time.sleep(1)
+    client = subprocess.Popen(["virsh", "-c", host.uri, "snapshot-create-as w two --disk-only"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    time.sleep(1)
+    host.stop(signal.SIGKILL)
+    client.wait(30)
+    host.start()
+    os.kill(server, signal.SIGCONT)
+    console.close()
+    console = attach(host, "w")
+    is_fine(console, "domusd was killed while it waited for that")
+    tap.equal(source(host, "w"), "w.qcow2", "the disk is where it was")
+    console.close()
+    good(host, "destroy w")
+
+
+PARTS = (interrupted, stalled, commits, pulls, copies, backups, python)
 
 with Host() as host:
     for part in PARTS:

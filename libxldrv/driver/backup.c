@@ -202,7 +202,7 @@ static gboolean run(Backup *b, GError **error)
     gboolean ok = for_each(b, all, &b->made, make, error) && for_each(b, all, &b->opened, open_target, error) &&
                   for_each(b, all, &b->parked, park, error) && for_each(b, all, &b->begun, start_job, error);
 
-    ok = for_each(b, ok ? all : b->parked + 1, &done, go_on, ok ? error : NULL) && ok;
+    ok = for_each(b, ok ? all : b->parked, &done, go_on, ok ? error : NULL) && ok;
     if (!ok)
         undo(b);
     return ok;

@@ -447,7 +447,6 @@ gboolean xldrv_blockjob_pivot(XldrvDriver *driver, XldrvJob *job, const char *ta
     if (!mark_ready(driver, job, disk, "pivot", error))
         return FALSE;
     if (!xldrv_disk_park(&host, disk, error)) {
-        xldrv_disk_reopen(&host, disk, NULL);
         mark_ready(driver, job, disk, "yes", NULL);
         return FALSE;
     }
@@ -495,6 +494,31 @@ gboolean xldrv_blockjob_wait(XldrvDriver *driver, XldrvJob *job, const char *tar
                                  state.error ? state.error : "its storage daemon ended");
 }
 
+/* ---- a pivot that a daemon had begun and did not end */
+
+static gboolean was_pivoting(const XmlconfDisk *disk)
+{
+    return disk->job && g_strcmp0(disk->mirror.ready, "pivot") == 0;
+}
+
+/* Whether it was completed decides, and of a daemon that ended it is not known: then the old image has all. A disk that does
+ * not come to rest is left alone until it does. */
+static void settle(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk)
+{
+    const XldrvDeviceHost host = host_of(driver, job);
+    g_auto(XldrvBlockJobState) state = {0};
+    g_autoptr(GError) why = NULL;
+
+    if (xldrv_disk_park(&host, disk, &why)) {
+        gboolean done = xldrv_blockjob_look(&host, disk, &state, &why) && strcmp(state.status, "concluded") == 0 && !state.error;
+
+        if (!done || !move_over(driver, job, disk, &why))
+            stay(driver, job, disk);
+    }
+    if (why)
+        g_warning("%s", why->message);
+}
+
 /* ---- looking every now and then */
 
 static void look_at_disk(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk)
@@ -519,8 +543,12 @@ static gboolean look(XldrvDriver *driver, XldrvJob *job)
     const GPtrArray *disks = xmlconf_domain_config(live)->disks;
 
     for (guint i = 0; disks && i < disks->len; i++) {
-        if (((const XmlconfDisk *)disks->pdata[i])->job)
-            look_at_disk(driver, job, disks->pdata[i]);
+        const XmlconfDisk *disk = disks->pdata[i];
+
+        if (was_pivoting(disk))
+            settle(driver, job, disk);
+        else if (disk->job)
+            look_at_disk(driver, job, disk);
     }
     return !xldrv_blockjob_check_domain(job, NULL);
 }
@@ -579,23 +607,8 @@ void xldrv_blockjobs_recover(XldrvDriver *driver, XldrvJob *job)
     const XldrvImpact impact = {.live = TRUE};
 
     for (guint i = 0; disks && i < disks->len; i++) {
-        const XmlconfDisk *disk = disks->pdata[i];
-        const XldrvDeviceHost host = host_of(driver, job);
-        g_auto(XldrvBlockJobState) state = {0};
-        g_autoptr(GError) why = NULL;
-
-        if (!disk->job || g_strcmp0(disk->mirror.ready, "pivot") != 0)
-            continue;
-        /* Whether it was completed decides, and of a daemon that ended it is not known: then the old image has all. */
-        if (xldrv_disk_park(&host, disk, &why) && xldrv_blockjob_look(&host, disk, &state, &why) &&
-            strcmp(state.status, "concluded") == 0 && !state.error) {
-            if (!move_over(driver, job, disk, &why))
-                stay(driver, job, disk);
-        } else {
-            stay(driver, job, disk);
-        }
-        if (why)
-            g_warning("%s", why->message);
+        if (was_pivoting(disks->pdata[i]))
+            settle(driver, job, disks->pdata[i]);
     }
     if (disks && disks->len)
         xldrv_change(driver, job, &impact, learn_unknown, NULL, NULL);

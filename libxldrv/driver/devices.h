@@ -29,7 +29,8 @@ gboolean xldrv_disk_change_medium(const XldrvDeviceHost *host, const XmlconfDisk
 /* Gives disks whose server is gone another connection, and starts what is to serve them again. FALSE with an error: one
  * of them cannot be had. medium.c */
 gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *disks, GError **error);
-/* Takes the image away, for another: nothing is going on with it then, and the guest's requests wait. medium.c */
+/* Takes the image away, for another: nothing is going on with it then, and the guest's requests wait.
+ * FALSE: what is going on does not end (VIR_ERR_OPERATION_TIMEOUT), and the disk has its image as before. medium.c */
 gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* As above for one disk, whether it is lost or not: its size may have changed. medium.c */
 gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
@@ -52,6 +53,7 @@ typedef struct {
     guint64 size_bytes;     /* as the guest sees it */
     guint held, held_error; /* requests that wait for a resume, and the errno of the first */
     gboolean parked;        /* its requests wait for an image */
+    gboolean parking;       /* so they will when those that are with the image have ended */
     gboolean lost;          /* what serves it is gone */
 } XldrvDiskStats;
 gboolean xldrv_disk_stats(XldrvInstance *instance, const XmlconfDisk *disk, XldrvDiskStats *stats, GError **error);

@@ -301,7 +301,8 @@ gboolean xldrv_disk_stats(XldrvInstance *instance, const XmlconfDisk *disk, Xldr
         .size_bytes = query.stats.size_bytes,
         .held = query.stats.held,
         .held_error = query.stats.held_error,
-        .parked = query.stats.parked != 0,
+        .parked = query.stats.parked == 1,
+        .parking = query.stats.parked == 2,
         .lost = query.stats.lost != 0,
     };
     return TRUE;

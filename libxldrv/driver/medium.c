@@ -17,9 +17,6 @@
 #define PARK_SECONDS 10
 #define PARK_POLL_US 5000
 
-#define TAKE_BACK_SECONDS 60
-#define TAKE_BACK_POLL_US 100000
-
 /* ---- opening */
 
 static int open_export(const XmlconfDisk *disk, struct domus_vbd_source *source, GError **error)
@@ -135,13 +132,23 @@ gboolean xldrv_disk_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk,
     return fd >= 0 && put_in_place(host->instance, disk, &source, fd, error);
 }
 
+/* On the image that it has, if that is not given up yet. */
+static gboolean stay(const XldrvDeviceHost *host, const XmlconfDisk *disk)
+{
+    const struct domus_vbd_source source = {.kind = DOMUS_VBD_STAY};
+
+    return put_in_place(host->instance, disk, &source, -1, NULL);
+}
+
 gboolean xldrv_disks_reconnect(const XldrvDeviceHost *host, const GPtrArray *disks, GError **error)
 {
     for (guint i = 0; disks && i < disks->len; i++) {
         const XmlconfDisk *disk = disks->pdata[i];
         XldrvDiskStats stats;
 
-        if (!xldrv_disk_stats(host->instance, disk, &stats, NULL) || !(stats.lost || stats.parked))
+        if (!xldrv_disk_stats(host->instance, disk, &stats, NULL) || (stats.parking && stay(host, disk)))
+            continue;
+        if (!stats.lost && !stats.parked && !stats.parking)
             continue;
         if (!xldrv_disk_reopen(host, disk, error))
             return FALSE;
@@ -206,7 +213,7 @@ gboolean xldrv_disk_park(const XldrvDeviceHost *host, const XmlconfDisk *disk, G
             return FALSE;
         if (stats.parked)
             return TRUE;
-        if (g_get_monotonic_time() > end)
+        if (g_get_monotonic_time() > end && stay(host, disk))
             return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "disk '%s' does not come to rest", disk->target);
         g_usleep(PARK_POLL_US);
     }
@@ -224,30 +231,12 @@ static gboolean sync_file(const XmlconfDisk *disk, GError **error)
     return ok;
 }
 
-/* A disk that does not come to rest: as long as requests are with a file, its lock keeps it from being opened anew. */
-static void take_back(const XldrvDeviceHost *host, const XmlconfDisk *disk)
-{
-    gint64 end = g_get_monotonic_time() + TAKE_BACK_SECONDS * G_TIME_SPAN_SECOND;
-    g_autoptr(GError) why = NULL;
-
-    while (!xldrv_disk_reopen(host, disk, &why)) {
-        if (g_get_monotonic_time() > end) {
-            g_warning("disk '%s' of domain '%s' waits for an image: %s", disk->target, host->name, why->message);
-            return;
-        }
-        g_clear_error(&why);
-        g_usleep(TAKE_BACK_POLL_US);
-    }
-}
-
 gboolean xldrv_disk_suspend(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
 {
     if (disk->type == XMLCONF_DISK_NETWORK || !xmlconf_disk_source(disk))
         return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "disk '%s' has no image of this host", disk->target);
-    if (!xldrv_disk_park(host, disk, error)) {
-        take_back(host, disk);
+    if (!xldrv_disk_park(host, disk, error))
         return FALSE;
-    }
     xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
     if (sync_file(disk, error))
         return TRUE;
@@ -271,8 +260,11 @@ gboolean xldrv_disk_continue(const XldrvDeviceHost *host, const XmlconfDisk *dis
 /* A size cannot change under those who are connected. The guest's requests wait meanwhile, and go on in any case. */
 static gboolean resize_parked(const XldrvDeviceHost *host, const XmlconfDisk *disk, guint64 bytes, GError **error)
 {
-    gboolean ok = xldrv_disk_park(host, disk, error) && xldrv_storage_resize(host, disk, bytes, error);
+    gboolean ok;
 
+    if (!xldrv_disk_park(host, disk, error))
+        return FALSE;
+    ok = xldrv_storage_resize(host, disk, bytes, error);
     return xldrv_disk_reopen(host, disk, ok ? error : NULL) && ok;
 }
 

@@ -102,7 +102,7 @@ static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
     for (guint i = 0; disks && i < disks->len; i++) {
         XldrvDiskStats stats;
 
-        if (xldrv_disk_stats(instance, disks->pdata[i], &stats, NULL) && (stats.lost || stats.parked)) {
+        if (xldrv_disk_stats(instance, disks->pdata[i], &stats, NULL) && (stats.lost || stats.parked || stats.parking)) {
             xldrv_react_to_instance(instance, HV_EVENT_IMAGE_LOST, 0, job);
             return;
         }

@@ -150,6 +150,37 @@ class Console:
         self.close()
 
 
+class MissedEnd(Exception):
+    """virsh waits for the end of a job that has ended: its worker told the main loop to stop before the loop began, as happens
+    where a call is refused at once (tools/virsh-domain.c, virshWatchJob; g_main_loop_quit of a loop that does not run is lost).
+    """
+
+
+def missed_end(pid):
+    """Whether it is a virsh whose thread for save, managedsave, dump or migrate is not there any more."""
+    names = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/comm") as f:
+            names.append(f.read().strip())
+    with open(f"/proc/{pid}/cmdline") as f:
+        command = f.read()
+    return "vshEventLoop" in names and re.search(r"\0(save|managedsave|dump|migrate)[ \0]", command) and \
+        not any(name.startswith("do") for name in names)
+
+
+def communicate(process, stdin, end):
+    """As of subprocess, until a monotonic time."""
+    while True:
+        try:
+            return process.communicate(stdin, min(5, max(end - time.monotonic(), 0)))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                raise
+            with contextlib.suppress(OSError):
+                if missed_end(process.pid):
+                    raise MissedEnd() from None
+
+
 class Result:
     def __init__(self, process):
         self.status, self.out, self.err = process.returncode, process.stdout, process.stderr
@@ -253,8 +284,18 @@ class Host:
     def client(self, *argv, stdin=None, seconds=120):
         env = dict(os.environ, LC_ALL="C.UTF-8", LIBVIRT_DEFAULT_URI=self.uri,
                    XENSTORED_PATH=f"{self.root}/run/xenstored/socket")
-        return Result(subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                     text=True, errors="replace", env=env, timeout=seconds))
+        end = time.monotonic() + seconds
+        while True:
+            with subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else None, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True, errors="replace", env=env) as process:
+                try:
+                    out, err = communicate(process, stdin, end)
+                    return Result(subprocess.CompletedProcess(argv, process.returncode, out, err))
+                except MissedEnd:
+                    process.kill()
+                except BaseException:
+                    process.kill()
+                    raise
 
     def virsh(self, command, seconds=120):
         """Stock virsh with a command line as one would type it."""

@@ -268,7 +268,7 @@ static const char *find_mistake(const struct domus_vbd *vbd)
         return "an unknown flag is set";
     if (vbd->write_policy > DOMUS_VBD_ENOSPC || vbd->read_policy > DOMUS_VBD_IGNORE)
         return "an unknown error policy";
-    if (vbd->source.kind == DOMUS_VBD_PARKED)
+    if (vbd->source.kind == DOMUS_VBD_PARKED || vbd->source.kind == DOMUS_VBD_STAY)
         return "a disk starts with an image";
     if (vbd->source.kind == DOMUS_VBD_EMPTY && !(vbd->flags & (DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE)))
         return "only a drive with a removable medium can be without one";
@@ -430,6 +430,15 @@ long hv_blk_resize(struct hv_domain *d, uint32_t devid, uint64_t *size_bytes)
     return 0;
 }
 
+static void go_on(struct hv_blk_device *blk)
+{
+    blk->changing = false;
+    hv_blk_throttle_timer(blk);
+    if (blk->retry_later)
+        hv_blk_retry_held(blk);
+    hv_blk_run_all(blk);
+}
+
 void hv_blk_change_image(struct hv_blk_device *blk)
 {
     if (blk->unsynced && hv_blk_image_is_lost(&blk->image))
@@ -439,17 +448,28 @@ void hv_blk_change_image(struct hv_blk_device *blk)
     memset(&blk->next_image, 0, sizeof(blk->next_image));
     if (blk->parked)
         return;
-    blk->changing = false;
     if (measure(blk, &blk->image, &blk->size_bytes))
         blk->size_bytes = 0;
     if (blk->nr_queues) {
         publish_size(blk);
         hv_xenbus_changed(&blk->xenbus);
     }
-    hv_blk_throttle_timer(blk);
-    if (blk->retry_later)
-        hv_blk_retry_held(blk);
-    hv_blk_run_all(blk);
+    go_on(blk);
+}
+
+static bool is_parking(const struct hv_blk_device *blk)
+{
+    return blk->parked && blk->next_image.driver;
+}
+
+static long stay(struct hv_blk_device *blk)
+{
+    if (!is_parking(blk))
+        return -XEN_ENOENT;
+    hv_blk_image_fini(&blk->next_image);
+    blk->parked = false;
+    go_on(blk);
+    return 0;
 }
 
 /* What the next image must have in common with what the guest was told. */
@@ -479,6 +499,8 @@ long hv_blk_set_image(struct hv_domain *d, struct domus_vbd_image *image, int fd
         return -XEN_ENODEV;
     if (image->reserved || image->source.reserved)
         return -XEN_EINVAL;
+    if (image->source.kind == DOMUS_VBD_STAY)
+        return stay(blk);
     error = hv_blk_image_open(&next, &host, &image->source, fd, image->error, sizeof(image->error));
     if (error)
         return error;
@@ -495,7 +517,7 @@ long hv_blk_set_image(struct hv_domain *d, struct domus_vbd_image *image, int fd
     blk->parked = image->source.kind == DOMUS_VBD_PARKED;
     if (blk->in_flight == blk->waiting)
         hv_blk_change_image(blk);
-    else if (blk->image.driver->hurry)
+    else if (blk->image.driver->hurry && !blk->parked) /* which can be taken back */
         blk->image.driver->hurry(&blk->image);
     return 0;
 }
@@ -529,7 +551,7 @@ long hv_blk_stats(struct hv_domain *d, struct domus_vbd_stats *stats)
     stats->devid = blk->xenbus.devid;
     stats->state = (uint32_t)blk->xenbus.state;
     stats->size_bytes = blk->size_bytes;
-    stats->parked = blk->parked && !blk->next_image.driver;
+    stats->parked = blk->parked ? 1 + is_parking(blk) : 0;
     stats->lost = hv_blk_image_is_lost(&blk->image);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <linux/nbd.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "hv/backend/blk/front.h"
 #include "hv/backend/blk/throttle.h"
@@ -23,6 +24,7 @@ enum mode {
     STRANGER,  /* answers a request that was not made */
     HANG_UP,
     SILENT,
+    STALL,     /* answers when it is told to do something else */
     DRIP,      /* a few bytes at a time */
     NOISE,     /* now and then anything at all */
 };
@@ -173,6 +175,8 @@ static void *serve(void *opaque)
             break;
         if (server.mode == SILENT)
             continue;
+        while (server.mode == STALL)
+            usleep(1000);
         if (server.mode == BACKWARDS && take(&b))
             answer(&b);
         answer(&a);
@@ -421,6 +425,30 @@ static void test_another_server(void)
     TAP_OK(!hv_blk_set_image(front.d, &image, -1) && detach(), "one that is parked can be detached");
 }
 
+/* A server that takes longer than a disk that goes away would wait. */
+static void test_stalled(void)
+{
+    struct domus_vbd_image park = {.devid = FRONT_DEVID, .source = {.kind = DOMUS_VBD_PARKED}};
+    struct domus_vbd_image keep = {.devid = FRONT_DEVID, .source = {.kind = DOMUS_VBD_STAY}};
+
+    if (!attach(STALL, DOMUS_VBD_REPORT, DOMUS_VBD_REPORT))
+        abort();
+    TAP_OK(hv_blk_set_image(front.d, &keep, -1) == -XEN_ENOENT, "nothing to take back");
+    put_many(BLKIF_OP_READ, 5);
+    front_run_ms(30);
+    TAP_OK(!hv_blk_set_image(front.d, &park, -1), "a disk is to be parked");
+    put_many(BLKIF_OP_READ, 5);
+    front_run_ms(5500);
+    TAP_OK(front_stats().parked == 2 && !front_stats().lost, "what its server has is not given up for that");
+    TAP_OK(!hv_blk_set_image(front.d, &keep, -1) && !front_stats().parked, "it is taken back");
+    server.mode = SERVE;
+    TAP_OK(answers(10, BLKIF_RSP_OKAY) == 10 && !front_stats().errors, "all goes on");
+    TAP_OK(!hv_blk_set_image(front.d, &park, -1), "parked again");
+    front_run_ms(30);
+    TAP_OK(front_stats().parked == 1 && hv_blk_set_image(front.d, &keep, -1) == -XEN_ENOENT, "and this time for good");
+    TAP_OK(detach(), "detached");
+}
+
 static void change_server(void)
 {
     struct domus_vbd_image image = {.devid = FRONT_DEVID, .source = source()};
@@ -596,6 +624,7 @@ int main(void)
     test_broken();
     test_stop_policy();
     test_another_server();
+    test_stalled();
     test_forgotten();
     test_noise();
     test_media();
