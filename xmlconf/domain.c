@@ -28,9 +28,11 @@ static gboolean check_root(xmlDoc *doc, GError **error)
 
 static XmlconfDomain *domain_new(xmlDoc *doc)
 {
+    static _Atomic guint64 serials;
     XmlconfDomain *domain = g_new0(XmlconfDomain, 1);
 
     g_atomic_ref_count_init(&domain->refs);
+    domain->serial = ++serials;
     domain->doc = doc;
     domain->config.id = -1;
     return domain;
@@ -78,6 +80,11 @@ void xmlconf_domain_unref(XmlconfDomain *domain)
     xmlconf_record_clear(&xmlconf_domain_record, &domain->config);
     xmlFreeDoc(domain->doc);
     g_free(domain);
+}
+
+guint64 xmlconf_domain_serial(const XmlconfDomain *domain)
+{
+    return domain->serial;
 }
 
 XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain)

@@ -6,6 +6,7 @@
 
 struct _XmlconfDomain {
     gatomicrefcount refs;
+    guint64 serial;
     /* Under the owner's lock, as is all of config. */
     xmlDoc *doc; /* what the user wrote; the values in it are config's */
     XmlconfDomainConfig config;

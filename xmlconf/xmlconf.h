@@ -467,6 +467,9 @@ void xmlconf_domain_unref(XmlconfDomain *domain);
 /* The typed configuration; strings belong to the domain. The driver writes the fields marked so. */
 XmlconfDomainConfig *xmlconf_domain_config(XmlconfDomain *domain);
 
+/* A number that no other domain of this process has, nor had: for whoever keeps what it made of one. */
+guint64 xmlconf_domain_serial(const XmlconfDomain *domain);
+
 /* The XML text of a domain. */
 char *xmlconf_domain_format(XmlconfDomain *domain, XmlconfFormatFlags flags, GError **error);
 

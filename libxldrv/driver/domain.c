@@ -40,6 +40,8 @@ void xldrv_domain_unref(XldrvDomain *domain)
         g_clear_pointer(&domain->consoles[i], xldrv_stream_unref);
     g_clear_pointer(&domain->live, xmlconf_domain_unref);
     g_clear_pointer(&domain->config, xmlconf_domain_unref);
+    g_clear_pointer(&domain->listed, g_variant_unref);
+    g_clear_pointer(&domain->described, g_variant_unref);
     g_ptr_array_unref(domain->snapshots);
     g_free(domain->current_snapshot);
     g_cond_clear(&domain->job_ended);

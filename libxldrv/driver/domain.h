@@ -27,6 +27,11 @@ typedef struct {
     XmlconfDomain *live;    /* as it runs; NULL: inactive */
     XldrvInstance *instance; /* what runs; NULL: inactive */
     int id;                 /* -1: inactive */
+    /* Answers that are asked for over and over, for as long as what they tell of is the same: wire.c, info.c */
+    GVariant *listed;       /* name, UUID and id; NULL: not asked for since one of them changed */
+    GVariant *described;    /* the document of that serial number, in that format; or NULL */
+    guint64 described_serial;
+    guint described_format;
     int state, reason;      /* virDomainState and its reason */
     gboolean autostart;
     gboolean updated;        /* the definition changed since it was started */

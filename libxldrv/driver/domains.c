@@ -159,6 +159,7 @@ void xldrv_domains_set_id(XldrvDomains *domains, XldrvDomain *domain, int id)
     if (domain->id >= 0)
         g_hash_table_remove(domains->by_id, GINT_TO_POINTER(domain->id));
     domain->id = id;
+    g_clear_pointer(&domain->listed, g_variant_unref);
     if (id >= 0)
         g_hash_table_insert(domains->by_id, GINT_TO_POINTER(id), domain);
     g_mutex_unlock(&domain->lock);
@@ -178,6 +179,7 @@ gboolean xldrv_domains_rename(XldrvDomains *domains, XldrvDomain *domain, const 
     g_hash_table_remove(domains->by_name, domain->name);
     g_free(domain->name);
     domain->name = g_strdup(name);
+    g_clear_pointer(&domain->listed, g_variant_unref);
     g_hash_table_insert(domains->by_name, domain->name, domain);
     g_mutex_unlock(&domain->lock);
     return TRUE;

@@ -11,13 +11,42 @@
     (VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_UPDATE_CPU |                 \
      VIR_DOMAIN_XML_MIGRATABLE)
 
+/* The reply, if it is that of the last time. */
+static GVariant *describe_again(XldrvDomain *domain, const XmlconfDomain *config, guint format)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+    gboolean same = domain->described && domain->described_serial == xmlconf_domain_serial(config) &&
+                    domain->described_format == format;
+
+    return same ? g_variant_ref(domain->described) : NULL;
+}
+
+static GVariant *describe(XldrvDomain *domain, XmlconfDomain *config, guint format, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autofree char *xml = xmlconf_domain_format(config, format, &why);
+    GVariant *reply;
+
+    if (!xml) {
+        xldrv_set_xml_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    reply = g_variant_take_ref(xldrv_reply_string(xml));
+    g_mutex_lock(&domain->lock);
+    g_clear_pointer(&domain->described, g_variant_unref);
+    domain->described = g_variant_ref(reply);
+    domain->described_serial = xmlconf_domain_serial(config);
+    domain->described_format = format;
+    g_mutex_unlock(&domain->lock);
+    return reply;
+}
+
 GVariant *xldrv_handle_domain_get_xml_desc(XldrvCall *call, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 1);
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfDomain) config = NULL;
-    g_autofree char *xml = NULL;
-    g_autoptr(GError) why = NULL;
+    GVariant *again;
     guint format = 0;
 
     if (!xldrv_check_flags(flags, XML_FLAGS, G_STRFUNC, error))
@@ -34,12 +63,8 @@ GVariant *xldrv_handle_domain_get_xml_desc(XldrvCall *call, GVariant *args, GErr
     config = xldrv_domain_get_config(domain, flags & VIR_DOMAIN_XML_INACTIVE);
     format |= flags & VIR_DOMAIN_XML_SECURE ? XMLCONF_FORMAT_SECURE : 0;
     format |= flags & VIR_DOMAIN_XML_INACTIVE ? XMLCONF_FORMAT_INACTIVE : 0;
-    xml = xmlconf_domain_format(config, format, &why);
-    if (!xml) {
-        xldrv_set_xml_error(error, g_steal_pointer(&why));
-        return NULL;
-    }
-    return xldrv_reply_string(xml);
+    again = describe_again(domain, config, format);
+    return again ? again : describe(domain, config, format, error);
 }
 
 /* What getdomaininfo says, or nothing where the domain does not run or its hypervisor does not answer:

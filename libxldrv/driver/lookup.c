@@ -135,8 +135,11 @@ GVariant *xldrv_handle_connect_list_all_domains(XldrvCall *call, GVariant *args,
         if (!xldrv_list_filter_matches(all->pdata[i], filter))
             continue;
         n++;
-        if (need_results)
-            g_variant_builder_add_value(&list, xldrv_domain_to_wire(all->pdata[i]));
+        if (need_results) {
+            g_autoptr(GVariant) listed = xldrv_domain_listed(all->pdata[i]);
+
+            g_variant_builder_add_value(&list, listed);
+        }
     }
     return g_variant_new("(a(sayi)u)", &list, n);
 }

@@ -23,14 +23,28 @@ GVariant *xldrv_reply_string(const char *value)
     return g_variant_new("(s)", value);
 }
 
-GVariant *xldrv_domain_to_wire(XldrvDomain *domain)
+static GVariant *make_wire(const XldrvDomain *domain)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
-
     return g_variant_new("(s@ayi)", domain->name,
                          g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, domain->uuid,
                                                    XLDRV_UUID_BYTES, 1),
                          domain->id);
+}
+
+GVariant *xldrv_domain_to_wire(XldrvDomain *domain)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+
+    return make_wire(domain);
+}
+
+GVariant *xldrv_domain_listed(XldrvDomain *domain)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+
+    if (!domain->listed)
+        domain->listed = g_variant_ref_sink(make_wire(domain));
+    return g_variant_ref(domain->listed);
 }
 
 GVariant *xldrv_reply_domain(XldrvDomain *domain)

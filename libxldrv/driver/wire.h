@@ -11,6 +11,8 @@ GVariant *xldrv_reply_string(const char *value);
 
 /* The domain on the wire, (sayi), as it is now. */
 GVariant *xldrv_domain_to_wire(XldrvDomain *domain);
+/* The same as a reference to what is shared with others who ask: for lists. */
+GVariant *xldrv_domain_listed(XldrvDomain *domain);
 /* A reply of nothing but this domain. */
 GVariant *xldrv_reply_domain(XldrvDomain *domain);
 
