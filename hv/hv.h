@@ -61,8 +61,11 @@ enum hv_event {
     /* args[0]: a console's number, or DOMUS_LOG_OWN. Its log has grown by the limit that it was given, and goes on: pass
      * another file. Told again when it has doubled. Several may be told as the last one. */
     HV_EVENT_LOG_FULL = 8,
+    /* args[0]: a device as above. The other end of an interface's stream socket is gone: pass another. Ask for the
+     * statistics (port_lost). */
+    HV_EVENT_PORT_LOST = 9,
 };
-#define HV_NR_EVENTS 9
+#define HV_NR_EVENTS 10
 
 /* ------------------------------------------------------------------ our own hypercall family */
 
@@ -94,6 +97,7 @@ enum domus_op {
     DOMUS_OP_vif_set_link = 26,  /* args[1] -> struct domus_vif_link */
     DOMUS_OP_vif_stats = 27,     /* args[1] -> struct domus_vif_stats */
     DOMUS_OP_vif_set_limits = 28, /* args[1] -> struct domus_vif_limits */
+    DOMUS_OP_vif_set_port = 29,  /* args[1]: devid of an interface on a stream; fds: a stream socket in place of its own */
     DOMUS_OP_save = 32,          /* fds: a file, written from where it is on */
     DOMUS_OP_restore = 33,       /* args[1] -> struct domus_restore, fds: the same */
     DOMUS_OP_send = 34,          /* args[1] -> struct domus_stream_limits, fds: a stream socket to one that receives */
@@ -302,6 +306,8 @@ struct domus_vif_limits {
 struct domus_vif_stats {
     uint32_t devid;     /* IN */
     uint32_t connected; /* OUT: 1 while the guest's driver uses the device */
+    uint32_t port_lost; /* OUT: 1: the other end of its stream socket is gone */
+    uint32_t zero;      /* OUT */
     uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped; /* OUT */
     uint64_t tx_bytes, tx_packets, tx_errors, tx_dropped; /* OUT */
 };
@@ -557,6 +563,8 @@ int domctl_vif_attach(struct domctl *ctl, struct domus_vif *vif, const int *fds)
 /* 0 when the guest has been asked: HV_EVENT_DEVICE_GONE or _KEPT tells how that ends; -ENODEV, -EALREADY. */
 int domctl_vif_detach(struct domctl *ctl, uint32_t devid, bool force);
 int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up);
+/* @fd, which stays the caller's, takes the place of the stream socket of an interface. -ENODEV; -EINVAL: it has none, or @fd is none. */
+int domctl_vif_set_port(struct domctl *ctl, uint32_t devid, int fd);
 int domctl_vif_set_limits(struct domctl *ctl, const struct domus_vif_limits *limits);
 int domctl_vif_stats(struct domctl *ctl, uint32_t devid, struct domus_vif_stats *stats);
 

@@ -41,10 +41,17 @@ def serve(server):
         connection.recv(1)
 
 
+def get():
+    try:
+        with socket.create_connection(("127.0.0.1", 2222), 30) as connection:
+            connection.sendall(b"GET /f HTTP/1.0\r\n\r\n")
+            return connection.makefile().read()
+    except OSError:
+        return ""
+
+
 def fetch(what):
-    with socket.create_connection(("127.0.0.1", 2222), 30) as connection:
-        connection.sendall(b"GET /f HTTP/1.0\r\n\r\n")
-        tap.contains(connection.makefile().read(), "of the guest", what)
+    tap.contains(wait_for(get, 30), "of the guest", what)
 
 
 def works(host, console):
@@ -81,6 +88,13 @@ def refused(host):
     tap.equal(len(host.passt()), 1, "and its passt is the only one")
 
 
+def replaced(host):
+    before, = host.passt()
+    os.kill(before, signal.SIGKILL)
+    tap.ok(wait_for(lambda: len(host.passt()) == 1 and host.passt() != [before], 30), "a passt that is killed is started again")
+    fetch("the guest has its network and its ports again")
+
+
 class UserHost(Host):
     def passt(self):
         """Running passt processes of this host: those that log below its root."""
@@ -114,9 +128,15 @@ with UserHost() as host:
     told(host)
     refused(host)
     console.close()
+    replaced(host)
     host.stop(signal.SIGKILL)
     host.start()
     fetch("it goes on with another domusd")
+    host.stop(signal.SIGKILL)
+    os.kill(host.passt()[0], signal.SIGKILL)
+    host.start()
+    tap.ok(wait_for(lambda: len(host.passt()) == 1, 30), "a passt that ended meanwhile is started by the next one")
+    fetch("and connects the guest")
     tap.equal(host.virsh("destroy g1").status, 0, "destroy")
     tap.ok(wait_for(lambda: not host.passt(), 10), "passt ends with it")
 tap.done()

@@ -57,7 +57,7 @@ static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, console_detach), NAME(DOMUS_OP_, console_info), NAME(DOMUS_OP_, set_log),
     NAME(DOMUS_OP_, vbd_attach), NAME(DOMUS_OP_, vbd_detach), NAME(DOMUS_OP_, vbd_resize),
     NAME(DOMUS_OP_, vbd_stats), NAME(DOMUS_OP_, vbd_set_image), NAME(DOMUS_OP_, vbd_set_limits),
-    NAME(DOMUS_OP_, vif_attach), NAME(DOMUS_OP_, vif_detach), NAME(DOMUS_OP_, vif_set_link),
+    NAME(DOMUS_OP_, vif_attach), NAME(DOMUS_OP_, vif_detach), NAME(DOMUS_OP_, vif_set_link), NAME(DOMUS_OP_, vif_set_port),
     NAME(DOMUS_OP_, vif_stats), NAME(DOMUS_OP_, vif_set_limits), NAME(DOMUS_OP_, vfb_attach), NAME(DOMUS_OP_, vkbd_attach),
     NAME(DOMUS_OP_, vkbd_send), NAME(DOMUS_OP_, display_attach), NAME(DOMUS_OP_, display_write),
     NAME(DOMUS_OP_, save), NAME(DOMUS_OP_, restore), NAME(DOMUS_OP_, send),

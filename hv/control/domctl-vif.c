@@ -31,6 +31,15 @@ int domctl_vif_set_link(struct domctl *ctl, uint32_t devid, bool up)
     return domctl_domus_op(ctl, DOMUS_OP_vif_set_link, &link, sizeof(link), NULL, 0);
 }
 
+int domctl_vif_set_port(struct domctl *ctl, uint32_t devid, int fd)
+{
+    const uint64_t args[5] = {DOMUS_OP_vif_set_port, devid};
+    long result;
+    int error = domctl_hypercall(ctl, __HYPERVISOR_domus_op, args, NULL, 0, &fd, 1, &result);
+
+    return error ? error : (int)result;
+}
+
 int domctl_vif_set_limits(struct domctl *ctl, const struct domus_vif_limits *limits)
 {
     struct domus_vif_limits copy = *limits;

@@ -43,6 +43,21 @@ long hv_domus_vif_set_link(struct hv_caller *c, const uint64_t args[5], void *ar
     return c->domain ? hv_vif_set_link(c->domain, link->devid, link->up) : -XEN_ESRCH;
 }
 
+long hv_domus_vif_set_port(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error;
+
+    (void)arg;
+    if (!c->domain)
+        return -XEN_ESRCH;
+    if (c->nr_fds != 1 || args[1] > UINT32_MAX)
+        return -XEN_EINVAL;
+    error = hv_vif_set_port(c->domain, (uint32_t)args[1], c->fds[0]);
+    if (!error)
+        c->fds[0] = -1;
+    return error;
+}
+
 long hv_domus_vif_set_limits(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     (void)args;

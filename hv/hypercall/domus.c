@@ -336,6 +336,7 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_vif_detach] = {"vif_detach", hv_domus_vif_detach, sizeof(struct domus_vif_detach), HV_ARG_IN, CONTROL},
     [DOMUS_OP_vif_set_link] = {"vif_set_link", hv_domus_vif_set_link, sizeof(struct domus_vif_link), HV_ARG_IN,
                                CONTROL},
+    [DOMUS_OP_vif_set_port] = {"vif_set_port", hv_domus_vif_set_port, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_vif_stats] = {"vif_stats", hv_domus_vif_stats, sizeof(struct domus_vif_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
     [DOMUS_OP_vif_set_limits] = {"vif_set_limits", hv_domus_vif_set_limits, sizeof(struct domus_vif_limits), HV_ARG_IN,

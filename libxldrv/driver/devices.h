@@ -86,9 +86,14 @@ guint xldrv_nic_free_devid(const GPtrArray *interfaces);
 typedef struct {
     guint64 rx_bytes, rx_packets, rx_errors, rx_dropped;
     guint64 tx_bytes, tx_packets, tx_errors, tx_dropped;
+    gboolean lost; /* what serves it is gone */
 } XldrvNicStats;
 gboolean xldrv_nic_stats(XldrvInstance *instance, const XmlconfInterface *interface, XldrvNicStats *stats,
                          GError **error);
+/* Whether it is one of type user whose passt is gone. nic.c */
+gboolean xldrv_nic_is_lost(XldrvInstance *instance, const XmlconfInterface *interface);
+/* Gives those that are lost another passt. FALSE with an error: one of them cannot be had. nic.c */
+gboolean xldrv_nics_reconnect(const XldrvDeviceHost *host, const GPtrArray *interfaces, GError **error);
 
 /* All devices of a domain that starts. What was attached goes with the instance, but for what clean_up removes.
  * devices.c */

@@ -42,6 +42,7 @@ typedef struct {
 
     gint64 started_us;  /* with the job: when it was started */
     gint64 reconnected_us; /* with the job: when what serves its disks was last started again */
+    gint64 connected_us; /* with the job: when what connects its interfaces was last started again */
     gint64 shown_us;    /* with the job: when what shows it was last started again */
     guint short_lives;  /* with the job: restarts in a row of a guest that ended soon */
 

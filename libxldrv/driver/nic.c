@@ -5,8 +5,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libxldrv/driver/network.h"
+#include "libxldrv/driver/passt.h"
 #include "libxldrv/host/net.h"
 
 #define KIND         "vif"
@@ -279,6 +281,54 @@ gboolean xldrv_nic_stats(XldrvInstance *instance, const XmlconfInterface *interf
         .tx_packets = raw.rx_packets,
         .tx_errors = raw.rx_errors,
         .tx_dropped = raw.rx_dropped,
+        .lost = raw.port_lost != 0,
     };
+    return TRUE;
+}
+
+/* ---- what serves it, again */
+
+typedef struct {
+    guint devid;
+    int fd;
+} Port;
+
+static int set_port(struct domctl *ctl, gpointer data)
+{
+    const Port *port = data;
+
+    return domctl_vif_set_port(ctl, port->devid, port->fd);
+}
+
+/* The one that is lost may be ending still: what it listens on is free when it has. */
+static gboolean reconnect(const XldrvDeviceHost *host, const XmlconfInterface *interface, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("connect interface '%s' of", interface->mac);
+    Port port = {devid_of(interface), -1};
+    gboolean ok;
+
+    xldrv_passt_stop(host->driver, host->uuid, interface);
+    if (!xldrv_passt_start(host, interface, &port.fd, error))
+        return FALSE;
+    ok = xldrv_instance_control(host->instance, what, set_port, &port, error);
+    close(port.fd);
+    if (ok)
+        g_message("interface '%s' of domain '%s' is served again", interface->mac, host->name);
+    return ok;
+}
+
+gboolean xldrv_nic_is_lost(XldrvInstance *instance, const XmlconfInterface *interface)
+{
+    XldrvNicStats stats;
+
+    return interface->actual == XMLCONF_INTERFACE_USER && xldrv_nic_stats(instance, interface, &stats, NULL) && stats.lost;
+}
+
+gboolean xldrv_nics_reconnect(const XldrvDeviceHost *host, const GPtrArray *interfaces, GError **error)
+{
+    for (guint i = 0; interfaces && i < interfaces->len; i++) {
+        if (xldrv_nic_is_lost(host->instance, interfaces->pdata[i]) && !reconnect(host, interfaces->pdata[i], error))
+            return FALSE;
+    }
     return TRUE;
 }

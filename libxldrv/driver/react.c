@@ -22,7 +22,7 @@
 /* Beside the events of an instance: the time to restart has come. */
 #define RESTART_DUE (XLDRV_INSTANCE_LOST - 1)
 
-/* In place of the argument of HV_EVENT_IMAGE_LOST: it has waited. */
+/* In place of the argument of what is started again: it has waited. */
 #define RETRIED G_MAXUINT64
 
 static void react(XldrvDriver *driver, const XldrvReaction *reaction);
@@ -248,12 +248,30 @@ static void handle_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction 
     react_later(reaction, RETRY_SECONDS);
 }
 
-/* ---- disks */
+/* ---- what serves a domain is started again at once, but what ends over and over not more often than this */
+
+/* Whether it is not time yet: then it comes back. @last is when it was done last, and is now if it is time. */
+static gboolean waits(const XldrvReaction *reaction, gint64 *last)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (now - *last < RETRY_SECONDS * G_TIME_SPAN_SECOND && reaction->arg != RETRIED) {
+        XldrvReaction later = *reaction;
+
+        later.arg = RETRIED;
+        react_later(&later, RETRY_SECONDS);
+        return TRUE;
+    }
+    *last = now;
+    return FALSE;
+}
 
 static XldrvDeviceHost device_host(XldrvDriver *driver, XldrvJob *job)
 {
     return (XldrvDeviceHost){driver, job->instance, job->uuid_text, job->name};
 }
+
+/* ---- disks */
 
 /* Tells of each disk that waits. TRUE: there is one. */
 static gboolean tell_of_errors(XldrvDriver *driver, XldrvJob *job)
@@ -288,46 +306,44 @@ gboolean xldrv_pause_for_io_error(XldrvDriver *driver, XldrvJob *job)
     return TRUE;
 }
 
-/* What serves a disk is started again at once, but one that ends over and over not more often than this. */
 static void handle_image_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
 {
     const XldrvDeviceHost host = device_host(driver, job);
-    gint64 now = g_get_monotonic_time();
     g_autoptr(GError) why = NULL;
 
-    if (now - job->reconnected_us < RETRY_SECONDS * G_TIME_SPAN_SECOND && reaction->arg != RETRIED) {
-        XldrvReaction later = *reaction;
-
-        later.arg = RETRIED;
-        react_later(&later, RETRY_SECONDS);
-        return;
-    }
-    job->reconnected_us = now;
-    if (xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, &why))
+    if (waits(reaction, &job->reconnected_us) ||
+        xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, &why))
         return;
     g_warning("domain '%s': %s", job->name, why->message);
     job->reconnected_us = 0;
     react_later(reaction, RETRY_SECONDS);
 }
 
+/* ---- interfaces */
+
+static void handle_port_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
+{
+    const XldrvDeviceHost host = device_host(driver, job);
+    g_autoptr(GError) why = NULL;
+
+    if (waits(reaction, &job->connected_us) ||
+        xldrv_nics_reconnect(&host, xmlconf_domain_config(job->live)->interfaces, &why))
+        return;
+    g_warning("domain '%s': %s", job->name, why->message);
+    react_later(reaction, RETRY_SECONDS);
+}
+
 /* ---- what shows it */
 
-/* Started again at once, but one that ends over and over not more often than this. The document may get other ports. */
+/* The document may get other ports. */
 static void handle_display_lost(XldrvDriver *driver, XldrvJob *job, const XldrvReaction *reaction)
 {
     const XldrvDeviceHost host = device_host(driver, job);
-    gint64 now = g_get_monotonic_time();
     g_autoptr(XmlconfDomain) live = xmlconf_domain_copy(job->live);
     g_autoptr(GError) why = NULL;
 
-    if (now - job->shown_us < RETRY_SECONDS * G_TIME_SPAN_SECOND && reaction->arg != RETRIED) {
-        XldrvReaction later = *reaction;
-
-        later.arg = RETRIED;
-        react_later(&later, RETRY_SECONDS);
+    if (waits(reaction, &job->shown_us))
         return;
-    }
-    job->shown_us = now;
     if (xldrv_display_restart(&host, xmlconf_domain_config(live), &why) &&
         xldrv_display_watch(driver, job, job->instance, &why)) {
         g_message("domain '%s': its VNC server ended and was started again", job->name);
@@ -366,6 +382,9 @@ static void react(XldrvDriver *driver, const XldrvReaction *reaction)
         break;
     case HV_EVENT_IMAGE_LOST:
         handle_image_lost(driver, job, reaction);
+        break;
+    case HV_EVENT_PORT_LOST:
+        handle_port_lost(driver, job, reaction);
         break;
     case HV_EVENT_STORE_LOST:
         handle_store_lost(driver, job);

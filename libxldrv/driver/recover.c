@@ -109,7 +109,20 @@ static void look_at_disks(XldrvJob *job, XldrvInstance *instance)
     }
 }
 
-/* So may what shows the domain. */
+/* So may what connects its interfaces. */
+static void look_at_interfaces(XldrvJob *job, XldrvInstance *instance)
+{
+    const GPtrArray *interfaces = xmlconf_domain_config(job->live)->interfaces;
+
+    for (guint i = 0; interfaces && i < interfaces->len; i++) {
+        if (xldrv_nic_is_lost(instance, interfaces->pdata[i])) {
+            xldrv_react_to_instance(instance, HV_EVENT_PORT_LOST, 0, job);
+            return;
+        }
+    }
+}
+
+/* And what shows the domain. */
 static void look_at_display(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
     const GPtrArray *graphics = xmlconf_domain_config(job->live)->graphics;
@@ -130,6 +143,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
         look_at_disks(job, reaction->instance);
+        look_at_interfaces(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);
         xldrv_logs_renew(driver, job, XLDRV_LOGS_NONE);
     }

@@ -28,7 +28,7 @@ struct front {
     struct hv_net_counters tx_counters, rx_counters;
     struct hv_net_limit tx_limit, rx_limit;
     int host; /* the other end of the port */
-    unsigned events;
+    unsigned events, lost; /* how often it was told of them */
     struct netif_tx_sring *tx;
     struct netif_rx_sring *rx;
     uint32_t tx_prod, tx_rsp, rx_prod, rx_rsp;
@@ -79,6 +79,13 @@ static void front_make_grants(struct front *f)
             (struct grant_entry_v1){GTF_permit_access, 0, FRONT_PAGES / HV_PAGE_SIZE + i};
 }
 
+static void front_lost(void *opaque)
+{
+    struct front *f = opaque;
+
+    f->lost++;
+}
+
 static bool front_start(struct front *f, enum domus_vif_port kind)
 {
     int ends[2];
@@ -101,7 +108,7 @@ static bool front_start(struct front *f, enum domus_vif_port kind)
     atomic_store(&f->link_up, true);
     f->config = (struct hv_net_queue_config){
         .domain = f->d, .loop = f->loop, .port = &f->port, .tx = f->tx, .rx = f->rx,
-        .notify = front_notified, .opaque = f,
+        .notify = front_notified, .lost = front_lost, .opaque = f,
         .tx_limit = &f->tx_limit, .rx_limit = &f->rx_limit,
         .offloads = {true, true, true}, .scatter_gather = true, .link_up = &f->link_up,
         .tx_counters = &f->tx_counters, .rx_counters = &f->rx_counters,

@@ -504,6 +504,31 @@ static void send_stream(struct front *f, const void *p, size_t bytes)
     front_pump(f);
 }
 
+/* Half a frame was read from the other; the next one starts anew. */
+static void replace_stream(struct front *f)
+{
+    uint32_t length = htonl(100);
+    struct netif_rx_response *r;
+    struct hv_net_port port;
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) || hv_net_port_init(&port, ends[0], DOMUS_VIF_STREAM))
+        abort();
+    hv_net_queue_set_port(f->q, &port);
+    close(f->host);
+    f->host = ends[1];
+    TAP_OK(!hv_net_queue_has_lost_port(f->q), "another stream takes its place");
+    front_post(f, 1, 11);
+    send_stream(f, &length, 4);
+    send_stream(f, data, 100);
+    r = front_rx(f);
+    TAP_OK(r && r->status == 100 && !memcmp(front_page(f, 1), data, 100), "frames come by it");
+    front_tx(f, FRONT_REF, 0, 60, 0);
+    f->tx_rsp = f->tx_prod - 1;
+    front_push(f);
+    TAP_OK(front_tx_status(f) == NETIF_RSP_OKAY, "and go");
+}
+
 static void test_stream(void)
 {
     struct front f;
@@ -538,6 +563,8 @@ static void test_stream(void)
     f.tx_rsp = f.tx_prod - 1;
     front_push(&f);
     TAP_OK(f.port.broken && front_tx_status(&f) == NETIF_RSP_DROPPED, "a length that cannot be ends the connection");
+    TAP_OK(f.lost == 1 && hv_net_queue_has_lost_port(f.q), "which is told once");
+    replace_stream(&f);
     front_end(&f);
 }
 

@@ -25,6 +25,11 @@ bool hv_net_queue_is_broken(const struct hv_net_queue *q)
     return q->broken;
 }
 
+bool hv_net_queue_has_lost_port(const struct hv_net_queue *q)
+{
+    return q->port_lost;
+}
+
 static void on_port(void *opaque, int fd, uint32_t events);
 
 /* The port is read unless a frame of it waits for the guest, and written to when something waits for it. */
@@ -106,6 +111,18 @@ static void on_stall(void *opaque)
     hv_log_guest(q->config.domain, HV_LOG_INFO, "network interface: the guest takes no frames: dropping them");
     q->stalled = true;
     run(q, false, true);
+}
+
+void hv_net_queue_set_port(struct hv_net_queue *q, const struct hv_net_port *port)
+{
+    if (q->source)
+        hv_loop_remove(q->source);
+    q->source = NULL;
+    q->events = 0;
+    hv_net_port_fini(q->config.port);
+    *q->config.port = *port;
+    q->port_lost = q->parked = q->tx_blocked = false;
+    hv_loop_wake(q->wakeup);
 }
 
 void hv_net_queue_kick(struct hv_net_queue *q)

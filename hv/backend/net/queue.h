@@ -30,6 +30,7 @@ struct hv_net_queue_config {
     struct netif_tx_sring *tx;         /* the guest's pages, good until the queue is freed */
     struct netif_rx_sring *rx;
     void (*notify)(void *opaque);      /* tells the guest to look at its rings */
+    void (*lost)(void *opaque);        /* the other side of the port is gone */
     void *opaque;
     struct hv_net_offloads offloads;   /* what the guest takes unfinished */
     bool scatter_gather;               /* the guest takes a frame in several slots */
@@ -44,10 +45,14 @@ struct hv_net_queue;
 int hv_net_queue_new(const struct hv_net_queue_config *config, struct hv_net_queue **out) HV_MUST_CHECK;
 void hv_net_queue_free(struct hv_net_queue *q);
 
+/* @port takes the place of its port. What was read from the one before and not given to the guest is lost with it. */
+void hv_net_queue_set_port(struct hv_net_queue *q, const struct hv_net_port *port);
+
 /* The guest sent an event. Any thread. */
 void hv_net_queue_kick(struct hv_net_queue *q);
 
 /* The guest broke the protocol in a way that leaves no way on: nothing more moves. */
+bool hv_net_queue_has_lost_port(const struct hv_net_queue *q);
 bool hv_net_queue_is_broken(const struct hv_net_queue *q);
 
 /* ------------------------------------------------------------------ inside */

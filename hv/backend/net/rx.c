@@ -229,6 +229,7 @@ static bool take_frames(struct hv_net_queue *q)
             q->port_lost = true;
             hv_log(HV_LOG_WARNING, "%s: a network interface lost its connection to the host: %s",
                    q->config.domain->name, strerror(-result));
+            q->config.lost(q->config.opaque);
         }
         if (result <= 0)
             return false;

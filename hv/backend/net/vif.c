@@ -15,6 +15,7 @@
 
 #include "hv/backend/net/queue.h"
 #include "hv/backend/xenbus.h"
+#include "hv/control/server.h"
 #include "hv/hypercall/evtchn.h"
 #include "hv/loop.h"
 #include "hv/stream/codec.h"
@@ -174,6 +175,14 @@ static void notify_guest(void *opaque)
     hv_evtchn_backend_notify(q->vif->dev.domain, q->port);
 }
 
+static void tell_port_lost(void *opaque)
+{
+    const struct vif_queue *q = opaque;
+    const struct hv_xenbus_device *dev = &q->vif->dev;
+
+    hv_control_notify(dev->domain, HV_EVENT_PORT_LOST, (uint64_t)DOMUS_DEVICE_VIF << 32 | dev->devid);
+}
+
 /* On the notifying vCPU's thread. */
 static void guest_notified(void *opaque)
 {
@@ -214,6 +223,7 @@ static int start_queue(struct hv_vif *vif, const struct wishes *wishes, unsigned
         .tx = (struct netif_tx_sring *)q->tx.page,
         .rx = (struct netif_rx_sring *)q->rx.page,
         .notify = notify_guest,
+        .lost = tell_port_lost,
         .opaque = q,
         .offloads = wishes->offloads,
         .scatter_gather = wishes->scatter_gather,
@@ -624,6 +634,29 @@ int hv_vif_set_link(struct hv_domain *d, uint32_t devid, bool up)
     return 0;
 }
 
+int hv_vif_set_port(struct hv_domain *d, uint32_t devid, int fd)
+{
+    struct hv_vif *vif = find_vif(d, devid);
+    struct hv_net_port port;
+    const char *why;
+    int error;
+
+    if (!vif)
+        return -ENODEV;
+    if (vif->config.port != DOMUS_VIF_STREAM || hv_net_port_check(fd, DOMUS_VIF_STREAM, &why))
+        return -EINVAL;
+    error = hv_net_port_init(&port, fd, DOMUS_VIF_STREAM);
+    if (error)
+        return error;
+    if (vif->queues[0].queue) {
+        hv_net_queue_set_port(vif->queues[0].queue, &port);
+    } else {
+        hv_net_port_fini(&vif->ports[0]);
+        vif->ports[0] = port;
+    }
+    return 0;
+}
+
 int hv_vif_set_limits(struct hv_domain *d, const struct domus_vif_limits *limits)
 {
     struct hv_vif *vif = find_vif(d, limits->devid);
@@ -644,6 +677,7 @@ int hv_vif_stats(struct hv_domain *d, struct domus_vif_stats *stats)
     if (!vif)
         return -ENODEV;
     *stats = (struct domus_vif_stats){.devid = stats->devid, .connected = vif->nr_queues != 0};
+    stats->port_lost = vif->queues[0].queue && hv_net_queue_has_lost_port(vif->queues[0].queue);
     for (unsigned i = 0; i < vif->config.queues; i++) {
         struct hv_net_counters *tx = &vif->queues[i].tx_counters, *rx = &vif->queues[i].rx_counters;
 

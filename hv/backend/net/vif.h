@@ -13,6 +13,8 @@ int hv_vif_attach(struct hv_domain *d, struct domus_vif *config, const int *fds)
 int hv_vif_detach(struct hv_domain *d, uint32_t devid, bool force) HV_MUST_CHECK;
 /* 0 or -ENODEV. With the link down nothing is sent or received. */
 int hv_vif_set_link(struct hv_domain *d, uint32_t devid, bool up) HV_MUST_CHECK;
+/* A stream socket in place of the one that it has; @fd is taken on success. 0, -ENODEV, -EINVAL: one of the two is none. */
+int hv_vif_set_port(struct hv_domain *d, uint32_t devid, int fd) HV_MUST_CHECK;
 /* 0, -ENODEV, or -EINVAL for limits that contradict each other. */
 int hv_vif_set_limits(struct hv_domain *d, const struct domus_vif_limits *limits) HV_MUST_CHECK;
 /* Of stats->devid: 0 or -ENODEV. */
