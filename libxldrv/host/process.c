@@ -39,9 +39,12 @@ typedef struct {
 } Child;
 
 /* What the child says when it cannot become the program. */
+/* What a child does before it is the program that it is to be. */
+typedef enum { START, PLACE_MEMORY, ENTER_NAMESPACES } Step;
+
 typedef struct {
-    int why; /* an errno */
-    gboolean memory; /* it is its memory policy that cannot be */
+    int why; /* errno; 0: nothing failed */
+    Step step;
 } Failure;
 
 static gboolean read_stat(const char *text, pid_t *pid, guint64 *start_time, char *state)
@@ -183,23 +186,27 @@ static gboolean place_memory(const Child *child)
     return !child->memory || xldrv_memory_policy_apply(child->memory);
 }
 
+static gboolean take(Failure *failure, Step step, gboolean ok)
+{
+    failure->step = ok ? START : step;
+    return ok;
+}
+
 _Noreturn static void run_child(const Child *child)
 {
-    Failure failure = {0, FALSE};
+    Failure failure = {0, START};
 
     setsid();
     reset_signals();
-    failure.memory = !place_memory(child);
-    failure.why = errno;
     errno = ENOSPC; /* of a write that was short */
     /* A process that cannot be found again must not run. All descriptors below are above the range that is
      * overwritten; the error pipe closes on exec, so do all others. */
-    if (!failure.memory && (child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child) &&
-        (!child->may_mount || xldrv_namespaces_enter()) &&
-        (!child->confine || give_up_privileges(child->may_mount)) && limit_files(child->max_file_bytes))
+    if (take(&failure, PLACE_MEMORY, place_memory(child)) &&
+        take(&failure, START, (child->pid_fd < 0 || copy_stat(child->pid_fd)) && place_descriptors(child)) &&
+        take(&failure, ENTER_NAMESPACES, !child->may_mount || xldrv_namespaces_enter()) &&
+        take(&failure, START, (!child->confine || give_up_privileges(child->may_mount)) && limit_files(child->max_file_bytes)))
         execv(child->argv[0], child->argv);
-    if (!failure.memory)
-        failure.why = errno;
+    failure.why = errno;
     if (write(child->error_fd, &failure, sizeof(failure)) < 0)
         _exit(126);
     _exit(127);
@@ -268,13 +275,13 @@ static gboolean prepare(const XldrvSpawn *spawn, Child *child, GError **error)
 /* The read end says what went wrong before exec, or nothing. */
 static Failure read_exec_error(int fd)
 {
-    Failure failure = {0, FALSE};
+    Failure failure = {0, START};
     ssize_t n;
 
     do {
         n = read(fd, &failure, sizeof(failure));
     } while (n < 0 && errno == EINTR);
-    return n == sizeof(failure) ? failure : (Failure){0, FALSE};
+    return n == sizeof(failure) ? failure : (Failure){0, START};
 }
 
 /* A process that cannot be watched must not go on. */
@@ -289,6 +296,12 @@ static XldrvProcess *watch_child(pid_t pid, guint64 start_time, const char *prog
     waitpid(pid, NULL, 0);
     return NULL;
 }
+
+static const char *const steps[] = {
+    [START] = "",
+    [PLACE_MEMORY] = " with its memory on the NUMA nodes asked for",
+    [ENTER_NAMESPACES] = " in user, mount and process namespaces of its own, which this host must allow",
+};
 
 static XldrvProcess *fork_child(Child *child, GError **error)
 {
@@ -309,7 +322,7 @@ static XldrvProcess *fork_child(Child *child, GError **error)
     pid = fork();
     if (pid == 0)
         run_child(child);
-    failure = (Failure){pid < 0 ? errno : 0, FALSE};
+    failure = (Failure){pid < 0 ? errno : 0, START};
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(child->error_fd);
     child->error_fd = -1;
@@ -319,8 +332,8 @@ static XldrvProcess *fork_child(Child *child, GError **error)
     if (failure.why) {
         if (pid > 0)
             waitpid(pid, NULL, 0);
-        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot start '%s'%s: %s", child->argv[0],
-                        failure.memory ? " with its memory on the NUMA nodes asked for" : "", g_strerror(failure.why));
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot start '%s'%s: %s", child->argv[0], steps[failure.step],
+                        g_strerror(failure.why));
         return NULL;
     }
     look_up(pid, &start_time);
