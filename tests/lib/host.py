@@ -63,11 +63,24 @@ def alive(pid):
         return False
 
 
+# Where this is the root of another release of Debian, its virsh is used: tests/newest-client.sh.
+CLIENT_ROOT = os.environ.get("DOMUS_CLIENT_ROOT")
+ENTER = "set -e; root=$1; shift; for d in tmp dev proc; do mount --rbind /$d $root/$d; done; exec chroot $root \"$@\""
+
+
+def client_argv(argv):
+    """The command for a stock client, of this host or of another release."""
+    if not CLIENT_ROOT or argv[0] != "virsh":
+        return argv
+    return ["unshare", "-m", "sh", "-c", ENTER, "sh", CLIENT_ROOT, *argv]
+
+
 class Console:
     """`virsh console` (or another interactive command) on a terminal of its own."""
 
     def __init__(self, argv, env=None):
         self.text = ""
+        argv = client_argv(argv)
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execvpe(argv[0], argv, env or os.environ)
@@ -286,7 +299,7 @@ class Host:
                    XENSTORED_PATH=f"{self.root}/run/xenstored/socket")
         end = time.monotonic() + seconds
         while True:
-            with subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else None, stdout=subprocess.PIPE,
+            with subprocess.Popen(client_argv(argv), stdin=subprocess.PIPE if stdin is not None else None, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, text=True, errors="replace", env=env) as process:
                 try:
                     out, err = communicate(process, stdin, end)
