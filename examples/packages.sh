@@ -16,7 +16,7 @@ test="perl libvirt-daemon libxml2-utils xenstore-utils python3 python3-libvirt l
   iproute2 iputils-ping passt util-linux mmdebstrap e2fsprogs dnsmasq-base iptables gnutls-bin"
 test="$test sasl2-bin libsasl2-modules libsasl2-modules-gssapi-mit krb5-kdc krb5-admin-server krb5-user polkitd
   dbus-daemon dbus-bin openssh-server openssh-client netcat-openbsd"
-test="$test prometheus-libvirt-exporter resource-agents virt-manager xvfb gdb at-spi2-core gir1.2-atspi-2.0
+test="$test prometheus-libvirt-exporter resource-agents libvirt-dbus virt-manager xvfb gdb at-spi2-core gir1.2-atspi-2.0
   imagemagick"
 bench="python3 qemu-system-x86"
 

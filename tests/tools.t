@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Programs that manage libvirt hosts find here what they expect: prometheus-libvirt-exporter, Pacemaker's agent
-VirtualDomain, and virt-manager on a display that nobody looks at."""
+VirtualDomain, libvirt-dbus, by which Cockpit sees a host, and virt-manager on a display that nobody looks at."""
 import os
 import re
 import shutil
@@ -57,6 +57,52 @@ def pacemaker(host):
         tap.ok(result.returncode == status, f"the agent's {operation} gives {status}", result)
 
 
+class Dbus:
+    """libvirt-dbus on a bus of its own, with this host where it looks for the system's."""
+    CONFIG = """<busconfig><type>system</type><listen>unix:path=%s</listen><policy context="default">
+        <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>"""
+
+    def __init__(self, host):
+        path, config = f"{host.root}/bus", host.write_xml(self.CONFIG % f"{host.root}/bus", "bus.conf")
+        self.env = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={path}")
+        os.makedirs("/run/libvirt", exist_ok=True)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.processes = [subprocess.Popen(["dbus-daemon", "--config-file", config, "--nofork"], **quiet)]
+        wait_for(lambda: os.path.exists(path))
+        self.processes.append(subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", f"mount --bind {host.root}/run/libvirt /run/libvirt && exec libvirt-dbus --system"],
+            env=self.env, **quiet))
+
+    def call(self, path, method, *args):
+        argv = ["dbus-send", "--system", "--print-reply", "--reply-timeout=60000", "--dest=org.libvirt", path, method, *args]
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=120).stdout
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.terminate()
+            process.wait()
+
+
+def dbus(host):
+    if not all(map(shutil.which, ("libvirt-dbus", "dbus-daemon", "dbus-send"))) or os.geteuid() != 0:
+        tap.skip("no libvirt-dbus, dbus-daemon or dbus-send here, or nobody who may mount")
+        return
+    bus = Dbus(host)
+    found = wait_for(lambda: re.search(r'object path "(/org/libvirt/Xen/domain/\w+)"',
+                                       bus.call("/org/libvirt/Xen", "org.libvirt.Connect.ListDomains", "uint32:0")), 30)
+    if tap.ok(found, "libvirt-dbus lists the domain"):
+        path = found.group(1)
+        tap.ok(re.search(r'"Name"\s+variant\s+variant\s+string "g1"',
+                         bus.call(path, "org.freedesktop.DBus.Properties.GetAll", "string:org.libvirt.Domain")), "with its properties")
+        tap.contains(bus.call(path, "org.libvirt.Domain.GetXMLDesc", "uint32:0"), "<name>g1</name>", "its document")
+        tap.contains(bus.call(path, "org.libvirt.Domain.GetStats", "uint32:0", "uint32:0"), "state.state", "and statistics")
+        bus.call(path, "org.libvirt.Domain.Resume")
+        tap.equal(host.state("g1"), "running", "it resumes it")
+        bus.call(path, "org.libvirt.Domain.Suspend")
+        tap.equal(host.state("g1"), "paused", "and suspends it")
+    bus.close()
+
+
 def virt_manager(host):
     if not all(map(shutil.which, ("virt-manager", "Xvfb", "dbus-run-session"))):
         tap.skip("no virt-manager, Xvfb or dbus-run-session here")
@@ -91,6 +137,7 @@ def main():
         host.virsh("start --paused g1")
         exporter(host)
         pacemaker(host)
+        dbus(host)
         host.virsh("resume g1")
         virt_manager(host)
     tap.done()
