@@ -9,7 +9,7 @@ root=/var/tmp/domus-client-$release
 if ! [ -d "$root" ]; then
 	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep debian | head -1)
 	trap 'rm -rf --one-file-system "$root.part"' EXIT
-	mmdebstrap --quiet --variant=extract --include=base-files,libvirt-clients "$release" "$root.part" "$mirror"
+	mmdebstrap --quiet --variant=extract --include=base-files,libc-bin,libvirt-clients "$release" "$root.part" "$mirror"
 	mv "$root.part" "$root"
 fi
 echo "# virsh $(LC_ALL=C chroot "$root" virsh --version)"
