@@ -117,6 +117,7 @@ enum domus_op {
     DOMUS_OP_peek = 48,          /* args[1] -> struct domus_peek */
     DOMUS_OP_dirty_rate_start = 49, /* args[1] -> struct domus_dirty_rate: measure for so many seconds */
     DOMUS_OP_dirty_rate = 50,    /* args[1] -> struct domus_dirty_rate: the last measurement */
+    DOMUS_OP_stream_switch = 51, /* what is sent goes on at the receiver before all of it is there: DOMUS_STREAM_POSTCOPY */
 };
 
 /* What the hypervisor itself has to say: its standard output and error. */
@@ -366,11 +367,15 @@ enum domus_stream_phase {
     DOMUS_STREAM_FROZEN = 2, /* what is left is being copied */
     DOMUS_STREAM_DONE = 3,   /* all of it is in the file, or the other side has all of it and can go on */
     DOMUS_STREAM_FAILED = 4, /* error and text say why */
+    DOMUS_STREAM_POSTCOPY = 5, /* after stream_switch: the other side has all but a part of memory, and can go on; the rest comes */
 };
 
 /* After a domain was sent both sides have it, and agree on who may run it: the sender until it gives it up, which it does when
  * the receiver asks (stream_claim). unpausedomain fails with -EACCES for what is the sender's still, stream_end with -EBUSY for
- * what was given up. */
+ * what was given up.
+ *
+ * After stream_switch this is agreed on in the same way while memory still comes. When that ends early (FAILED) with the domain
+ * given up, it is lost: neither side can run it, and who received it never lets its vCPUs go on. */
 enum domus_stream_owner {
     DOMUS_OWNER_SENDER = 0,   /* as long as nothing else was agreed on */
     DOMUS_OWNER_ASKED = 1,    /* at the receiver: it has asked, and waits for the answer */
@@ -429,6 +434,7 @@ struct domus_dirty_rate {
 enum domus_stream_flags {
     DOMUS_STREAM_CONVERGE = 1u << 0, /* slows the guest down where it changes memory faster than that is sent */
     DOMUS_STREAM_COMPRESS = 1u << 1, /* pages are sent packed; as it is when sending begins */
+    DOMUS_STREAM_SWITCHABLE = 1u << 2, /* stream_switch may come; not with COMPRESS */
 };
 
 struct domus_stream_limits {
@@ -436,6 +442,7 @@ struct domus_stream_limits {
     uint32_t reserved;         /* IN: 0 */
     uint64_t max_downtime_ns;  /* IN: sending: the guest is stopped when no more than this is expected; 0: 300 ms */
     uint64_t bytes_per_second; /* IN: sending: at most; 0: no limit */
+    uint64_t postcopy_bytes_per_second; /* IN: the same after stream_switch, but for pages that are asked for */
 };
 
 struct domus_stream_status {
@@ -450,6 +457,7 @@ struct domus_stream_status {
     uint64_t passes;            /* through memory, the first one included */
     uint64_t bytes_per_second;  /* lately */
     uint64_t dirty_pages_per_second; /* changed by the guest during the last pass */
+    uint64_t requests;          /* pages that the receiver asked for after stream_switch */
     uint32_t throttle_percent;  /* of time that vCPUs are kept from running */
     uint32_t owner;             /* enum domus_stream_owner, when DONE */
     char text[256];
@@ -591,6 +599,7 @@ int domctl_stream_end(struct domctl *ctl);
 int domctl_stream_claim(struct domctl *ctl);
 int domctl_stream_keep(struct domctl *ctl);
 int domctl_stream_recall(struct domctl *ctl);
+int domctl_stream_switch(struct domctl *ctl);
 /* The OUT fields of *@build but the error, of a domain that was built, or came out of a stream. */
 int domctl_get_rings(struct domctl *ctl, struct domus_build *build);
 

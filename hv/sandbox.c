@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -161,6 +162,10 @@ static const struct limited {
     {CALL(ioctl, "what a tap leaves to the guest to finish"), 1, ~0ull, TUNSETOFFLOAD},
     {CALL(ioctl, "whether a guest listens to a tap"), 1, ~0ull, TUNSETCARRIER},
     {CALL(ioctl, "which queues of a tap it listens to"), 1, ~0ull, TUNSETQUEUE},
+    {CALL(ioctl, "memory that is still elsewhere: where it is missed"), 1, ~0ull, UFFDIO_REGISTER},
+    {CALL(ioctl, "the same: a page that came"), 1, ~0ull, UFFDIO_COPY},
+    {CALL(ioctl, "the same: a page of zeroes"), 1, ~0ull, UFFDIO_ZEROPAGE},
+    {CALL(ioctl, "the same: who waits goes on"), 1, ~0ull, UFFDIO_WAKE},
     {CALL(clone, "threads, not processes"), 0, CLONE_THREAD, CLONE_THREAD},
     {CALL(arch_prctl, "where translated code finds its state"), 0, ~0ull, ARCH_SET_GS},
     {CALL(prctl, "names of threads"), 0, ~0ull, PR_SET_NAME},

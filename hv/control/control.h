@@ -17,6 +17,7 @@ struct hv_control {
     bool destroyed;           /* the loop ends when the reply is out */
     struct hv_log_watch log_watch; /* of this process's messages */
     int statm_fd, pagemap_fd; /* /proc/self/..., opened before paths are out of reach; -1: none */
+    int userfault_fd; /* hv/machine/missing.h; -1: none, or a stream took it */
 
     struct hv_loop_source *wakeup; /* an event was noted */
     _Atomic uint32_t noted;        /* set of 1 << enum hv_event */

@@ -62,7 +62,7 @@ static const struct op_name domus_ops[] = {
     NAME(DOMUS_OP_, vkbd_send), NAME(DOMUS_OP_, display_attach), NAME(DOMUS_OP_, display_write),
     NAME(DOMUS_OP_, save), NAME(DOMUS_OP_, restore), NAME(DOMUS_OP_, send),
     NAME(DOMUS_OP_, receive), NAME(DOMUS_OP_, stream_status), NAME(DOMUS_OP_, stream_limits),
-    NAME(DOMUS_OP_, stream_end), NAME(DOMUS_OP_, stream_claim), NAME(DOMUS_OP_, stream_keep),
+    NAME(DOMUS_OP_, stream_end), NAME(DOMUS_OP_, stream_claim), NAME(DOMUS_OP_, stream_switch), NAME(DOMUS_OP_, stream_keep),
     NAME(DOMUS_OP_, stream_recall), NAME(DOMUS_OP_, dump), NAME(DOMUS_OP_, peek), NAME(DOMUS_OP_, dirty_rate_start),
     NAME(DOMUS_OP_, dirty_rate), {0, NULL},
 };

@@ -79,6 +79,11 @@ int domctl_stream_recall(struct domctl *ctl)
     return domctl_domus_op(ctl, DOMUS_OP_stream_recall, NULL, 0, NULL, 0);
 }
 
+int domctl_stream_switch(struct domctl *ctl)
+{
+    return domctl_domus_op(ctl, DOMUS_OP_stream_switch, NULL, 0, NULL, 0);
+}
+
 static int get_param(struct domctl *ctl, uint32_t index, uint64_t *value)
 {
     const uint64_t args[5] = {HVMOP_get_param, HV_CONTROL_DATA_ADDRESS};

@@ -21,6 +21,7 @@
 #include "hv/hypercall/hypercall.h"
 #include "hv/log.h"
 #include "hv/loop.h"
+#include "hv/machine/missing.h"
 #include "hv/machine/vcpu.h"
 #include "hv/uring.h"
 
@@ -356,6 +357,7 @@ int hv_control_new(const struct hv_control_options *options, struct hv_control *
     control->pause_count = 1; /* a new domain is paused */
     control->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     control->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    control->userfault_fd = hv_userfault_open();
     control->buffer = malloc(sizeof(struct hv_control_message) + HV_CONTROL_DATA_MAX);
     control->wakeup = hv_loop_add_wakeup(options->loop, tell_noted, control);
     if (!control->buffer || !control->wakeup) {
@@ -396,6 +398,8 @@ void hv_control_free(struct hv_control *control)
         close(control->statm_fd);
     if (control->pagemap_fd >= 0)
         close(control->pagemap_fd);
+    if (control->userfault_fd >= 0)
+        close(control->userfault_fd);
     free(control->buffer);
     free(control);
 }

@@ -50,7 +50,10 @@ long hv_domus_dump(struct hv_caller *c, const uint64_t args[5], void *arg)
 
 static bool limits_valid(const struct domus_stream_limits *limits)
 {
-    return !(limits->flags & ~(uint32_t)(DOMUS_STREAM_CONVERGE | DOMUS_STREAM_COMPRESS)) && !limits->reserved;
+    const uint32_t known = DOMUS_STREAM_CONVERGE | DOMUS_STREAM_COMPRESS | DOMUS_STREAM_SWITCHABLE;
+    const uint32_t not_both = DOMUS_STREAM_COMPRESS | DOMUS_STREAM_SWITCHABLE;
+
+    return !(limits->flags & ~known) && (limits->flags & not_both) != not_both && !limits->reserved;
 }
 
 long hv_domus_send(struct hv_caller *c, const uint64_t args[5], void *arg)
@@ -116,6 +119,12 @@ long hv_domus_stream_end(struct hv_caller *c, const uint64_t args[5], void *arg)
     if (!c->domain)
         return -XEN_ESRCH;
     return hv_stream_end(c->domain);
+}
+
+long hv_domus_stream_switch(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    (void)args, (void)arg;
+    return c->domain ? hv_stream_switch(c->domain) : -XEN_ESRCH;
 }
 
 long hv_domus_stream_claim(struct hv_caller *c, const uint64_t args[5], void *arg)

@@ -368,6 +368,7 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_stream_claim] = {"stream_claim", hv_domus_stream_claim, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_stream_keep] = {"stream_keep", hv_domus_stream_keep, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_stream_recall] = {"stream_recall", hv_domus_stream_recall, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_stream_switch] = {"stream_switch", hv_domus_stream_switch, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_vbd_stats] = {"vbd_stats", hv_domus_vbd_stats, sizeof(struct domus_vbd_stats), HV_ARG_IN | HV_ARG_OUT,
                             CONTROL},
     [DOMUS_OP_vfb_attach] = {"vfb_attach", hv_domus_vfb_attach, sizeof(struct domus_vfb), HV_ARG_IN, CONTROL},

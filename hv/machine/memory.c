@@ -17,6 +17,7 @@
 
 #include "hv/machine/dirty.h"
 #include "hv/machine/hugepages.h"
+#include "hv/machine/missing.h"
 #include "hv/x86/codemap.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -110,6 +111,7 @@ void hv_memory_fini(struct hv_memory *mem)
     if (mem->base)
         munmap(mem->base, bytes_of(mem->nr_gfns));
     hv_memory_log_free(mem);
+    hv_missing_free(mem);
     if (mem->types)
         munmap(mem->types, mem->nr_gfns);
     hv_hugepages_fini(mem);
@@ -230,13 +232,17 @@ static void give_back(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
 
 int hv_memory_release(struct hv_memory *mem, hv_gfn gfn, uint64_t count)
 {
+    struct hv_missing *missing;
+
     if (!count)
         return 0;
     if (!in_range(mem, gfn, count) || count_type(mem, gfn, count, HV_PAGE_RAM) != count)
         return -EINVAL;
     set_types(mem, gfn, count, HV_PAGE_HOLE);
     mem->ram_pages -= count;
+    missing = hv_missing_forget_begin(mem, gfn, count);
     give_back(mem, gfn, count);
+    hv_missing_forget_end(missing);
     return 0;
 }
 
@@ -262,6 +268,7 @@ int hv_memory_alloc_shared(struct hv_memory *mem, uint64_t *index, void **page)
 
 int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool writable)
 {
+    struct hv_missing *missing;
     enum hv_page_type old;
     void *p;
 
@@ -270,8 +277,10 @@ int hv_memory_map_shared(struct hv_memory *mem, hv_gfn gfn, uint64_t index, bool
     if (hv_hugepages_has(mem, gfn)) /* a part of one is no mapping of its own */
         return -ENOMEM;
     old = hv_memory_type(mem, gfn);
+    missing = hv_missing_forget_begin(mem, gfn, 1);
     p = mmap(host_of(mem, gfn), HV_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              mem->shared_fd, (off_t)bytes_of(index));
+    hv_missing_forget_end(missing);
     if (p == MAP_FAILED)
         return -ENOMEM;
     if (old == HV_PAGE_RAM)

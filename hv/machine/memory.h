@@ -14,6 +14,7 @@
 #include "hv/types.h"
 
 struct hv_codemap;
+struct hv_missing;
 
 #define HV_GPA_BITS          40 /* what CPUID 0x80000008 reports, and the size of the reservation */
 #define HV_MMIO_HOLE_START   0xc0000000u /* RAM below, then at 4 GiB again */
@@ -47,6 +48,7 @@ struct hv_memory {
     struct hv_codemap *code;
     uint64_t *dirty;      /* atomic: the log of writes (hv/machine/dirty.h), NULL when there is none */
     uint64_t *dirty_room; /* loop thread: what it was last kept in */
+    struct hv_missing *missing; /* pages that are still elsewhere (hv/machine/missing.h); NULL: never were any; as code */
 };
 
 static inline enum hv_page_type hv_memory_type(const struct hv_memory *mem, hv_gfn gfn)

@@ -22,7 +22,7 @@ int hv_stream_check(const struct hv_domain *d)
     const char *device;
     char name[64];
 
-    if (d->frozen)
+    if (d->frozen || hv_stream_is_torn(d))
         return -EBUSY;
     device = hv_xenbus_unwritable(d, name);
     if (device) {
@@ -87,6 +87,8 @@ int hv_stream_start(struct hv_domain *d)
         return 0;
     if (hv_stream_is_foreign(d))
         return -EACCES;
+    if (hv_stream_is_torn(d) && d->stream->status.phase != DOMUS_STREAM_POSTCOPY)
+        return -EIO; /* a part of its memory is lost */
     missing = hv_xenbus_missing(d, name);
     if (missing) {
         hv_log_guest(d, HV_LOG_ERROR, "device %s, which the guest had, was not attached", missing);

@@ -1,4 +1,4 @@
-/* After a domain was sent: whose it is.
+/* After a domain was sent, or its state was: whose it is.
  *
  * Both sides have all of it, and only one may ever run it, whoever of the toolstacks and hosts dies meanwhile. It is the
  * sender's until it says otherwise. The receiver asks when it is to run the domain; the sender answers that it is the
@@ -32,12 +32,22 @@ static void set_owner(struct hv_stream *s, enum domus_stream_owner owner)
     s->status.owner = owner;
 }
 
+bool hv_stream_say(int fd, enum hv_stream_word_type type, uint32_t value)
+{
+    const struct hv_stream_word word = {.magic = HV_STREAM_MAGIC, .type = type, .value = value};
+
+    /* It is small, and so is what may be in the socket's buffer: what is taken is taken whole, or is lost with the connection. */
+    return send(fd, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(word);
+}
+
+bool hv_stream_is_word(const struct hv_stream_word *word)
+{
+    return !memcmp(word->magic, HV_STREAM_MAGIC, sizeof(word->magic));
+}
+
 static bool say(struct hv_stream *s, enum hv_stream_word_type type)
 {
-    const struct hv_stream_word word = {.magic = HV_STREAM_MAGIC, .type = type};
-
-    /* It is small, and the socket's buffer is empty: what is taken is taken whole, or is lost with the connection. */
-    return send(s->fd, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+    return hv_stream_say(s->fd, type, 0);
 }
 
 /* The word that came; 0: not yet, -1: none will come. */
@@ -57,7 +67,7 @@ static int listen_to(struct hv_stream *s)
     if (h->got < sizeof(h->word))
         return 0;
     h->got = 0;
-    return memcmp(h->word.magic, HV_STREAM_MAGIC, sizeof(h->word.magic)) ? -1 : (int)h->word.type;
+    return hv_stream_is_word(&h->word) ? (int)h->word.type : -1;
 }
 
 static void step_sender(struct hv_stream *s)
@@ -106,11 +116,13 @@ static void begin(struct hv_stream *s, const struct hv_stream_ops *ops)
 
 void hv_stream_done_sending(struct hv_stream *s)
 {
+    s->side = HV_SIDE_SENT;
     begin(s, &sender);
 }
 
 void hv_stream_done_receiving(struct hv_stream *s)
 {
+    s->side = HV_SIDE_RECEIVED;
     begin(s, &receiver);
 }
 
@@ -118,7 +130,7 @@ int hv_stream_claim(struct hv_domain *d)
 {
     struct hv_stream *s = d->stream;
 
-    if (!s || s->ops != &receiver)
+    if (!s || s->side != HV_SIDE_RECEIVED)
         return -ENOENT;
     if (s->status.owner != DOMUS_OWNER_SENDER)
         return 0;
@@ -132,14 +144,17 @@ int hv_stream_keep(struct hv_domain *d, bool recall)
 {
     struct hv_stream *s = d->stream;
 
-    if (!s || s->ops != &sender)
+    if (!s || s->side != HV_SIDE_SENT)
         return 0;
     if (s->status.owner == DOMUS_OWNER_RECEIVER)
         return -EPERM;
     if (s->status.owner == DOMUS_OWNER_GIVEN && !recall)
         return -EBUSY;
     set_owner(s, DOMUS_OWNER_SENDER);
-    hv_stream_hang_up(s);
+    if (s->status.phase == DOMUS_STREAM_POSTCOPY)
+        hv_stream_lose(s, ECANCELED, "it stays here");
+    else
+        hv_stream_hang_up(s);
     return 0;
 }
 
@@ -149,6 +164,13 @@ bool hv_stream_is_foreign(const struct hv_domain *d)
 
     if (!s)
         return false;
-    return (s->ops == &receiver && s->status.owner != DOMUS_OWNER_RECEIVER) ||
-           (s->ops == &sender && s->status.owner != DOMUS_OWNER_SENDER);
+    return (s->side == HV_SIDE_RECEIVED && s->status.owner != DOMUS_OWNER_RECEIVER) ||
+           (s->side == HV_SIDE_SENT && s->status.owner != DOMUS_OWNER_SENDER);
+}
+
+bool hv_stream_is_torn(const struct hv_domain *d)
+{
+    const struct hv_stream *s = d->stream;
+
+    return s && s->side == HV_SIDE_RECEIVED && s->status.phase != DOMUS_STREAM_DONE;
 }

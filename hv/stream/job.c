@@ -74,15 +74,20 @@ static void release(struct hv_stream *s)
         s->end_ns = hv_loop_now();
 }
 
+void hv_stream_change(struct hv_stream *s, const struct hv_stream_ops *ops, void *own)
+{
+    s->ops->fini(s);
+    s->ops = ops;
+    s->own = own;
+}
+
 void hv_stream_go_over(struct hv_stream *s, const struct hv_stream_ops *ops, void *own)
 {
     s->status.phase = DOMUS_STREAM_DONE;
     s->status.remaining_bytes = 0;
     s->end_ns = hv_loop_now();
     hv_loop_arm(s->timer, 0);
-    s->ops->fini(s);
-    s->ops = ops;
-    s->own = own;
+    hv_stream_change(s, ops, own);
 }
 
 void hv_stream_hang_up(struct hv_stream *s)
@@ -98,18 +103,32 @@ void hv_stream_done(struct hv_stream *s)
     release(s);
 }
 
+__attribute__((format(printf, 3, 0))) static void note_failure(struct hv_stream *s, int error, const char *format, va_list args)
+{
+    vsnprintf(s->status.text, sizeof(s->status.text), format, args);
+    hv_log_guest(s->domain, HV_LOG_WARNING, "stream: %s", s->status.text);
+    s->status.phase = DOMUS_STREAM_FAILED;
+    s->status.error = (uint32_t)(error < 0 ? -error : error);
+    release(s);
+}
+
 void hv_stream_fail(struct hv_stream *s, int error, const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    vsnprintf(s->status.text, sizeof(s->status.text), format, args);
+    note_failure(s, error, format, args);
     va_end(args);
-    hv_log_guest(s->domain, HV_LOG_WARNING, "stream: %s", s->status.text);
-    s->status.phase = DOMUS_STREAM_FAILED;
-    s->status.error = (uint32_t)(error < 0 ? -error : error);
-    release(s);
     hv_stream_thaw(s);
+}
+
+void hv_stream_lose(struct hv_stream *s, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    note_failure(s, error, format, args);
+    va_end(args);
 }
 
 void hv_stream_free(struct hv_domain *d)
@@ -130,7 +149,7 @@ int hv_stream_end(struct hv_domain *d)
 {
     if (!d->stream)
         return 0;
-    if (hv_stream_is_foreign(d))
+    if (hv_stream_is_foreign(d) || hv_stream_is_torn(d))
         return -EBUSY;
     hv_stream_thaw(d->stream);
     hv_stream_free(d);
@@ -180,12 +199,14 @@ int hv_stream_begin(struct hv_domain *d, const struct hv_stream_ops *ops, int fd
 
 void hv_stream_get_status(struct hv_domain *d, struct domus_stream_status *status)
 {
-    const struct hv_stream *s = d->stream;
+    struct hv_stream *s = d->stream;
     uint64_t now = hv_loop_now();
 
     memset(status, 0, sizeof(*status));
     if (!s)
         return;
+    if (s->own && s->ops->look)
+        s->ops->look(s);
     *status = s->status;
     now = s->end_ns ? s->end_ns : now;
     status->elapsed_ns = now - s->start_ns;

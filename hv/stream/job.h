@@ -10,7 +10,10 @@ struct hv_stream_ops {
     void (*step)(struct hv_stream *s);
     void (*fini)(struct hv_stream *s); /* frees s->own */
     int (*set_limits)(struct hv_stream *s, const struct domus_stream_limits *limits); /* NULL: it has none */
+    void (*look)(struct hv_stream *s); /* brings s->status up to date; NULL: it is */
 };
+
+enum hv_stream_side { HV_SIDE_NONE, HV_SIDE_SENT, HV_SIDE_RECEIVED };
 
 struct hv_stream {
     struct hv_domain *domain;
@@ -20,6 +23,7 @@ struct hv_stream {
     uint32_t events; /* that source waits for */
     uint64_t start_ns, frozen_at_ns, end_ns; /* 0: not yet */
     bool froze; /* the domain, and has not let it go on */
+    enum hv_stream_side side; /* of what has a state at both sides: handover.h */
     struct domus_stream_status status;
     void *own;
 };
@@ -37,6 +41,8 @@ void hv_stream_get_status(struct hv_domain *d, struct domus_stream_status *statu
 void hv_stream_again(struct hv_stream *s);
 void hv_stream_at(struct hv_stream *s, uint64_t when_ns);
 int hv_stream_wait(struct hv_stream *s, uint32_t events) HV_MUST_CHECK; /* 0: for nothing */
+/* It goes on as something else. */
+void hv_stream_change(struct hv_stream *s, const struct hv_stream_ops *ops, void *own);
 /* In step(): it is done, but its socket is of use to @ops, whose @own it gets. */
 void hv_stream_go_over(struct hv_stream *s, const struct hv_stream_ops *ops, void *own);
 /* After that: it is of no more use. */
@@ -44,6 +50,8 @@ void hv_stream_hang_up(struct hv_stream *s);
 /* In step(): the end. */
 void hv_stream_done(struct hv_stream *s);
 void hv_stream_fail(struct hv_stream *s, int error, const char *format, ...) HV_PRINTF(3, 4);
+/* The same for a domain that may be at the other side by now: it stays frozen. */
+void hv_stream_lose(struct hv_stream *s, int error, const char *format, ...) HV_PRINTF(3, 4);
 
 /* freeze.c. Stops vCPUs, and what of the backends touches memory, as soon as nothing is in flight. */
 void hv_stream_freeze(struct hv_stream *s);
@@ -67,3 +75,5 @@ int hv_stream_dump(struct hv_domain *d, int fd, unsigned flags) HV_MUST_CHECK;
 int hv_stream_restore(struct hv_domain *d, int fd, unsigned flags, char error[HV_STREAM_ERROR_BYTES]) HV_MUST_CHECK;
 int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits *limits) HV_MUST_CHECK;
 int hv_stream_receive(struct hv_domain *d, int fd) HV_MUST_CHECK;
+/* What is sent is switched: 0, -ENOENT: nothing is, or -EINVAL: it cannot be, or was. */
+int hv_stream_switch(struct hv_domain *d) HV_MUST_CHECK;

@@ -20,6 +20,7 @@
 #include "hv/loop.h"
 #include "hv/machine/time.h"
 #include "hv/stream/code.h"
+#include "hv/stream/fetch.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/pack.h"
 
@@ -37,6 +38,7 @@ struct receiving {
     uint8_t *payload;
     size_t room;
     struct hv_packer *unpacker; /* NULL: nothing was packed so far */
+    bool switched; /* a part of memory comes after the state */
 };
 
 static void fini(struct hv_stream *s)
@@ -298,17 +300,52 @@ static int no_memory(struct hv_domain *d, struct hv_decoder *dec, void *opaque)
     return hv_decode_end(dec);
 }
 
-static void take_state(struct hv_stream *s)
+static int decode(struct hv_stream *s, char why[HV_STREAM_ERROR_BYTES])
 {
     struct receiving *r = s->own;
-    char why[HV_STREAM_ERROR_BYTES];
     int error = hv_stream_decode_state(s->domain, r->payload, r->record.bytes, no_memory, NULL, why);
 
     if (!error) {
         hv_time_let_pass(s->domain);
         s->domain->control->built = true;
     }
+    return error;
+}
+
+static void take_state(struct hv_stream *s)
+{
+    char why[HV_STREAM_ERROR_BYTES];
+    int error = decode(s, why);
+
     finish(s, error, error ? why : "");
+}
+
+/* The state may be about a page that is missing: what is missing is fetched already. */
+static void take_state_first(struct hv_stream *s)
+{
+    struct fetch *f = hv_fetch_start(s);
+    char why[HV_STREAM_ERROR_BYTES] = "out of memory";
+    int error = f ? decode(s, why) : -ENOMEM;
+
+    if (!error && hv_fetch_go_on(s, f, why))
+        return;
+    if (f)
+        hv_fetch_stop(f);
+    s->side = HV_SIDE_RECEIVED; /* nobody's to run, though its state was taken, perhaps */
+    finish(s, error ? error : -EPIPE, why);
+}
+
+static void take_missing(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    char why[HV_STREAM_ERROR_BYTES] = "";
+    int error = r->switched ? 0 : hv_fetch_prepare(s->domain, why);
+
+    r->switched = true;
+    if (error)
+        finish(s, error, why);
+    else if (hv_fetch_take_list(s->domain, r->payload, r->record.bytes))
+        finish(s, -EBADMSG, "a list of pages makes no sense");
 }
 
 static void take_code(struct hv_stream *s)
@@ -340,8 +377,12 @@ static void take_payload(struct hv_stream *s)
     begin(r, RECORD, &r->record, sizeof(r->record));
     if (r->record.crc != hv_stream_record_crc(&r->record, r->payload))
         finish(s, -EBADMSG, "a record is damaged");
+    else if (r->record.type == HV_RECORD_STATE && r->switched)
+        take_state_first(s);
     else if (r->record.type == HV_RECORD_STATE)
         take_state(s);
+    else if (r->record.type == HV_RECORD_MISSING)
+        take_missing(s);
     else if (r->record.type == HV_RECORD_RAM)
         take_map(s);
     else if (r->record.type == HV_RECORD_CODE)
@@ -364,6 +405,8 @@ static size_t limit_of(uint16_t type)
         return HV_STREAM_STATE_MAX;
     case HV_RECORD_CODE:
         return HV_STREAM_CODE_BYTES_MAX;
+    case HV_RECORD_MISSING:
+        return 8 + 8 * HV_STREAM_MISSING_MAX;
     case HV_RECORD_MARK:
         return sizeof(uint64_t);
     default:
@@ -388,6 +431,8 @@ static void take_record(struct hv_stream *s)
     struct receiving *r = s->own;
     const char *wrong = check_record(&r->record);
 
+    if (!wrong && r->switched && r->record.type != HV_RECORD_MISSING && r->record.type != HV_RECORD_STATE)
+        wrong = "a record is of a kind that cannot come any more";
     if (wrong)
         finish(s, -EBADMSG, wrong);
     else if (r->record.type == HV_RECORD_PAGES || is_packed(r))

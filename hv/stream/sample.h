@@ -51,6 +51,8 @@ static void make_rings(struct hv_domain *d)
 
     hv_param_set(d, HVM_PARAM_CONSOLE_PFN, CONSOLE_PAGE);
     hv_param_set(d, HVM_PARAM_CONSOLE_EVTCHN, console);
+    hv_param_set(d, HVM_PARAM_STORE_PFN, STORE_PAGE);
+    hv_param_set(d, HVM_PARAM_STORE_EVTCHN, store);
     TAP_OK(!hv_console_new(d, hv_gfn_of(CONSOLE_PAGE), console) && !hv_store_ring_new(d, hv_gfn_of(STORE_PAGE), store),
            "rings");
     hv_console_write(d, "hello\n", 6);

@@ -7,6 +7,8 @@
  * be stopped, it is stopped, the rest and the state follow, and who receives says that it has all. Until then the guest goes
  * on here after any failure; from then on it stays frozen until it is decided who runs it (handover.c).
  *
+ * When it is switched, it is stopped wherever it is in that, and what is left is push.c's.
+ *
  * When to stop: at once if that takes but a moment (STOP_SOON_NS). If it takes longer and passes still get shorter, another
  * pass is worth it; else the limit of the toolstack decides, and where not even that is reached, the guest is slowed down if
  * that was asked for, or passes go on for as long as the toolstack likes.
@@ -31,6 +33,7 @@
 #include "hv/stream/code.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/pack.h"
+#include "hv/stream/sending.h"
 #include "hv/stream/throttle.h"
 #include "hv/stream/touched.h"
 
@@ -43,56 +46,22 @@
 #define PASSES_MAX          12u          /* that bring something: then the limit decides */
 #define MEASURE_BYTES       (1u << 20)   /* what is less tells nothing of the speed */
 
-enum stage { HEADER, MAP, PASS, MARK, MARKED, CODE, FREEZING, REST, STATE, REPLY };
-
-/* A record of pages as it goes out, but for the pages. */
-struct pages_head {
-    struct hv_stream_record record;
-    uint64_t count, entries[HV_STREAM_PAGES_MAX];
-};
-
-struct sending {
-    enum stage stage;
-    bool first; /* pass: what is zero is zero at the other side already */
-    struct domus_stream_limits limits;
-    struct hv_stream_throttle *throttle;
-
-    uint64_t *todo; /* a bit for each page that this pass sends */
-    uint64_t words, gfn;
-    uint64_t left, left_before; /* pages: of this pass, at the start of the one before */
-
-    struct iovec out[2]; /* what is being sent: of one of these, */
-    struct hv_stream_header header;
-    struct pages_head head;
-    uint8_t *data; /* its pages, */
-    struct hv_packer *packer; /* which this makes smaller; NULL: they go as they are */
-    struct hv_encoder state; /* or a record of something else */
-    uint64_t progress_ns;    /* when something was sent last */
-
-    uint64_t page_bytes;          /* of all pages that were sent, not packed */
-    uint64_t pass_ns, pass_bytes; /* when the pass began, what had been sent then, */
-    uint64_t pass_page_bytes;
-    uint64_t pages_per_second;    /* bytes of pages, as is known */
-    uint64_t paced_ns, paced_bytes; /* the same for the limit of speed */
-
-    struct hv_stream_reply reply;
-    size_t got;
-};
-
 /* Room for all that there can be; what is not touched takes none. */
-static size_t todo_bytes(const struct hv_domain *d)
+size_t hv_sending_todo_bytes(const struct hv_domain *d)
 {
     return (size_t)((d->mem.nr_gfns + 63) / 64 * sizeof(uint64_t));
 }
 
-static void fini(struct hv_stream *s)
+void hv_sending_fini(struct hv_stream *s)
 {
     struct sending *w = s->own;
 
     hv_stream_throttle_free(w->throttle);
     hv_memory_log_stop(&s->domain->mem);
     if (w->todo)
-        munmap(w->todo, todo_bytes(s->domain));
+        munmap(w->todo, hv_sending_todo_bytes(s->domain));
+    if (w->later)
+        munmap(w->later, hv_sending_todo_bytes(s->domain));
     hv_encoder_fini(&w->state);
     free(w->data);
     hv_packer_free(w->packer);
@@ -101,7 +70,7 @@ static void fini(struct hv_stream *s)
 
 /* ------------------------------------------------------------------ the socket */
 
-static size_t left_to_send(const struct sending *w)
+size_t hv_sending_left(const struct sending *w)
 {
     return w->out[0].iov_len + w->out[1].iov_len;
 }
@@ -118,12 +87,12 @@ static void was_sent(struct iovec out[2], size_t bytes)
 }
 
 /* Sends what there is. 1: all of it, 0: not now, or negative errno. */
-static int flush(struct hv_stream *s)
+int hv_sending_flush(struct hv_stream *s)
 {
     struct sending *w = s->own;
     const struct msghdr message = {.msg_iov = w->out, .msg_iovlen = 2};
 
-    while (left_to_send(w)) {
+    while (hv_sending_left(w)) {
         ssize_t n = sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
@@ -201,14 +170,14 @@ static void seal_pages(struct sending *w, size_t page_bytes)
 }
 
 /* Makes a record of pages. False: there are none left. Many that are not sent are some work, too. */
-static bool put_pages(struct hv_stream *s)
+bool hv_sending_put_pages(struct hv_stream *s, unsigned most)
 {
     struct sending *w = s->own;
     uint64_t gfn, full = 0;
     unsigned looked = 0;
 
     w->head.count = 0;
-    while (w->head.count < HV_STREAM_PAGES_MAX && looked < LOOK_MAX && next_page(w, &gfn)) {
+    while (w->head.count < most && looked < LOOK_MAX && next_page(w, &gfn)) {
         bool zero;
 
         looked++;
@@ -229,7 +198,7 @@ static bool put_pages(struct hv_stream *s)
 
 /* ------------------------------------------------------------------ passes */
 
-static void begin_pass(struct hv_stream *s)
+void hv_sending_begin_pass(struct hv_stream *s)
 {
     struct sending *w = s->own;
 
@@ -263,7 +232,7 @@ static void begin_first_pass(struct hv_stream *s)
                 s->status.zero_pages++;
         }
     w->first = true;
-    begin_pass(s);
+    hv_sending_begin_pass(s);
 }
 
 /* The guest may get memory at addresses where it had none. */
@@ -273,7 +242,7 @@ static uint64_t words_of(struct hv_domain *d)
 }
 
 /* What the guest has changed becomes what is to be sent. */
-static void take_log(struct hv_stream *s)
+void hv_sending_take_log(struct hv_stream *s)
 {
     struct sending *w = s->own;
 
@@ -350,6 +319,15 @@ static void list_code(struct hv_stream *s)
     hv_encoder_fini(&code);
 }
 
+static void stop(struct hv_stream *s)
+{
+    struct sending *w = s->own;
+
+    w->stage = FREEZING;
+    hv_stream_throttle_off(w->throttle);
+    hv_stream_freeze(s);
+}
+
 /* The pass is over. The log is taken, and then vCPUs forget where they may store unseen: what they stored in between is in
  * the pages when these are copied. */
 static void end_pass(struct hv_stream *s)
@@ -360,29 +338,34 @@ static void end_pass(struct hv_stream *s)
     w->left = 0;
     if (s->status.passes == 1)
         list_code(s);
-    take_log(s);
+    hv_sending_take_log(s);
     hv_domain_flush_tlb(s->domain);
     measure(s);
     if (s->status.passes > 1 && should_stop(s)) {
-        w->stage = FREEZING;
-        hv_stream_throttle_off(w->throttle);
-        hv_stream_freeze(s);
+        stop(s);
         return;
     }
     w->left_before = w->left;
     w->stage = s->status.passes == 1 ? CODE : PASS;
-    begin_pass(s);
+    hv_sending_begin_pass(s);
 }
 
-/* Nothing changes any more. */
-static void begin_rest(struct hv_stream *s)
+/* Nothing changes any more. False: it failed. */
+static bool begin_rest(struct hv_stream *s)
 {
     struct sending *w = s->own;
 
-    hv_physmap_mark_own(s->domain);
-    take_log(s);
+    if (w->switched && hv_push_split(s)) {
+        hv_stream_fail(s, ENOMEM, "out of memory");
+        return false;
+    }
+    if (!w->switched) {
+        hv_physmap_mark_own(s->domain);
+        hv_sending_take_log(s);
+    }
     w->stage = REST;
-    begin_pass(s);
+    hv_sending_begin_pass(s);
+    return true;
 }
 
 static bool put_mark(struct hv_stream *s)
@@ -412,6 +395,8 @@ static int put_state(struct hv_stream *s)
     memcpy(w->state.data, &record, sizeof(record));
     w->out[0] = (struct iovec){w->state.data, w->state.used};
     w->stage = REPLY;
+    if (w->switched)
+        hv_push_begin(s);
     return 0;
 }
 
@@ -419,9 +404,12 @@ static int put_state(struct hv_stream *s)
 
 static void end_of_pass_heard(struct hv_stream *s, uint32_t mark)
 {
-    const struct sending *w = s->own;
+    struct sending *w = s->own;
 
-    if (w->stage != MARKED || mark != s->status.passes || left_to_send(w))
+    w->marked = false;
+    if (w->switched)
+        return; /* nobody waits for it any more */
+    if (w->stage != MARKED || mark != s->status.passes || hv_sending_left(w))
         hv_stream_fail(s, EPROTO, "the other side answers what it was not asked");
     else
         end_pass(s);
@@ -450,7 +438,7 @@ static void take_reply(struct hv_stream *s)
         hv_stream_fail(s, w->reply.error, "the other side cannot take it: %s", w->reply.text);
     else if (w->reply.mark)
         end_of_pass_heard(s, w->reply.mark);
-    else if (w->stage != REPLY || left_to_send(w))
+    else if (w->stage != REPLY || hv_sending_left(w))
         hv_stream_fail(s, EPROTO, "the other side answers too early");
     else
         hv_stream_done_sending(s);
@@ -481,6 +469,8 @@ static bool produce(struct hv_stream *s)
     uint64_t until;
     int error;
 
+    if (w->switched && w->stage >= PASS && w->stage < FREEZING)
+        stop(s);
     switch (w->stage) {
     case HEADER:
         put_header(w);
@@ -501,11 +491,12 @@ static bool produce(struct hv_stream *s)
             hv_stream_at(s, until);
             return false;
         }
-        if (!put_pages(s))
+        if (!hv_sending_put_pages(s, HV_STREAM_PAGES_MAX))
             w->stage = MARK;
         return true;
     case MARK:
         w->stage = MARKED;
+        w->marked = true;
         if (!put_mark(s))
             hv_stream_fail(s, ENOMEM, "out of memory");
         return s->own;
@@ -519,13 +510,20 @@ static bool produce(struct hv_stream *s)
     case FREEZING:
         if (!hv_stream_stands_still(s))
             return false;
-        begin_rest(s);
-        return true;
+        return begin_rest(s);
     case REST:
-        if (!put_pages(s))
-            w->stage = STATE;
+        if (!hv_sending_put_pages(s, HV_STREAM_PAGES_MAX))
+            w->stage = w->switched ? MISSING : STATE;
         return true;
+    case MISSING:
+        if (!hv_push_put_missing(s))
+            w->stage = STATE;
+        else if (w->state.failed)
+            hv_stream_fail(s, ENOMEM, "out of memory");
+        return s->own;
     case STATE:
+        if (w->marked && w->switched) /* behind it, only words come */
+            return false;
         error = put_state(s);
         if (error)
             hv_stream_fail(s, error, "the state cannot be written: %s", strerror(-error));
@@ -549,7 +547,7 @@ static void send_some(struct hv_stream *s)
     int flushed;
 
     do {
-        flushed = flush(s);
+        flushed = hv_sending_flush(s);
         if (flushed < 0) {
             hv_stream_fail(s, flushed, "the connection to the other side broke: %s", strerror(-flushed));
             return;
@@ -561,7 +559,7 @@ static void send_some(struct hv_stream *s)
             break;
         }
     } while (!is_over(s));
-    if (!is_over(s) && hv_stream_wait(s, EPOLLIN | (left_to_send(w) ? EPOLLOUT : 0)))
+    if (!is_over(s) && hv_stream_wait(s, EPOLLIN | (hv_sending_left(w) ? EPOLLOUT : 0)))
         hv_stream_fail(s, ENOMEM, "out of memory");
 }
 
@@ -570,7 +568,7 @@ static void check_progress(struct hv_stream *s)
     struct sending *w = s->own;
     uint64_t due = w->progress_ns + STALL_NS;
 
-    if (!left_to_send(w) && w->stage != REPLY && w->stage != MARKED)
+    if (!hv_sending_left(w) && w->stage != REPLY && w->stage != MARKED)
         return;
     if (hv_loop_now() > due)
         hv_stream_fail(s, ETIMEDOUT, "the other side takes nothing");
@@ -602,7 +600,21 @@ static int set_limits(struct hv_stream *s, const struct domus_stream_limits *lim
     return 0;
 }
 
-static const struct hv_stream_ops ops = {.step = step, .fini = fini, .set_limits = set_limits};
+static const struct hv_stream_ops ops = {.step = step, .fini = hv_sending_fini, .set_limits = set_limits};
+
+int hv_stream_switch(struct hv_domain *d)
+{
+    struct hv_stream *s = d->stream;
+    struct sending *w = s ? s->own : NULL;
+
+    if (!w || s->ops != &ops || s->status.phase != DOMUS_STREAM_ACTIVE)
+        return -ENOENT;
+    if (!(w->limits.flags & DOMUS_STREAM_SWITCHABLE))
+        return -EINVAL;
+    w->switched = true;
+    hv_stream_again(s);
+    return 0;
+}
 
 static struct sending *make(struct hv_domain *d, const struct domus_stream_limits *limits)
 {
@@ -612,7 +624,7 @@ static struct sending *make(struct hv_domain *d, const struct domus_stream_limit
     if (!w)
         return NULL;
     w->words = words_of(d);
-    todo = mmap(NULL, todo_bytes(d), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    todo = mmap(NULL, hv_sending_todo_bytes(d), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     w->todo = todo == MAP_FAILED ? NULL : todo;
     w->data = malloc((size_t)HV_STREAM_PAGES_MAX * HV_PAGE_SIZE);
     w->throttle = hv_stream_throttle_new(d);
@@ -638,7 +650,7 @@ int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits
     if (error) {
         struct hv_stream nobody = {.domain = d, .own = w};
 
-        fini(&nobody);
+        hv_sending_fini(&nobody);
         return error;
     }
     hv_dirty_rate_stop(d);

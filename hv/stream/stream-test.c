@@ -13,9 +13,10 @@
 #include "hv/control/control.h"
 #include "hv/machine/dirty.h"
 #include "hv/stream/handover.h"
+#include "hv/machine/missing.h"
 #include "hv/stream/sample.h"
 
-static struct hv_control control = {.pagemap_fd = -1}; /* what a domain that is received tells of itself */
+static struct hv_control control = {.pagemap_fd = -1, .userfault_fd = -1}; /* what a domain that is received tells of itself */
 
 /* ------------------------------------------------------------------ running the loop */
 
@@ -43,6 +44,20 @@ static struct domus_stream_status wait_for_end(struct hv_domain *d)
     hv_loop_run(loop);
     hv_stream_get_status(d, &status);
     return status;
+}
+
+static struct hv_loop_source *moment_timer;
+
+static void moment_over(void *opaque)
+{
+    (void)opaque;
+    hv_loop_quit(loop);
+}
+
+static void wait_a_moment(void)
+{
+    hv_loop_arm(moment_timer, hv_loop_now() + 1000000);
+    hv_loop_run(loop);
 }
 
 /* ------------------------------------------------------------------ comparing */
@@ -252,8 +267,8 @@ static bool owner_becomes(struct hv_domain *d, enum domus_stream_owner owner)
 {
     struct domus_stream_status status = {0};
 
-    for (unsigned tries = 0; tries < 1000 && (!tries || status.owner != owner); tries++) {
-        wait_for_end(d); /* it has ended, so this is but a moment */
+    for (unsigned tries = 0; tries < 10000 && (!tries || status.owner != owner); tries++) {
+        wait_a_moment();
         hv_stream_get_status(d, &status);
     }
     return status.owner == owner;
@@ -325,6 +340,22 @@ static struct hv_domain *sent(struct hv_domain *d, int *end)
     return back;
 }
 
+/* The same for a phase. */
+static bool phase_becomes(struct hv_domain *d, enum domus_stream_phase phase)
+{
+    struct domus_stream_status status = {0};
+
+    for (unsigned tries = 0; tries < 20000; tries++) {
+        hv_stream_get_status(d, &status);
+        if (status.phase == phase || status.phase == DOMUS_STREAM_FAILED)
+            break;
+        wait_a_moment();
+    }
+    if (status.phase != phase)
+        TAP_OK(false, "phase %u: %s", status.phase, status.text);
+    return status.phase == phase;
+}
+
 static void test_kept(struct hv_domain *d)
 {
     struct hv_domain *back = sent(d, NULL);
@@ -352,6 +383,97 @@ static void test_doubt(struct hv_domain *d)
     close(end);
     TAP_OK(hv_stream_end(d) == -EBUSY && hv_stream_keep(d, false) == -EBUSY && d->frozen, "it does not go on by itself");
     TAP_OK(hv_stream_keep(d, true) == 0 && hv_stream_end(d) == 0 && !d->frozen, "but when it is recalled");
+}
+
+/* What was switched in the middle of its first pass, as slowly as it goes on after that. NULL: it does not work here. */
+static struct hv_domain *switched(struct hv_domain *d, uint64_t then_bytes_per_second)
+{
+    const struct domus_stream_limits limits = {.flags = DOMUS_STREAM_SWITCHABLE, .bytes_per_second = 1 << 20,
+                                               .postcopy_bytes_per_second = then_bytes_per_second};
+    struct hv_domain *back;
+    int fds[2];
+
+    control.userfault_fd = hv_userfault_open();
+    if (control.userfault_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+        return NULL;
+    back = receiver(fds[1]);
+    TAP_OK(back && !hv_stream_send(d, fds[0], &limits) && !hv_stream_switch(d), "a domain is sent slowly, and switched");
+    TAP_OK(phase_becomes(d, DOMUS_STREAM_POSTCOPY) && phase_becomes(back, DOMUS_STREAM_POSTCOPY), "the other side has its state");
+    return back;
+}
+
+static void test_switched(struct hv_domain *d)
+{
+    struct hv_domain *back = switched(d, 4 << 20);
+    struct domus_stream_status status;
+
+    TAP_OK(back && hv_missing_count(back->mem.missing) > 100, "and not yet its memory");
+    TAP_OK(d->frozen && hv_stream_switch(d) == -ENOENT && hv_stream_start(back) == -EACCES, "it runs at neither side");
+    TAP_OK(hv_stream_claim(back) == 0 && owner_becomes(back, DOMUS_OWNER_RECEIVER) && owner_becomes(d, DOMUS_OWNER_RECEIVER),
+           "until it is asked for");
+    TAP_OK(hv_stream_start(back) == 0 && !back->frozen, "then it can go on");
+    TAP_OK(hv_stream_end(d) == -EBUSY && hv_stream_keep(d, true) == -EPERM && d->frozen, "but not here");
+    TAP_OK(hv_stream_check(back) == -EBUSY && hv_stream_end(back) == -EBUSY, "and is not sent elsewhere yet");
+    /* A page that is given back does not come any more; here none is touched, as both sides are one thread. */
+    TAP_OK(hv_physmap_release(back, hv_gfn_of(0x300), 1) == 0 && hv_physmap_populate(back, hv_gfn_of(0x300), 1) == 0,
+           "a page that is missing is given back, and another one taken");
+    hv_stream_get_status(back, &status);
+    TAP_OK(status.remaining_bytes > 0, "while memory comes");
+    TAP_OK(phase_becomes(d, DOMUS_STREAM_DONE) && phase_becomes(back, DOMUS_STREAM_DONE), "all of it");
+    TAP_OK(hv_stream_page_is_zero(test_at(back, 0x300000)), "the new page is empty");
+    memcpy(test_at(back, 0x300000), test_at(d, 0x300000), HV_PAGE_SIZE);
+    TAP_OK(same_memory(d, back), "memory is the same");
+    TAP_OK(hv_stream_check(back) == 0, "then it can go elsewhere");
+    drop_receiver(back);
+}
+
+static void test_switched_broken(struct hv_domain *d)
+{
+    struct hv_domain *back = switched(d, 1);
+
+    TAP_OK(back && d->frozen, "and then very slowly");
+    drop_receiver(back);
+    TAP_OK(phase_becomes(d, DOMUS_STREAM_FAILED) && d->frozen, "the other side is gone: it waits for who decides");
+    TAP_OK(hv_stream_keep(d, false) == 0 && hv_stream_end(d) == 0 && !d->frozen, "and goes on, as it was not given up");
+    back = switched(d, 1);
+    TAP_OK(back && hv_stream_claim(back) == 0 && owner_becomes(back, DOMUS_OWNER_RECEIVER) && owner_becomes(d, DOMUS_OWNER_RECEIVER),
+           "again, and given up");
+    hv_stream_free(d);
+    TAP_OK(phase_becomes(back, DOMUS_STREAM_FAILED), "it is lost when its sender is gone");
+    TAP_OK(hv_stream_start(back) == -EIO && back->frozen && hv_stream_check(back) == -EBUSY, "and does not run");
+    drop_receiver(back);
+    control.userfault_fd = -1;
+}
+
+/* Whoever is not root may have none. */
+static bool has_userfault(void)
+{
+    int fd = hv_userfault_open();
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* A receiver that cannot wait for pages says so in time. */
+static void test_switch_refused(struct hv_domain *d)
+{
+    const struct domus_stream_limits limits = {.flags = DOMUS_STREAM_SWITCHABLE, .bytes_per_second = 1 << 20}, plain = {.flags = 0};
+    struct domus_stream_status status;
+    struct hv_domain *back;
+    int fds[2];
+
+    (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+    control.userfault_fd = -1;
+    back = receiver(fds[1]);
+    TAP_OK(!hv_stream_send(d, fds[0], &limits) && !hv_stream_switch(d), "a switch to who has no userfaultfd");
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_FAILED && !d->frozen, "fails, and the domain goes on: %s", status.text);
+    drop_receiver(back);
+    (void)!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+    TAP_OK(!hv_stream_send(d, fds[0], &plain) && hv_stream_switch(d) == -EINVAL, "what was not to be switched is not");
+    TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "and goes on");
+    close(fds[1]);
 }
 
 static void test_broken_channel(struct hv_domain *d)
@@ -433,6 +555,7 @@ int main(void)
     if (hv_loop_new(&loop))
         return 1;
     poll_timer = hv_loop_add_timer(loop, look, NULL);
+    moment_timer = hv_loop_add_timer(loop, moment_over, NULL);
     d = make_domain();
     TAP_OK(d != NULL, "a domain");
     test_log(d);
@@ -450,8 +573,18 @@ int main(void)
     test_kept(d);
     test_doubt(d);
     test_broken_channel(d);
+    test_switch_refused(d);
+    if (has_userfault()) {
+        test_switched_broken(d);
+        hv_domain_free(d);
+        d = make_domain();
+        test_switched(d);
+    } else {
+        printf("# no userfaultfd for us: what is switched is not tried\n");
+    }
     test_foreign_channel();
     hv_loop_remove(poll_timer);
+    hv_loop_remove(moment_timer);
     hv_domain_free(d);
     hv_loop_free(loop);
     return tap_done();

@@ -15,13 +15,16 @@
  * there is RAM is told first, so that the receiver makes it in one piece; pages are sent again when the guest changed them
  * meanwhile, and are read from the socket to where they belong.
  *
+ * A channel may be switched (post-copy): the guest stops, and its state goes before the rest of memory. Where a record "missing"
+ * comes before the state, it tells which pages are still to come; these follow the state, and a record "end" them.
+ *
  * Everything is little-endian and checked: the header, each record and each page have a CRC-32C of their own. A reader
  * refuses what is damaged, cut short, not a stream, or of another version, says which, and leaves a domain that cannot be
  * run. A peer is not trusted: counts are capped, and no value gets into the machine that the guest could not have put
  * there itself.
  *
- * How a domain is written: save.c (file), send.c (channel, while it runs). How it comes back: restore.c, receive.c. All of
- * these are machines on the event loop; freeze.c stops a domain's vCPUs and backends in a state that can be written.
+ * How a domain is written: save.c (file), send.c (channel, while it runs), push.c (after it was switched). How it comes back:
+ * restore.c, receive.c, fetch.c. All of these are machines on the event loop; freeze.c stops a domain's vCPUs and backends in a state that can be written.
  * Devices are not made by a stream: the toolstack attaches them as at the start of a domain, and each finds its state
  * (devices.c) and goes on where it was, with no help from the guest.
  */
@@ -50,13 +53,16 @@ _Static_assert(sizeof(struct hv_stream_header) == 64, "header of a stream");
 
 /* Kinds of records. Numbers are never used again for something else. */
 enum hv_stream_record_type {
-    HV_RECORD_END = 1,
+    HV_RECORD_END = 1, /* in a channel: after the pages that were missing */
     HV_RECORD_PAGES = 2, /* channel: struct hv_stream_pages */
     HV_RECORD_STATE = 3, /* channel: all records from here on */
     HV_RECORD_RAM = 4,   /* channel: how many pages are rings and tables; runs of RAM, as it is now: first page, how many */
     HV_RECORD_MARK = 5, /* channel: a number, not 0, which the receiver sends back when it has all that was before it */
     HV_RECORD_CODE = 6, /* channel: which code the guest will want (code.c); of no consequence but for time */
     HV_RECORD_PACKED = 7, /* channel: as "pages", what follows the entries by zstd, of which it is one frame */
+    /* Channel: pages that come after the state, at least 0; only such records, and the state, follow. The number of a word of 64
+     * pages, and such words, a bit for each page. */
+    HV_RECORD_MISSING = 8,
     HV_RECORD_DOMAIN = 16,
     HV_RECORD_CPUID = 17,
     HV_RECORD_MEMORY = 18, /* which pages there are */
@@ -87,6 +93,7 @@ _Static_assert(sizeof(struct hv_stream_record) == 16, "header of a record");
 #define HV_STREAM_PAGE_ZERO  1u
 #define HV_STREAM_PAGES_BYTES_MAX (8u + HV_STREAM_PAGES_MAX * (8u + HV_PAGE_SIZE))
 #define HV_STREAM_RAM_RUNS_MAX    4096u /* in one record; a balloon may have left more */
+#define HV_STREAM_MISSING_MAX     4096u /* words in one record */
 
 /* What who receives answers to a mark, when it has all, or when it cannot go on. */
 struct hv_stream_reply {
