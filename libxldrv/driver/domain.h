@@ -55,7 +55,7 @@ typedef struct {
     guint64 sender;          /* client that had it sent, whose end settles what is open */
     guint migrate_flags;     /* of the migration that is under way; the limits hold for the next one, too: */
     guint64 max_downtime_ms; /* 0: as libvirt's others have it */
-    guint64 max_speed_mib;   /* in a second; 0: no limit */
+    guint64 max_speed_mib, postcopy_speed_mib; /* in a second; 0: no limit */
     int completed_job;    /* the last that was completed; 0: none, or its statistics were taken */
     struct domus_stream_status completed;
     guint64 completed_disk_bytes; /* of that job: what a backup copied; 0 for others */

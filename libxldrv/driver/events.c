@@ -396,6 +396,11 @@ void xldrv_event_agent_lifecycle(XldrvEvents *events, XldrvDomain *domain, int s
          g_variant_new("(@*ii)", xldrv_domain_to_wire(domain), state, reason));
 }
 
+void xldrv_event_migration_iteration(XldrvEvents *events, XldrvDomain *domain, int iteration)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, domain, g_variant_new("(@*i)", xldrv_domain_to_wire(domain), iteration));
+}
+
 void xldrv_event_job_completed(XldrvEvents *events, XldrvDomain *domain, GVariant *params)
 {
     emit(events, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, domain,

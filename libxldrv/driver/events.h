@@ -32,6 +32,8 @@ void xldrv_event_lifecycle_as(XldrvEvents *events, XldrvDomain *domain, GVariant
 void xldrv_event_reboot(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_control_error(XldrvEvents *events, XldrvDomain *domain);
 void xldrv_event_metadata_change(XldrvEvents *events, XldrvDomain *domain, int type, const char *uri);
+/* A migration has begun pass @iteration, from 1 on, through memory. */
+void xldrv_event_migration_iteration(XldrvEvents *events, XldrvDomain *domain, int iteration);
 /* A long job was completed: its statistics, a(sv); floating. */
 void xldrv_event_job_completed(XldrvEvents *events, XldrvDomain *domain, GVariant *params);
 /* Limits were changed: @params is a list of typed parameters, a(sv); floating. */

@@ -255,6 +255,9 @@ XLDRV_HANDLER(domain_migrate_get_max_downtime);
 XLDRV_HANDLER(domain_migrate_set_max_speed);
 XLDRV_HANDLER(domain_migrate_get_max_speed);
 
+/* migrate-postcopy.c */
+XLDRV_HANDLER(domain_migrate_start_post_copy);
+
 /* migrate-dest.c */
 XLDRV_HANDLER(domain_migrate_prepare3);
 XLDRV_HANDLER(domain_migrate_prepare3_params);

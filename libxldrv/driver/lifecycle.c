@@ -328,7 +328,9 @@ GVariant *xldrv_handle_domain_resume(XldrvCall *call G_GNUC_UNUSED, GVariant *ar
         return NULL;
     if (job->state == VIR_DOMAIN_RUNNING)
         return xldrv_reply_void();
-    if (job->reason == VIR_DOMAIN_PAUSED_MIGRATION) {
+    if ((xldrv_postcopy_is_left(job) || xldrv_postcopy_is_lost(job)) && !xldrv_postcopy_check_resume(job, error))
+        return NULL;
+    if (job->reason == VIR_DOMAIN_PAUSED_MIGRATION || job->reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED) {
         /* It was sent, and what became of it nobody said: whoever resumes it knows that it does not run elsewhere. */
         if (!xldrv_migration_cancel(driver, job, TRUE, error))
             return NULL;

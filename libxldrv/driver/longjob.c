@@ -57,12 +57,24 @@ static gboolean is_urgent(const struct domus_stream_status *status)
     return status->phase == DOMUS_STREAM_FROZEN || (status->passes && status->remaining_bytes < SOON_BYTES);
 }
 
+/* A migration has begun another pass through memory. */
+static void tell_iteration(XldrvJob *job, guint64 *told, const struct domus_stream_status *status)
+{
+    if (status->passes <= *told || job->long_job != VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+        return;
+    *told = status->passes;
+    xldrv_event_migration_iteration(xldrv_driver_get()->events, job, (int)MIN(status->passes, G_MAXINT32));
+}
+
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error)
 {
+    guint64 told = 0;
+
     for (;;) {
         if (!xldrv_instance_control(job->instance, what, get_status, status, error))
             return FALSE;
-        if (status->phase == DOMUS_STREAM_DONE)
+        tell_iteration(job, &told, status);
+        if (status->phase == DOMUS_STREAM_DONE || status->phase == DOMUS_STREAM_POSTCOPY)
             return TRUE;
         if (status->phase == DOMUS_STREAM_FAILED || status->phase == DOMUS_STREAM_NONE)
             return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot %s domain '%s': %s", what, job->name,
@@ -224,6 +236,8 @@ static GVariant *stats_of(int operation, const struct domus_stream_status *s)
     xldrv_params_add(&params, VIR_DOMAIN_JOB_OPERATION, g_variant_new_int32(operation));
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
         xldrv_params_add(&params, rows[i].name, g_variant_new_uint64(rows[i].value));
+    if (s->requests)
+        xldrv_params_add(&params, VIR_DOMAIN_JOB_MEMORY_POSTCOPY_REQS, g_variant_new_uint64(s->requests));
     if (s->throttle_percent)
         xldrv_params_add(&params, VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE, g_variant_new_int32((gint32)s->throttle_percent));
     return g_variant_builder_end(&params);
@@ -306,14 +320,19 @@ static GVariant *abort_job(GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(GError) why = NULL;
-    gboolean any;
+    gboolean any, too_late;
 
     if (!domain)
         return NULL;
     g_mutex_lock(&domain->lock);
     any = domain->long_job != 0;
+    too_late = any && xldrv_postcopy_is_left(domain);
     domain->abort_asked |= any;
     g_mutex_unlock(&domain->lock);
+    if (too_late) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot abort migration in post-copy mode");
+        return NULL;
+    }
     if (any || xldrv_backup_cancel(domain, &why))
         return xldrv_reply_void();
     if (why) {

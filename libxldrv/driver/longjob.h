@@ -12,7 +12,7 @@ void xldrv_longjob_backup_ended(XldrvDriver *driver, XldrvJob *job, guint64 disk
 /* Whether somebody asked for its end. */
 gboolean xldrv_longjob_is_aborted(XldrvJob *job);
 
-/* Waits until the hypervisor has written or sent the domain. FALSE with an error when it failed or was aborted, which leaves
+/* Waits until the hypervisor has written or sent the domain, or has switched to post-copy: *status's phase. FALSE with an error when it failed or was aborted, which leaves
  * the domain going on. *@status is the last that was heard. */
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error);
 /* Makes a domain that was received this host's, so that it can run here. TRUE also for one that was not received. */

@@ -321,19 +321,21 @@ static GVariant *arrived(XldrvJob *job)
 static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *cookie, const XldrvMigration *migration,
                         GError **error)
 {
-    gboolean paused = migration->flags & VIR_MIGRATE_PAUSED;
+    gboolean paused = migration->flags & VIR_MIGRATE_PAUSED, postcopy;
     XldrvStart *start = g_steal_pointer(&coming->start); /* ends in any case */
     g_autoptr(GError) why = NULL;
 
     stop_accepting(coming);
     if (!xldrv_start_finish(start, cookie->store, paused, error))
         return NULL;
+    postcopy = xldrv_postcopy_is_arriving(coming->job);
     if (!paused)
-        xldrv_event_lifecycle(driver->events, coming->job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+        xldrv_event_lifecycle(driver->events, coming->job, VIR_DOMAIN_EVENT_RESUMED,
+                              postcopy ? VIR_DOMAIN_EVENT_RESUMED_POSTCOPY : VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
     /* It runs here now, and nowhere else: what fails from here on does not undo that. */
     if (!make_persistent(driver, coming->job, coming->job->live, migration, &why))
         g_warning("domain '%s' is not persistent here: %s", coming->job->name, why->message);
-    return arrived(coming->job);
+    return postcopy && !xldrv_postcopy_arrive(driver, coming->job, error) ? NULL : arrived(coming->job);
 }
 
 static GVariant *finish(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration,

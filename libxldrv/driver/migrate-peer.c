@@ -101,7 +101,7 @@ gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error)
 
     if (!domain->migrator)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "no job is active on the domain");
-    if (domain->state == VIR_DOMAIN_PAUSED && domain->reason == VIR_DOMAIN_PAUSED_MIGRATION)
+    if (xldrv_migration_is_sent(domain))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' was sent already", domain->name);
     domain->abort_asked = TRUE;
     xldrv_process_kill(domain->migrator, SIGKILL);

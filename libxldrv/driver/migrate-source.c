@@ -39,8 +39,16 @@ static gboolean check_running(XldrvDomain *domain, GError **error)
 /* Offline it is the definition that goes, whether it runs or not. */
 static gboolean check_begin(XldrvJob *job, guint flags, GError **error)
 {
+    const XmlconfDomainConfig *live = job->live ? xmlconf_domain_config(job->live) : NULL;
+
     if (!(flags & VIR_MIGRATE_OFFLINE) && !check_running(job, error))
         return FALSE;
+    if (flags & VIR_MIGRATE_POSTCOPY && (flags & VIR_MIGRATE_PAUSED || job->state == VIR_DOMAIN_PAUSED))
+        return xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                               "post-copy migration is not supported with non-live or paused migration");
+    if (flags & VIR_MIGRATE_POSTCOPY && live && (live->memory_locked || live->hugepages))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "post-copy migration of memory that is locked or of huge pages "
+                               "is not supported");
     if (flags & VIR_MIGRATE_OFFLINE && !job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate the definition of transient domain");
     if (xldrv_snapshots_count(job))
@@ -187,9 +195,11 @@ static struct domus_stream_limits limits_of(XldrvDomain *domain)
 
     return (struct domus_stream_limits){
         .flags = (domain->migrate_flags & VIR_MIGRATE_AUTO_CONVERGE ? DOMUS_STREAM_CONVERGE : 0) |
-                 (domain->migrate_flags & VIR_MIGRATE_COMPRESSED ? DOMUS_STREAM_COMPRESS : 0),
+                 (domain->migrate_flags & VIR_MIGRATE_COMPRESSED ? DOMUS_STREAM_COMPRESS : 0) |
+                 (domain->migrate_flags & VIR_MIGRATE_POSTCOPY ? DOMUS_STREAM_SWITCHABLE : 0),
         .max_downtime_ns = (domain->max_downtime_ms ? domain->max_downtime_ms : DOWNTIME_DEFAULT_MS) * 1000000ull,
         .bytes_per_second = domain->max_speed_mib * MIB,
+        .postcopy_bytes_per_second = domain->postcopy_speed_mib * MIB,
     };
 }
 
@@ -290,14 +300,19 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
         close(fd);
         return NULL;
     }
+    if (migration->flags & VIR_MIGRATE_POSTCOPY)
+        xldrv_migration_keep_short(fd);
     if (migration->flags & VIR_MIGRATE_TLS && (fd = encrypt(driver, migration, fd, error)) < 0)
         return NULL;
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     if (stop_if_not_live(driver, job, migration, error) && send_all(job, fd, &status, error))
         cookie = hand_over(driver, job, error);
     close(fd);
-    xldrv_longjob_end(driver, job, cookie ? &status : NULL);
-    if (cookie)
+    if (!cookie || status.phase == DOMUS_STREAM_DONE) /* else it goes on until all is there */
+        xldrv_longjob_end(driver, job, cookie ? &status : NULL);
+    if (cookie && status.phase == DOMUS_STREAM_POSTCOPY)
+        xldrv_postcopy_left(driver, job);
+    else if (cookie)
         set_paused_state(driver, job);
     else
         undo_perform(driver, job, state, reason);
@@ -324,6 +339,8 @@ static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dco
     job->sender = xldrv_client_id(xldrv_call_client(call));
     if (migration->bandwidth_mib)
         job->max_speed_mib = migration->bandwidth_mib;
+    if (migration->postcopy_bandwidth_mib)
+        job->postcopy_speed_mib = migration->postcopy_bandwidth_mib;
     g_mutex_unlock(&job->lock);
     cookie = perform(xldrv_driver_get(), job, migration, error);
     if (cookie && xldrv_client_is_closed(xldrv_call_client(call)))
@@ -338,7 +355,8 @@ static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dco
 
 gboolean xldrv_migration_is_sent(const XldrvJob *job)
 {
-    return job->instance && job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION;
+    return job->instance && job->state == VIR_DOMAIN_PAUSED &&
+           (job->reason == VIR_DOMAIN_PAUSED_MIGRATION || job->reason == VIR_DOMAIN_PAUSED_POSTCOPY);
 }
 
 static int get_status(struct domctl *ctl, gpointer status)
@@ -380,27 +398,35 @@ static void go_on(XldrvDriver *driver, XldrvJob *job)
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
 }
 
-/* It runs at the destination now. */
+/* It runs at the destination now; in post-copy it is needed here until all of it is there. */
 static gboolean leave(XldrvDriver *driver, XldrvJob *job, GError **error)
 {
-    gboolean ok = !(job->migrate_flags & VIR_MIGRATE_UNDEFINE_SOURCE) || !job->config ||
+    gboolean ok;
+
+    if (xldrv_postcopy_is_left(job) && !xldrv_postcopy_complete(driver, job, error))
+        return FALSE;
+    ok = !(job->migrate_flags & VIR_MIGRATE_UNDEFINE_SOURCE) || !job->config ||
                   xldrv_remove_definition(driver, job, 0, error);
 
     xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, FALSE);
     return ok;
 }
 
-/* Who gave it up can say nothing else, whatever the client thinks. */
-static gboolean come_back(XldrvDriver *driver, XldrvJob *job, GError **error)
+gboolean xldrv_migration_come_back(XldrvDriver *driver, XldrvJob *job, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
+    /* Who gave it up can say nothing else, whatever the client thinks. */
     if (xldrv_migration_cancel(driver, job, FALSE, &why)) {
+        if (xldrv_postcopy_is_left(job))
+            xldrv_longjob_end(driver, job, NULL);
         go_on(driver, job);
         return TRUE;
     }
     if (was_taken(job))
         return leave(driver, job, error);
+    if (xldrv_postcopy_is_left(job))
+        xldrv_postcopy_give_up(driver, job);
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED,
                            "domain '%s' was sent and what became of it is not known (%s); it stays paused: resume it if it "
                            "does not run at the destination", job->name, why->message);
@@ -410,7 +436,9 @@ void xldrv_migration_settle(XldrvDriver *driver, XldrvJob *job)
 {
     g_autoptr(GError) why = NULL;
 
-    if (xldrv_migration_is_sent(job) && !come_back(driver, job, &why))
+    if (xldrv_postcopy_is_left(job))
+        xldrv_postcopy_follow_soon(job);
+    else if (xldrv_migration_is_sent(job) && !xldrv_migration_come_back(driver, job, &why))
         g_warning("%s", why->message);
 }
 
@@ -452,7 +480,7 @@ static GVariant *confirm(GVariant *args, const XldrvMigration *migration, gboole
     if (!xldrv_migration_is_sent(job))
         return xldrv_reply_void(); /* nothing was sent */
     if (cancelled)
-        return come_back(driver, job, error) ? xldrv_reply_void() : NULL;
+        return xldrv_migration_come_back(driver, job, error) ? xldrv_reply_void() : NULL;
     return leave(driver, job, error) ? xldrv_reply_void() : NULL;
 }
 
@@ -536,52 +564,68 @@ static gboolean change_limit(XldrvDomain *domain, guint64 *limit, guint64 value,
     return ok;
 }
 
-static GVariant *set_limit(GVariant *args, gboolean downtime, GError **error)
+enum limit { DOWNTIME, SPEED, POSTCOPY_SPEED };
+
+static guint64 *limit_of(XldrvDomain *domain, enum limit which)
+{
+    return which == DOWNTIME ? &domain->max_downtime_ms : which == SPEED ? &domain->max_speed_mib : &domain->postcopy_speed_mib;
+}
+
+/* The flags of a call that is about speed, or not. */
+static gboolean read_limit(guint flags, gboolean speed, enum limit *which, GError **error)
+{
+    *which = !speed ? DOWNTIME : flags & VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY ? POSTCOPY_SPEED : SPEED;
+    return xldrv_check_flags(flags, speed ? VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY : 0, G_STRFUNC, error);
+}
+
+static GVariant *set_limit(GVariant *args, gboolean speed, GError **error)
 {
     g_autoptr(XldrvDomain) domain = NULL;
     guint64 value = xldrv_args_u64(args, 1);
+    enum limit which;
 
-    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error))
+    if (!read_limit(xldrv_args_u32(args, 2), speed, &which, error))
         return NULL;
     if (value > G_MAXUINT32) {
         xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%" G_GUINT64_FORMAT " is too much", value);
         return NULL;
     }
     domain = xldrv_args_domain(args, error);
-    if (!domain || !change_limit(domain, downtime ? &domain->max_downtime_ms : &domain->max_speed_mib, value, error))
+    if (!domain || !change_limit(domain, limit_of(domain, which), value, error))
         return NULL;
     return xldrv_reply_void();
 }
 
-static GVariant *get_limit(GVariant *args, gboolean downtime, GError **error)
+static GVariant *get_limit(GVariant *args, gboolean speed, GError **error)
 {
     g_autoptr(XldrvDomain) domain = NULL;
+    enum limit which;
     guint64 value;
 
-    if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
+    if (!read_limit(xldrv_args_u32(args, 1), speed, &which, error) || !(domain = xldrv_args_domain(args, error)))
         return NULL;
     g_mutex_lock(&domain->lock);
-    value = downtime ? domain->max_downtime_ms : domain->max_speed_mib;
+    value = *limit_of(domain, which);
     g_mutex_unlock(&domain->lock);
-    return g_variant_new("(t)", downtime && !value ? (guint64)DOWNTIME_DEFAULT_MS : value);
+    return g_variant_new("(t)", !speed && !value ? (guint64)DOWNTIME_DEFAULT_MS : value);
 }
 
 GVariant *xldrv_handle_domain_migrate_set_max_downtime(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return set_limit(args, TRUE, error);
+    return set_limit(args, FALSE, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_get_max_downtime(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return get_limit(args, TRUE, error);
+    return get_limit(args, FALSE, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_set_max_speed(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return set_limit(args, FALSE, error);
+    return set_limit(args, TRUE, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_get_max_speed(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    return get_limit(args, FALSE, error);
+    return get_limit(args, TRUE, error);
 }

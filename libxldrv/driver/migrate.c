@@ -13,6 +13,7 @@
 #include "libxldrv/rpc/rpc.h"
 
 #define METHOD       "zstd" /* of compression */
+#define QUEUE_BYTES  (128u * 1024u)
 #define LINK_DEAD_MS 30000u /* without an answer of the other host */
 
 void xldrv_migration_tune_socket(int fd)
@@ -24,6 +25,13 @@ void xldrv_migration_tune_socket(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
 }
 
+void xldrv_migration_keep_short(int fd)
+{
+    const unsigned bytes = QUEUE_BYTES;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+}
+
 /* ---- flags */
 
 static const struct {
@@ -33,10 +41,19 @@ static const struct {
     {VIR_MIGRATE_TUNNELLED, "tunnelled"},
     {VIR_MIGRATE_NON_SHARED_DISK, "copying disks (--copy-storage-all)"},
     {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
-    {VIR_MIGRATE_POSTCOPY, "post-copy"},
+    {VIR_MIGRATE_POSTCOPY_RESUME, "resuming post-copy"},
     {VIR_MIGRATE_PARALLEL, "parallel"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
 };
+
+static gboolean check_postcopy(guint flags, GError **error)
+{
+    if (flags & (VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "post-copy migration is not supported with %s",
+                               flags & VIR_MIGRATE_TLS ? "TLS" : "compression");
+    return flags & VIR_MIGRATE_LIVE || xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                                                       "post-copy migration is not supported with non-live or paused migration");
+}
 
 static gboolean check_flags(guint flags, GError **error)
 {
@@ -51,7 +68,7 @@ static gboolean check_flags(guint flags, GError **error)
     if (flags & VIR_MIGRATE_OFFLINE && !(flags & VIR_MIGRATE_PERSIST_DEST))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
                                "offline migration must be specified with the persistent flag set");
-    return TRUE;
+    return !(flags & VIR_MIGRATE_POSTCOPY) || check_postcopy(flags, error);
 }
 
 /* ---- parameters */
@@ -71,6 +88,7 @@ static const struct {
     TEXT(VIR_MIGRATE_PARAM_TLS_DESTINATION, tls_destination),
     TEXT(VIR_MIGRATE_PARAM_COMPRESSION, compression),
     {VIR_MIGRATE_PARAM_BANDWIDTH, G_STRUCT_OFFSET(XldrvMigration, bandwidth_mib), FALSE},
+    {VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, G_STRUCT_OFFSET(XldrvMigration, postcopy_bandwidth_mib), FALSE},
 };
 
 static gboolean take(XldrvMigration *migration, const char *name, GVariant *value)

@@ -14,7 +14,10 @@
  *
  * With TLS the stream goes through a thread of each daemon (host/tls-pipe.h), and ends with either of them.
  *
- * Refused by name: tunnelled, copying disks, post-copy, several connections.
+ * In post-copy, Perform ends with the switch, and Finish and Confirm take until all memory is there: migrate-postcopy.c.
+ *
+ * Refused by name: tunnelled, copying disks, several connections, resuming post-copy that failed, post-copy that is encrypted or
+ * compressed.
  */
 #pragma once
 
@@ -23,7 +26,7 @@
 #define XLDRV_MIGRATE_FLAGS                                                                                         \
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
-     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED)
+     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED | VIR_MIGRATE_POSTCOPY)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
@@ -32,7 +35,7 @@ typedef struct {
     guint flags;
     /* Borrowed; NULL: not given. */
     const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination, *compression;
-    guint64 bandwidth_mib;                                           /* 0: no limit */
+    guint64 bandwidth_mib, postcopy_bandwidth_mib;                   /* 0: no limit */
 } XldrvMigration;
 
 /* Reads typed parameters, which have to stay, and flags. Others than those above are refused by name. */
@@ -50,6 +53,8 @@ gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error);
 /* Both ends of the connection: what is written is sent at once, also while what was before is not acknowledged, and a host that
  * does not answer for long is not there any more. */
 void xldrv_migration_tune_socket(int fd);
+/* The sender's end, before post-copy: little waits in it, as what is asked for would wait behind that. */
+void xldrv_migration_keep_short(int fd);
 
 /* What one step tells the next one, on the wire as bytes. */
 typedef struct {
@@ -70,7 +75,26 @@ gboolean xldrv_migration_is_sent(const XldrvJob *job);
 /* Nobody will say so any more: it goes on here, or has ended here because it runs there; where not even the hypervisor knows
  * it stays as it is. With its job. */
 void xldrv_migration_settle(XldrvDriver *driver, XldrvJob *job);
+/* The same with an error for what cannot be settled, also in post-copy, when it takes until all was sent. */
+gboolean xldrv_migration_come_back(XldrvDriver *driver, XldrvJob *job, GError **error);
 /* Does that for what this client sent. */
 void xldrv_migration_sender_closed(XldrvDriver *driver, guint64 client);
 /* Ends what waits for a migration that this client prepared. migrate-dest.c */
 void xldrv_migration_client_closed(XldrvDriver *driver, guint64 client);
+
+/* Post-copy: migrate-postcopy.c. All with the domain's job. */
+
+/* The source: it was switched, and waits (TRUE from _left on); follows until all was sent, FALSE: it failed; or gives up. */
+void xldrv_postcopy_left(XldrvDriver *driver, XldrvJob *job);
+gboolean xldrv_postcopy_is_left(const XldrvJob *job);
+gboolean xldrv_postcopy_complete(XldrvDriver *driver, XldrvJob *job, GError **error);
+void xldrv_postcopy_give_up(XldrvDriver *driver, XldrvJob *job);
+/* The destination: follows a domain that runs here already until all is there, FALSE: it failed. */
+gboolean xldrv_postcopy_arrive(XldrvDriver *driver, XldrvJob *job, GError **error);
+gboolean xldrv_postcopy_is_arriving(const XldrvJob *job);
+/* Either: it failed. */
+gboolean xldrv_postcopy_is_lost(const XldrvJob *job);
+/* Whether a person may let it go on here. */
+gboolean xldrv_postcopy_check_resume(XldrvJob *job, GError **error);
+/* Either side, any thread, without the job: a thread of its own follows it. */
+void xldrv_postcopy_follow_soon(XldrvDomain *domain);

@@ -394,7 +394,7 @@ static const XldrvProcedure procedures[] = {
     {361, "CONNECT_UNREGISTER_CLOSE_CALLBACK", "", "", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_unregister_close_callback},
     {362, "CONNECT_EVENT_CONNECTION_CLOSED", "", "i", "", "", EVENT, NULL},
     {363, "DOMAIN_EVENT_CALLBACK_JOB_COMPLETED", "", "iDaT", "64", "", EVENT, NULL},
-    {364, "DOMAIN_MIGRATE_START_POST_COPY", "Du", "", "", "domain:migrate", NONE, NULL},
+    {364, "DOMAIN_MIGRATE_START_POST_COPY", "Du", "", "", "domain:migrate", NONE, xldrv_handle_domain_migrate_start_post_copy},
     {365, "DOMAIN_GET_PERF_EVENTS", "Du", "aT", "64", "domain:read", RO, xldrv_handle_domain_get_perf_events},
     {366, "DOMAIN_SET_PERF_EVENTS", "DaTu", "", "64", "domain:write", NONE, xldrv_handle_domain_set_perf_events},
     {367, "DOMAIN_EVENT_CALLBACK_DEVICE_REMOVAL_FAILED", "", "iDs", "", "", EVENT, NULL},

@@ -55,25 +55,43 @@ static void adopt(XldrvDriver *driver, XldrvJob *job, const XldrvStatus *status,
 /* Whoever answers does so long before, and of the others clients may hear what is known. */
 #define RECOVER_SECONDS 3
 
-/* For the rest what was last asked for holds: a daemon killed between telling the disk and
- * the hypervisor that a domain runs is completed here. */
+static int get_status(struct domctl *ctl, gpointer status)
+{
+    return domctl_stream_status(ctl, status);
+}
+
+/* Whether it is ours by now; who does not answer waits for memory, which only what was ours does. */
+static gboolean is_received(XldrvInstance *instance)
+{
+    struct domus_stream_status status = {.owner = DOMUS_OWNER_RECEIVER};
+
+    xldrv_instance_control(instance, "ask about", get_status, &status, NULL);
+    return status.owner == DOMUS_OWNER_RECEIVER;
+}
+
 /* Nobody waits any more for what was being saved or sent; what was sent completely may go on elsewhere, as the hypervisor
  * knows, and what was received is ours only if it can be had. FALSE: it is not here any more. */
 static gboolean end_stream(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
     g_autoptr(GError) why = NULL;
 
+    if (xldrv_postcopy_is_lost(job))
+        return TRUE; /* it stays so */
     if (xldrv_migration_is_sent(job)) {
         xldrv_migration_settle(driver, job);
-    } else if (!xldrv_stream_claim(instance, job->name, &why)) {
+    } else if (!(xldrv_postcopy_is_arriving(job) && is_received(instance)) && !xldrv_stream_claim(instance, job->name, &why)) {
         g_warning("%s", why->message);
         xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_FAILED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
+    } else if (xldrv_postcopy_is_arriving(job)) {
+        xldrv_postcopy_follow_soon(job);
     } else {
         xldrv_stream_end(instance);
     }
     return job->instance == instance;
 }
 
+/* For the rest what was last asked for holds: a daemon killed between telling the disk and
+ * the hypervisor that a domain runs is completed here. */
 static void catch_up(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instance)
 {
     g_autoptr(GError) why = NULL;

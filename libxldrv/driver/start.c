@@ -42,6 +42,7 @@ struct _XldrvStart {
     const XldrvIncoming *incoming; /* of the options */
     GVariant *store;               /* of incoming, or what finish was told */
     gboolean paused;
+    gboolean postcopy; /* a part of its memory is still to come */
     XmlconfDomainConfig *config; /* of status.domain */
     XldrvStatus status;
     char *control_path, *process_path, *log_path;
@@ -374,7 +375,8 @@ static gboolean wait_for_stream(Start *s, GError **error)
     if (!s->incoming || s->incoming->fd >= 0)
         return TRUE;
     while (xldrv_instance_control(s->instance, "receive", get_status, &load, error)) {
-        if (load.status.phase == DOMUS_STREAM_DONE)
+        s->postcopy = load.status.phase == DOMUS_STREAM_POSTCOPY;
+        if (load.status.phase == DOMUS_STREAM_DONE || s->postcopy)
             return TRUE;
         if (load.status.phase != DOMUS_STREAM_ACTIVE)
             return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot receive domain '%s': %s", s->config->name,
@@ -511,6 +513,7 @@ static gboolean complete_status(Start *s, GError **error)
     s->status.complete = TRUE;
     s->status.state = s->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
     s->status.reason = s->paused ? s->incoming ? s->incoming->paused_reason : VIR_DOMAIN_PAUSED_USER
+                       : s->postcopy ? VIR_DOMAIN_RUNNING_POSTCOPY
                        : s->incoming ? s->incoming->run_reason : VIR_DOMAIN_RUNNING_BOOTED;
     return xldrv_status_save(s->driver->paths, &s->status, error);
 }
