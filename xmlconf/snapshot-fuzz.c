@@ -1,4 +1,4 @@
-/* Mutated documents of snapshots, backups and copies' destinations: no input may crash their readers, and whatever is accepted
+/* Mutated documents of snapshots, checkpoints, backups and copies' destinations: no input may crash their readers, and whatever is accepted
  * must come out readable, and unchanged by a second reading.
  *
  * Deterministic: "snapshot-fuzz [ITERATIONS [SEED]]" replays. */
@@ -18,6 +18,9 @@ static const char *const seeds[] = {
     "<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>\n<memory unit='KiB'>262144</memory>\n<os>\n"
     "<type arch='x86_64' machine='xenpvh'>xenpvh</type>\n<kernel>/k</kernel>\n</os>\n<devices>\n<disk type='file' snapshot='no'>\n"
     "<source file='/i'/>\n<target dev='xvda'/>\n</disk>\n</devices>\n</domain>\n</domainsnapshot>\n",
+    "<domaincheckpoint>\n<name>c</name>\n<description>d</description>\n<parent>\n<name>p</name>\n</parent>\n"
+    "<creationTime>1270477159</creationTime>\n<disks>\n<disk name='xvda' checkpoint='bitmap' bitmap='b'/>\n"
+    "<disk name='xvdb' checkpoint='no'/>\n</disks>\n</domaincheckpoint>\n",
     "<domainbackup mode='push'>\n<disks>\n<disk name='xvda' backup='yes' type='file' backupmode='full'>\n<driver type='raw'/>\n"
     "<target file='/t'/>\n</disk>\n<disk name='xvdb' backup='no'/>\n</disks>\n</domainbackup>\n",
     "<disk type='block' device='disk'>\n<driver name='qemu' type='raw'/>\n<source dev='/dev/x'/>\n<target dev='xvda' bus='xen'/>\n"
@@ -25,6 +28,7 @@ static const char *const seeds[] = {
 };
 
 static const char *const tokens[] = {
+    "checkpoint='bitmap'", "bitmap='b'", "size='1'",
     "<disk>",     "</disk>", "<disks>", "</disks>", "<domain>",         "</domain>", "<inactiveDomain type='xen'>",
     "</inactiveDomain>", "<memory snapshot='internal'/>", "snapshot='external'", "file=''", "dev='/d'", "type='block'", "'",
     "<", "/>", "&#10;", "&lt;", "&amp;", "]]>", "<!--", "-->", " xmlns='urn:a'", "\xc3\xa4", "\xff", "0", "-1",
@@ -74,10 +78,12 @@ static gboolean refused(const GError *error)
     return FALSE;
 }
 
-static gboolean check_snapshot(const char *input)
+typedef XmlconfSnapshot *(*ParseFn)(const char *xml, XmlconfParseFlags flags, GError **error);
+
+static gboolean check_snapshot(const char *input, ParseFn parse)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(XmlconfSnapshot) snapshot = xmlconf_snapshot_parse(input, 0, &error);
+    g_autoptr(XmlconfSnapshot) snapshot = parse(input, 0, &error);
     g_autoptr(XmlconfSnapshot) again = NULL;
     g_autofree char *once = NULL, *twice = NULL;
 
@@ -85,7 +91,7 @@ static gboolean check_snapshot(const char *input)
         return refused(error);
     once = xmlconf_snapshot_format(snapshot, XMLCONF_FORMAT_SECURE, &error);
     g_assert_no_error(error);
-    again = xmlconf_snapshot_parse(once, 0, &error);
+    again = parse(once, 0, &error);
     if (error)
         g_printerr("INPUT\n%s\nOUTPUT\n%s\n", input, once);
     g_assert_no_error(error);
@@ -132,7 +138,8 @@ int main(int argc, char **argv)
 
         for (int n = g_rand_int_range(rand, 1, 4); n > 0; n--)
             mutate(text, rand);
-        accepted += check_snapshot(text->str) || check_backup(text->str) || check_destination(text->str);
+        accepted += check_snapshot(text->str, xmlconf_snapshot_parse) ||
+                    check_snapshot(text->str, xmlconf_checkpoint_parse) || check_backup(text->str) || check_destination(text->str);
     }
     g_print("1..1\n%s 1 - %" G_GUINT64_FORMAT " mutated documents, %" G_GUINT64_FORMAT " accepted\n", accepted ? "ok" : "not ok",
             iterations, accepted);

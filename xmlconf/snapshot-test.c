@@ -1,4 +1,4 @@
-/* Documents of snapshots and backups, both ways: what libvirt's schema allows comes back, and what Domus cannot do is
+/* Documents of snapshots, checkpoints and backups, both ways: what libvirt's schema allows comes back, and what Domus cannot do is
  * refused by name. */
 #include "config.h"
 
@@ -146,6 +146,57 @@ static void test_bad(void)
     }
 }
 
+static void test_checkpoint(void)
+{
+    const char *before = "<domaincheckpoint>\n"
+                         "  <name>c</name>\n"
+                         "  <description>two\nlines</description>\n"
+                         "  <parent>\n    <name>p</name>\n  </parent>\n"
+                         "  <creationTime>1270477159</creationTime>\n"
+                         "  <disks>\n"
+                         "    <disk name='xvda' checkpoint='bitmap' bitmap='b' size='0'/>\n"
+                         "    <disk name='xvdb' checkpoint='no'/>\n"
+                         "  </disks>\n"
+                         "</domaincheckpoint>\n";
+    g_autoptr(XmlconfSnapshot) checkpoint = xmlconf_checkpoint_parse(before, XMLCONF_VALIDATE, NULL);
+    g_autoptr(XmlconfSnapshot) copy = xmlconf_snapshot_copy(checkpoint);
+    g_autofree char *after = format(copy);
+
+    g_assert_cmpstr(after, ==, before);
+}
+
+static void test_checkpoint_domain(void)
+{
+    g_autoptr(XmlconfSnapshot) checkpoint = xmlconf_checkpoint_parse(
+        "<domaincheckpoint><name>c</name><disks><disk name='xvda'/></disks>" DOMAIN "</domaincheckpoint>", 0, NULL);
+    g_autofree char *without = xmlconf_snapshot_format(checkpoint, XMLCONF_FORMAT_NO_DOMAIN, NULL);
+    g_autofree char *with = format(checkpoint);
+
+    g_assert_nonnull(strstr(with, "<domain type='xen'>"));
+    g_assert_null(strstr(without, "<domain "));
+    g_assert_nonnull(strstr(without, "<disk name='xvda' checkpoint='bitmap'/>"));
+}
+
+static const struct {
+    const char *xml, *culprit;
+} bad_checkpoints[] = {
+    {"<domainsnapshot/>", "<domainsnapshot>"},
+    {"<domaincheckpoint><state>running</state></domaincheckpoint>", "<state>"},
+    {"<domaincheckpoint><disks><disk name=''/></disks></domaincheckpoint>", "empty name"},
+    {"<domaincheckpoint><disks><disk name='xvda' checkpoint='full'/></disks></domaincheckpoint>", "full"},
+    {"<domaincheckpoint><disks><disk name='xvda' checkpoint='no' bitmap='b'/></disks></domaincheckpoint>", "'b'"},
+};
+
+static void test_bad_checkpoints(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(bad_checkpoints); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(xmlconf_checkpoint_parse(bad_checkpoints[i].xml, 0, &error));
+        g_assert_nonnull(strstr(error->message, bad_checkpoints[i].culprit));
+    }
+}
+
 static void test_destination(void)
 {
     g_auto(XmlconfSnapshotDisk) disk = {0};
@@ -212,6 +263,9 @@ int main(int argc, char **argv)
     g_test_add_func("/snapshot/uuid-only", test_uuid_only);
     g_test_add_func("/snapshot/location-from-source", test_location_from_source);
     g_test_add_func("/snapshot/bad", test_bad);
+    g_test_add_func("/snapshot/checkpoint", test_checkpoint);
+    g_test_add_func("/snapshot/checkpoint-domain", test_checkpoint_domain);
+    g_test_add_func("/snapshot/bad-checkpoints", test_bad_checkpoints);
     g_test_add_func("/snapshot/destination", test_destination);
     g_test_add_func("/snapshot/backup", test_backup);
     g_test_add_func("/snapshot/bad-backups", test_bad_backups);

@@ -5,6 +5,7 @@
 
 #include "xmlconf/document.h"
 #include "xmlconf/fields.h"
+#include "xmlconf/snapshot.h"
 
 #define MAX_DISKS 4096
 
@@ -77,12 +78,23 @@ static const XmlconfRecord snapshot_record = {
     .n_fields = G_N_ELEMENTS(fields),
 };
 
-XmlconfSnapshot *xmlconf_snapshot_new(void)
+static const XmlconfRecord *record_of(gboolean checkpoint)
+{
+    return checkpoint ? &xmlconf_checkpoint_record : &snapshot_record;
+}
+
+static XmlconfSnapshot *new_of(gboolean checkpoint)
 {
     XmlconfSnapshot *snapshot = g_new0(XmlconfSnapshot, 1);
 
     g_atomic_ref_count_init(&snapshot->refs);
+    snapshot->checkpoint = checkpoint;
     return snapshot;
+}
+
+XmlconfSnapshot *xmlconf_snapshot_new(void)
+{
+    return new_of(FALSE);
 }
 
 XmlconfSnapshot *xmlconf_snapshot_ref(XmlconfSnapshot *snapshot)
@@ -97,7 +109,7 @@ void xmlconf_snapshot_unref(XmlconfSnapshot *snapshot)
         return;
     xmlconf_domain_unref(snapshot->domain);
     xmlconf_domain_unref(snapshot->inactive);
-    xmlconf_record_clear(&snapshot_record, snapshot);
+    xmlconf_record_clear(record_of(snapshot->checkpoint), snapshot);
     g_free(snapshot);
 }
 
@@ -105,7 +117,7 @@ XmlconfSnapshot *xmlconf_snapshot_copy(const XmlconfSnapshot *snapshot)
 {
     XmlconfSnapshot *copy = g_new0(XmlconfSnapshot, 1);
 
-    xmlconf_record_copy(&snapshot_record, copy, snapshot);
+    xmlconf_record_copy(record_of(snapshot->checkpoint), copy, snapshot);
     g_atomic_ref_count_init(&copy->refs);
     if (copy->domain)
         xmlconf_domain_ref(copy->domain);
@@ -120,7 +132,7 @@ XmlconfSnapshotDisk *xmlconf_snapshot_add_disk(XmlconfSnapshot *snapshot, const 
 
     if (!snapshot->disks)
         snapshot->disks = xmlconf_record_list_new();
-    disk = xmlconf_record_list_add(snapshot->disks, &disk_record);
+    disk = xmlconf_record_list_add(snapshot->disks, snapshot->checkpoint ? xmlconf_checkpoint_disk_record : &disk_record);
     disk->name = g_strdup(name);
     return disk;
 }
@@ -223,22 +235,34 @@ static gboolean check_root(const xmlNode *root, const char *name, GError **error
     return FALSE;
 }
 
-XmlconfSnapshot *xmlconf_snapshot_parse(const char *xml, XmlconfParseFlags flags, GError **error)
+static XmlconfSnapshot *parse(gboolean checkpoint, const char *xml, XmlconfParseFlags flags, GError **error)
 {
-    g_autoptr(xmlDoc) doc = xmlconf_document_parse(xml, "(domain_snapshot)", error);
+    const XmlconfRecord *record = record_of(checkpoint);
+    g_autoptr(xmlDoc) doc = xmlconf_document_parse(xml, checkpoint ? "(domain_checkpoint)" : "(domain_snapshot)", error);
     xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
     g_autoptr(XmlconfSnapshot) snapshot = NULL;
 
-    if (!root || !check_root(root, "domainsnapshot", error))
+    if (!root || !check_root(root, record->element, error))
         return NULL;
-    if ((flags & XMLCONF_VALIDATE) && !xmlconf_schema_validate(doc, "domainsnapshot", error))
+    if ((flags & XMLCONF_VALIDATE) && !xmlconf_schema_validate(doc, record->element, error))
         return NULL;
-    snapshot = xmlconf_snapshot_new();
+    snapshot = new_of(checkpoint);
     if (!take_domain(root, "domain", &snapshot->domain, error) ||
-        !take_domain(root, "inactiveDomain", &snapshot->inactive, error) ||
-        !xmlconf_record_read(&snapshot_record, root, snapshot, TRUE, error) || !complete(snapshot, error))
+        (!checkpoint && !take_domain(root, "inactiveDomain", &snapshot->inactive, error)) ||
+        !xmlconf_record_read(record, root, snapshot, TRUE, error) ||
+        !(checkpoint ? xmlconf_checkpoint_complete(snapshot, error) : complete(snapshot, error)))
         return NULL;
     return g_steal_pointer(&snapshot);
+}
+
+XmlconfSnapshot *xmlconf_snapshot_parse(const char *xml, XmlconfParseFlags flags, GError **error)
+{
+    return parse(FALSE, xml, flags, error);
+}
+
+XmlconfSnapshot *xmlconf_checkpoint_parse(const char *xml, XmlconfParseFlags flags, GError **error)
+{
+    return parse(TRUE, xml, flags, error);
 }
 
 /* ---- writing */
@@ -263,12 +287,13 @@ static gboolean add_domain(xmlNode *root, const char *name, XmlconfDomain *domai
 
 char *xmlconf_snapshot_format(XmlconfSnapshot *snapshot, XmlconfFormatFlags flags, GError **error)
 {
+    const XmlconfRecord *record = record_of(snapshot->checkpoint);
     g_autoptr(xmlDoc) doc = xmlNewDoc(BAD_CAST "1.0");
-    xmlNode *root = xmlNewDocNode(doc, NULL, BAD_CAST snapshot_record.element, NULL);
+    xmlNode *root = xmlNewDocNode(doc, NULL, BAD_CAST record->element, NULL);
 
     xmlDocSetRootElement(doc, root);
-    xmlconf_record_write(&snapshot_record, root, snapshot, TRUE);
-    if (!add_domain(root, "domain", snapshot->domain, flags, error) ||
+    xmlconf_record_write(record, root, snapshot, TRUE);
+    if ((!(flags & XMLCONF_FORMAT_NO_DOMAIN) && !add_domain(root, "domain", snapshot->domain, flags, error)) ||
         !add_domain(root, "inactiveDomain", snapshot->inactive, flags, error))
         return NULL;
     return xmlconf_document_format(root, 0, FALSE);

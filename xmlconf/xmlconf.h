@@ -34,6 +34,7 @@ typedef enum {
     XMLCONF_FORMAT_SECURE = 1 << 0,   /* passwords too */
     XMLCONF_FORMAT_INACTIVE = 1 << 1, /* without what only a running domain has */
     XMLCONF_FORMAT_STATUS = 1 << 2,   /* for the driver's own files: everything */
+    XMLCONF_FORMAT_NO_DOMAIN = 1 << 3, /* of a snapshot or checkpoint: without the domain */
 } XmlconfFormatFlags;
 
 /* Least and most memory of a domain; page numbers of 32 bits end at 16 TiB. */
@@ -131,6 +132,7 @@ typedef enum {
     XMLCONF_SNAPSHOT_NO,
     XMLCONF_SNAPSHOT_INTERNAL,
     XMLCONF_SNAPSHOT_EXTERNAL,
+    XMLCONF_SNAPSHOT_BITMAP, /* of a checkpoint */
 } XmlconfSnapshotLocation;
 
 /* <mirror>: where a disk goes. */
@@ -559,7 +561,7 @@ gboolean xmlconf_network_port_parse(XmlconfNetworkPort *port, const char *xml, G
 void xmlconf_network_port_clear(XmlconfNetworkPort *port);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfNetworkPort, xmlconf_network_port_clear)
 
-/* ---- snapshots: snapshot.c */
+/* ---- snapshots and checkpoints: snapshot.c, checkpoint.c */
 
 /* libvirt's states of a domain, by the words of its snapshots' documents; the numbers are those of virDomainState. */
 typedef enum {
@@ -579,11 +581,15 @@ typedef struct {
     char *type;   /* external: "file" or "block" */
     char *format; /* external: of the overlay; or NULL */
     char *file, *dev; /* external: the overlay; or NULL */
+    char *bitmap;     /* of a checkpoint: of what was written since; or NULL */
+    char *size;       /* of a checkpoint: how many bytes those are, in digits; NULL: not known */
 } XmlconfSnapshotDisk;
 
-/* A <domainsnapshot>. Reference-counted, and not changed any more once others see it. */
+/* A <domainsnapshot>, or a <domaincheckpoint>, which has neither state, memory nor inactive. Reference-counted, and not changed
+ * any more once others see it. */
 typedef struct {
     gatomicrefcount refs;
+    gboolean checkpoint;
     char *name; /* or NULL: none given */
     char *description;
     XmlconfSnapshotState state; /* 0: not said */
@@ -599,7 +605,8 @@ typedef struct {
 XmlconfSnapshot *xmlconf_snapshot_new(void);
 /* @flags: XMLCONF_VALIDATE. What Domus cannot do is refused by name. */
 XmlconfSnapshot *xmlconf_snapshot_parse(const char *xml, XmlconfParseFlags flags, GError **error);
-/* @flags: XMLCONF_FORMAT_SECURE. */
+XmlconfSnapshot *xmlconf_checkpoint_parse(const char *xml, XmlconfParseFlags flags, GError **error);
+/* @flags: XMLCONF_FORMAT_SECURE, and NO_DOMAIN. */
 char *xmlconf_snapshot_format(XmlconfSnapshot *snapshot, XmlconfFormatFlags flags, GError **error);
 XmlconfSnapshot *xmlconf_snapshot_ref(XmlconfSnapshot *snapshot);
 void xmlconf_snapshot_unref(XmlconfSnapshot *snapshot);
