@@ -85,7 +85,7 @@ def absent(host):
             ("perf g1 --enable cmt --config", 1, "'cmt' is not counted here"),
             ("nodesuspend mem 60", 1, "the host cannot be suspended"),
             ("node-memory-tune", 0, "Shared memory"), ("allocpages 7KiB 1", 1, "7 KiB"),
-            ("checkpoint-create g1", 1, "virDomainCheckpointCreateXML"),
+            ("checkpoint-create g1", 1, "inactive domain"),
             ("domlaunchsecinfo g1", 1, "virDomainGetLaunchSecurityInfo"),
     ):
         result = host.virsh(command)

@@ -21,6 +21,7 @@
 #define XLDRV_BLOCKJOB_DELETE " delete"
 
 #define XLDRV_BLOCKJOB_NODE "target" /* of what is copied to */
+#define XLDRV_BLOCKJOB_BITMAP "domus-backup" /* of what is, by an incremental backup */
 
 /* virDomainBlockJobType of a disk's job; 0: it has none. */
 int xldrv_blockjob_type(const XmlconfDisk *disk);

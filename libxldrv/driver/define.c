@@ -5,11 +5,10 @@
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/save.h"
-#include "libxldrv/driver/snapshots.h"
+#include "libxldrv/driver/moments.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/state/definitions.h"
 
-/* There are no checkpoints, so that asks for nothing. */
 #define UNDEFINE_FLAGS                                                                             \
     (VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |                   \
      VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
@@ -73,7 +72,8 @@ GVariant *xldrv_handle_domain_define_xml_flags(XldrvCall *call, GVariant *args, 
 gboolean xldrv_remove_definition(XldrvDriver *driver, XldrvJob *job, guint flags, GError **error)
 {
     gboolean active, saved = job->config && xldrv_managed_has(driver, job->name);
-    guint snapshots = job->instance ? 0 : xldrv_snapshots_count(job); /* what runs keeps them */
+    guint snapshots = job->instance ? 0 : xldrv_moments_count(XLDRV_SNAPSHOTS, job); /* what runs keeps them */
+    guint checkpoints = job->instance ? 0 : xldrv_moments_count(XLDRV_CHECKPOINTS, job);
 
     if (!job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
@@ -82,12 +82,14 @@ gboolean xldrv_remove_definition(XldrvDriver *driver, XldrvJob *job, guint flags
                                "Refusing to undefine while domain managed save image exists");
     if (snapshots && !(flags & VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot delete inactive domain with %u snapshots", snapshots);
+    if (checkpoints && !(flags & VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot delete inactive domain with %u checkpoints", checkpoints);
     if (saved && !xldrv_managed_remove(driver, job->name, error))
         return FALSE;
     if (!xldrv_definition_remove(driver->paths, job->name, error))
         return FALSE;
-    if (snapshots)
-        xldrv_snapshots_forget(driver, job);
+    if (snapshots || checkpoints)
+        xldrv_moments_forget(driver, job);
     g_mutex_lock(&job->lock);
     active = job->instance != NULL;
     job->autostart = FALSE;

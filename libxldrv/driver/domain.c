@@ -19,7 +19,8 @@ XldrvDomain *xldrv_domain_new(const guint8 uuid[XLDRV_UUID_BYTES], const char *n
     domain->id = -1;
     domain->state = VIR_DOMAIN_SHUTOFF;
     domain->agent_timeout = VIR_DOMAIN_QEMU_AGENT_COMMAND_BLOCK;
-    domain->snapshots = g_ptr_array_new_with_free_func((GDestroyNotify)xmlconf_snapshot_unref);
+    for (guint kind = 0; kind < XLDRV_N_MOMENTS; kind++)
+        domain->moments[kind].list = g_ptr_array_new_with_free_func((GDestroyNotify)xmlconf_snapshot_unref);
     g_mutex_init(&domain->lock);
     g_cond_init(&domain->job_ended);
     return domain;
@@ -42,8 +43,10 @@ void xldrv_domain_unref(XldrvDomain *domain)
     g_clear_pointer(&domain->config, xmlconf_domain_unref);
     g_clear_pointer(&domain->listed, g_variant_unref);
     g_clear_pointer(&domain->described, g_variant_unref);
-    g_ptr_array_unref(domain->snapshots);
-    g_free(domain->current_snapshot);
+    for (guint kind = 0; kind < XLDRV_N_MOMENTS; kind++) {
+        g_ptr_array_unref(domain->moments[kind].list);
+        g_free(domain->moments[kind].current);
+    }
     g_cond_clear(&domain->job_ended);
     g_mutex_clear(&domain->lock);
     g_free(domain->name);

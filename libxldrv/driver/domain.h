@@ -14,6 +14,9 @@
 #include "libxldrv/state/uuid.h"
 #include "xmlconf/xmlconf.h"
 
+/* Kinds of moments in a domain's past that are kept: moments.h */
+typedef enum { XLDRV_SNAPSHOTS, XLDRV_CHECKPOINTS, XLDRV_N_MOMENTS } XldrvMomentKind;
+
 typedef struct {
     gint refs;                             /* atomic */
     guint8 uuid[XLDRV_UUID_BYTES];         /* immutable */
@@ -62,8 +65,10 @@ typedef struct {
     gint64 backup_us;             /* with the job: when the backup began */
     guint64 backup_bytes;         /* with the job: of its disks that are complete */
 
-    GPtrArray *snapshots;   /* of XmlconfSnapshot, which are never changed, only replaced: snapshots.h */
-    char *current_snapshot; /* its name; NULL: none is */
+    struct {
+        GPtrArray *list; /* of XmlconfSnapshot, which are never changed, only replaced */
+        char *current;   /* its name; NULL: none is */
+    } moments[XLDRV_N_MOMENTS]; /* moments.h */
     gint block_jobs_watched; /* atomic: somebody looks at its block jobs every now and then: blockjob.h */
 
     GCond job_ended;

@@ -195,13 +195,6 @@ GVariant *xldrv_handle_domain_is_updated(XldrvCall *call G_GNUC_UNUSED, GVariant
 
 /* ---- what a domain does not have */
 
-GVariant *xldrv_handle_domain_list_all_checkpoints(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
-{
-    g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-
-    return domain ? g_variant_new("(@a(s(sayi))i)", g_variant_new_array(G_VARIANT_TYPE("(s(sayi))"), NULL, 0), 0) : NULL;
-}
-
 GVariant *xldrv_handle_domain_get_messages(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = NULL;

@@ -86,7 +86,7 @@ static guint state_bit(int state)
     }
 }
 
-/* One bit in each group: what the domain is. There are no checkpoints. */
+/* One bit in each group: what the domain is. */
 static guint bits_of(XldrvDomain *domain)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
@@ -98,8 +98,9 @@ static guint bits_of(XldrvDomain *domain)
                                                                    : VIR_CONNECT_LIST_DOMAINS_NO_MANAGEDSAVE) |
            (domain->autostart ? VIR_CONNECT_LIST_DOMAINS_AUTOSTART
                               : VIR_CONNECT_LIST_DOMAINS_NO_AUTOSTART) |
-           (domain->snapshots->len ? VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT : VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT) |
-           VIR_CONNECT_LIST_DOMAINS_NO_CHECKPOINT;
+           (domain->moments[XLDRV_SNAPSHOTS].list->len ? VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT : VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT) |
+           (domain->moments[XLDRV_CHECKPOINTS].list->len ? VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT
+                                                         : VIR_CONNECT_LIST_DOMAINS_NO_CHECKPOINT);
 }
 
 gboolean xldrv_list_filter_matches(XldrvDomain *domain, guint filter)

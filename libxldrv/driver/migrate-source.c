@@ -14,7 +14,7 @@
 #include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
-#include "libxldrv/driver/snapshots.h"
+#include "libxldrv/driver/moments.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/tcp.h"
 
@@ -51,9 +51,12 @@ static gboolean check_begin(XldrvJob *job, guint flags, GError **error)
                                "is not supported");
     if (flags & VIR_MIGRATE_OFFLINE && !job->config)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate the definition of transient domain");
-    if (xldrv_snapshots_count(job))
+    if (xldrv_moments_count(XLDRV_SNAPSHOTS, job))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate domain with %u snapshots",
-                               xldrv_snapshots_count(job));
+                               xldrv_moments_count(XLDRV_SNAPSHOTS, job));
+    if (xldrv_moments_count(XLDRV_CHECKPOINTS, job))
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot migrate domain with %u checkpoints",
+                               xldrv_moments_count(XLDRV_CHECKPOINTS, job));
     if (!xldrv_blockjob_check_domain(job, error))
         return FALSE;
     if (flags & VIR_MIGRATE_UNDEFINE_SOURCE && !job->config)

@@ -3,6 +3,7 @@
 
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/blockjob.h"
+#include "libxldrv/driver/checkpoint.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/logs.h"
@@ -10,7 +11,7 @@
 #include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
-#include "libxldrv/driver/snapshots.h"
+#include "libxldrv/driver/moments.h"
 #include "libxldrv/state/definitions.h"
 
 /* ---- definitions */
@@ -31,7 +32,7 @@ static void add_definition(XmlconfDomain *config, gboolean autostart, gpointer d
     job->config = xmlconf_domain_ref(config);
     job->autostart = autostart;
     g_mutex_unlock(&job->lock);
-    xldrv_snapshots_load(driver, job);
+    xldrv_moments_load(driver, job);
     xldrv_domains_publish(driver->domains, job);
 }
 
@@ -160,6 +161,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_hooks_tell(driver, job->live, "reconnect", "begin");
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
+        xldrv_checkpoint_recover(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_interfaces(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);
@@ -224,7 +226,7 @@ static void find_again(const XldrvStatus *status, gpointer data)
         return;
     }
     if (!job->config)
-        xldrv_snapshots_load(driver, job);
+        xldrv_moments_load(driver, job);
     if (instance && status->complete && !status->autodestroy) {
         adopt(driver, job, status, instance);
         catch_up_soon(driver, job, instance);
@@ -238,9 +240,12 @@ static void find_again(const XldrvStatus *status, gpointer data)
     else
         xldrv_clean_up(driver, status);
     if (!job->config) {
-        xldrv_snapshots_forget(driver, job);
+        xldrv_moments_forget(driver, job);
         xldrv_domains_remove(driver->domains, job);
-    } else if (status->complete)
+        return;
+    }
+    xldrv_checkpoint_recover(driver, job);
+    if (status->complete)
         xldrv_domain_set_state(job, VIR_DOMAIN_SHUTOFF,
                                status->autodestroy ? VIR_DOMAIN_SHUTOFF_DESTROYED
                                                    : VIR_DOMAIN_SHUTOFF_CRASHED);

@@ -4,9 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "libxldrv/driver/agent-command.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/longjob.h"
+#include "libxldrv/driver/quiesce.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/save.h"
 #include "libxldrv/driver/snapshot.h"
@@ -70,48 +70,15 @@ static XmlconfSnapshot *parse(const char *xml, guint flags, GError **error)
     }
     if (!snapshot->name)
         snapshot->name = g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time() / G_USEC_PER_SEC);
-    return xldrv_snapshots_check_name(snapshot->name, error) ? g_steal_pointer(&snapshot) : NULL;
-}
-
-static gboolean is_free(XldrvDomain *domain, const char *name, GError **error)
-{
-    g_autoptr(XmlconfSnapshot) other = xldrv_snapshots_find(domain, name, NULL);
-
-    return !other || xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain snapshot %s already exists", name);
+    return xldrv_moments_check_name(XLDRV_SNAPSHOTS, snapshot->name, error) ? g_steal_pointer(&snapshot) : NULL;
 }
 
 /* ---- redefining */
 
-static gboolean check_domain(const XldrvDomain *domain, XmlconfDomain *config, GError **error)
-{
-    const char *uuid = config ? xmlconf_domain_config(config)->uuid : domain->uuid_text;
-
-    return strcmp(uuid, domain->uuid_text) == 0 ||
-           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "definition for snapshot must use uuid %s, not %s",
-                           domain->uuid_text, uuid);
-}
-
-static gboolean check_parent(XldrvDomain *domain, const XmlconfSnapshot *snapshot, GError **error)
-{
-    g_autoptr(GPtrArray) all = xldrv_snapshots_list(domain);
-    g_autoptr(XmlconfSnapshot) parent = NULL;
-
-    if (!snapshot->parent)
-        return TRUE;
-    if (strcmp(snapshot->parent, snapshot->name) == 0)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "cannot set snapshot %s as its own parent", snapshot->name);
-    parent = xldrv_snapshots_find(domain, snapshot->parent, NULL);
-    if (!parent)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "parent %s for snapshot %s not found", snapshot->parent,
-                               snapshot->name);
-    return !xldrv_snapshots_descends(all, parent, snapshot->name) ||
-           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "parent %s would create cycle to %s", snapshot->parent, snapshot->name);
-}
-
 /* One that is known keeps what its document does not say. */
 static gboolean complete(XldrvDomain *domain, XmlconfSnapshot *snapshot, GError **error)
 {
-    g_autoptr(XmlconfSnapshot) known = xldrv_snapshots_find(domain, snapshot->name, NULL);
+    g_autoptr(XmlconfSnapshot) known = xldrv_moments_find(XLDRV_SNAPSHOTS, domain, snapshot->name, NULL);
 
     if (!snapshot->state)
         return xldrv_set_error(error, VIR_ERR_XML_ERROR, "missing state from existing snapshot");
@@ -136,12 +103,13 @@ static GVariant *redefine(GVariant *args, guint flags, GError **error)
     g_autoptr(XldrvDomain) domain = snapshot ? xldrv_args_domain(args, error) : NULL;
     g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "redefine snapshot of", error) : NULL;
 
-    if (!job || !check_domain(job, snapshot->domain, error) || !check_domain(job, snapshot->inactive, error) ||
-        !check_parent(job, snapshot, error) || !complete(job, snapshot, error) ||
-        !xldrv_snapshots_put(driver, job, snapshot, error) ||
-        (flags & VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT && !xldrv_snapshots_set_current(driver, job, snapshot->name, error)))
+    if (!job || !xldrv_moments_check_domain(XLDRV_SNAPSHOTS, job, snapshot->domain, error) ||
+        !xldrv_moments_check_domain(XLDRV_SNAPSHOTS, job, snapshot->inactive, error) ||
+        !xldrv_moments_check_parent(XLDRV_SNAPSHOTS, job, snapshot, error) || !complete(job, snapshot, error) ||
+        !xldrv_moments_put(XLDRV_SNAPSHOTS, driver, job, snapshot, error) ||
+        (flags & VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT && !xldrv_moments_set_current(XLDRV_SNAPSHOTS, driver, job, snapshot->name, error)))
         return NULL;
-    return xldrv_reply_snapshot(job, snapshot->name);
+    return xldrv_reply_moment(job, snapshot->name);
 }
 
 /* ---- what is to be taken */
@@ -236,7 +204,7 @@ static void describe(Creation *c)
     snapshot->state = state_of(c);
     snapshot->creation_time = (guint64)(g_get_real_time() / G_USEC_PER_SEC);
     g_free(snapshot->parent);
-    snapshot->parent = xldrv_snapshots_current(c->job);
+    snapshot->parent = xldrv_moments_current(XLDRV_SNAPSHOTS, c->job);
     g_clear_pointer(&snapshot->domain, xmlconf_domain_unref);
     g_clear_pointer(&snapshot->inactive, xmlconf_domain_unref);
     snapshot->domain = xmlconf_domain_ref(c->job->instance ? c->job->live : c->job->config);
@@ -265,7 +233,7 @@ static char *memory_path(const Creation *c, GError **error)
 {
     if (c->snapshot->memory == XMLCONF_SNAPSHOT_EXTERNAL)
         return g_strdup(c->snapshot->memory_file);
-    return xldrv_snapshots_make_folder(c->driver, c->job, error)
+    return xldrv_moments_make_folder(XLDRV_SNAPSHOTS, c->driver, c->job, error)
                ? xldrv_snapshots_memory_path(c->driver, c->job, c->snapshot->name)
                : NULL;
 }
@@ -294,15 +262,15 @@ static gboolean take_with_memory(const Creation *c, GError **error)
 
 static gboolean keep(const Creation *c, GError **error)
 {
-    return c->flags & NO_METADATA || (xldrv_snapshots_put(c->driver, c->job, c->snapshot, error) &&
-                                      xldrv_snapshots_set_current(c->driver, c->job, c->snapshot->name, error));
+    return c->flags & NO_METADATA || (xldrv_moments_put(XLDRV_SNAPSHOTS, c->driver, c->job, c->snapshot, error) &&
+                                      xldrv_moments_set_current(XLDRV_SNAPSHOTS, c->driver, c->job, c->snapshot->name, error));
 }
 
 static GVariant *create(Creation *c, GError **error)
 {
     gboolean memory;
 
-    if (!(c->flags & NO_METADATA) && !is_free(c->job, c->snapshot->name, error))
+    if (!(c->flags & NO_METADATA) && !xldrv_moments_check_free(XLDRV_SNAPSHOTS, c->job, c->snapshot->name, error))
         return NULL;
     if (!plan(c, error))
         return NULL;
@@ -312,22 +280,7 @@ static GVariant *create(Creation *c, GError **error)
         return NULL;
     if (c->flags & HALT && c->job->instance)
         xldrv_stop(c->driver, c->job, VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT, VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT, FALSE);
-    return xldrv_reply_snapshot(c->job, c->snapshot->name);
-}
-
-/* ---- file systems at rest */
-
-static gboolean freeze(XldrvAgentSession *session, GError **error)
-{
-    return xldrv_agent_do(session, "guest-fsfreeze-freeze", NULL, error);
-}
-
-static void thaw(XldrvAgentSession *session)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (!xldrv_agent_do(session, "guest-fsfreeze-thaw", NULL, &why))
-        g_warning("file systems of the guest stay frozen: %s", why->message);
+    return xldrv_reply_moment(c->job, c->snapshot->name);
 }
 
 static GVariant *create_with_job(XldrvDomain *domain, XmlconfSnapshot *snapshot, guint flags, GError **error)
@@ -345,8 +298,7 @@ GVariant *xldrv_handle_domain_snapshot_create_xml(XldrvCall *call, GVariant *arg
     guint flags = xldrv_args_u32(args, 2);
     g_autoptr(XmlconfSnapshot) snapshot = NULL;
     g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(XldrvAgentSession) session = NULL;
-    GVariant *reply;
+    g_autoptr(XldrvQuiesce) quiesce = NULL;
 
     if (!check_flags(flags, G_STRFUNC, error))
         return NULL;
@@ -354,11 +306,7 @@ GVariant *xldrv_handle_domain_snapshot_create_xml(XldrvCall *call, GVariant *arg
         return redefine(args, flags, error);
     snapshot = parse(xldrv_args_string(args, 1), flags, error);
     domain = snapshot ? xldrv_args_domain(args, error) : NULL;
-    if (!domain || (flags & QUIESCE && (!(session = xldrv_agent_begin(call, domain, error)) || !freeze(session, error))))
+    if (!domain || (flags & QUIESCE && !(quiesce = xldrv_quiesce_begin(call, domain, error))))
         return NULL;
-    reply = create_with_job(domain, snapshot, flags, error);
-    /* A guest that was halted with it has nobody to be told. */
-    if (session && xldrv_domain_is_active(domain))
-        thaw(session);
-    return reply;
+    return create_with_job(domain, snapshot, flags, error);
 }

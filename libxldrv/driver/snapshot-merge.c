@@ -85,7 +85,7 @@ static void follow_copy(XmlconfDomain **domain, const Merge *m)
 /* Snapshots that were taken while the disk was on the overlay. */
 static gboolean follow_in_snapshots(XldrvDriver *driver, XldrvJob *job, const Merge *m, GError **error)
 {
-    g_autoptr(GPtrArray) all = xldrv_snapshots_list(job);
+    g_autoptr(GPtrArray) all = xldrv_moments_list(XLDRV_SNAPSHOTS, job);
 
     for (guint i = 0; i < all->len; i++) {
         g_autoptr(XmlconfSnapshot) copy = xmlconf_snapshot_copy(all->pdata[i]);
@@ -95,7 +95,7 @@ static gboolean follow_in_snapshots(XldrvDriver *driver, XldrvJob *job, const Me
             continue;
         follow_copy(&copy->domain, m);
         follow_copy(&copy->inactive, m);
-        if (!xldrv_snapshots_put(driver, job, copy, error))
+        if (!xldrv_moments_put(XLDRV_SNAPSHOTS, driver, job, copy, error))
             return FALSE;
     }
     return TRUE;
@@ -152,13 +152,13 @@ static void learn_chains(XldrvJob *job, XmlconfDomain *config)
 
 gboolean xldrv_snapshot_merge(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error)
 {
-    g_autoptr(GPtrArray) all = xldrv_snapshots_list(job);
+    g_autoptr(GPtrArray) all = xldrv_moments_list(XLDRV_SNAPSHOTS, job);
     g_autoptr(XmlconfDomain) now = NULL;
     g_autoptr(GArray) merges = g_array_new(FALSE, FALSE, sizeof(Merge));
 
     if (!xldrv_blockjob_check_domain(job, error))
         return FALSE;
-    if (xldrv_snapshots_children(all, snapshot->name) > 1)
+    if (xldrv_moments_children(all, snapshot->name) > 1)
         return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
                                "cannot delete external snapshot '%s': it has several children, whose disks are on the same "
                                "images (its metadata alone can be deleted)",

@@ -5,34 +5,6 @@
 #include "libxldrv/driver/snapshot.h"
 #include "libxldrv/driver/wire.h"
 
-/* ---- on the wire */
-
-static GVariant *to_wire(XldrvDomain *domain, const char *name)
-{
-    return g_variant_new("(s@*)", name, xldrv_domain_to_wire(domain));
-}
-
-GVariant *xldrv_reply_snapshot(XldrvDomain *domain, const char *name)
-{
-    return g_variant_new("(@*)", to_wire(domain, name));
-}
-
-XmlconfSnapshot *xldrv_args_snapshot(GVariant *args, XldrvDomain **domain, GError **error)
-{
-    g_autoptr(GVariant) value = g_variant_get_child_value(args, 0);
-    XmlconfSnapshot *snapshot;
-    const char *name;
-
-    *domain = xldrv_args_domain(args, error);
-    if (!*domain)
-        return NULL;
-    g_variant_get_child(value, 0, "&s", &name);
-    snapshot = xldrv_snapshots_find(*domain, name, error);
-    if (!snapshot)
-        g_clear_pointer(domain, xldrv_domain_unref);
-    return snapshot;
-}
-
 /* ---- filters
  *
  * libvirt's: flags of one group are alternatives, and a snapshot has to match each group that has any. */
@@ -55,17 +27,16 @@ static guint state_flag(const XmlconfSnapshot *snapshot)
 }
 
 /* All that could be asked for and is true of it; that it has metadata is why it is known. */
-static guint flags_of(const GPtrArray *all, const XmlconfSnapshot *snapshot)
+static guint flags_of(const XmlconfSnapshot *snapshot)
 {
     return VIR_DOMAIN_SNAPSHOT_LIST_METADATA | state_flag(snapshot) |
-           (xldrv_snapshots_children(all, snapshot->name) ? VIR_DOMAIN_SNAPSHOT_LIST_NO_LEAVES
-                                                          : VIR_DOMAIN_SNAPSHOT_LIST_LEAVES) |
            (xmlconf_snapshot_is_external(snapshot) ? VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL : VIR_DOMAIN_SNAPSHOT_LIST_INTERNAL);
 }
 
-static gboolean matches(guint has, guint flags)
+static gboolean matches(const GPtrArray *all G_GNUC_UNUSED, const XmlconfSnapshot *snapshot, guint flags)
 {
-    static const guint groups[] = {LOCATION_FLAGS, STATE_FLAGS, LEAF_FLAGS, METADATA_FLAGS};
+    static const guint groups[] = {LOCATION_FLAGS, STATE_FLAGS, METADATA_FLAGS};
+    guint has = flags_of(snapshot);
 
     for (gsize i = 0; i < G_N_ELEMENTS(groups); i++) {
         if (flags & groups[i] && !(flags & groups[i] & has))
@@ -74,68 +45,25 @@ static gboolean matches(guint has, guint flags)
     return TRUE;
 }
 
-static gboolean is_below(const GPtrArray *all, const XmlconfSnapshot *snapshot, const char *parent, guint flags)
-{
-    if (!parent)
-        return !(flags & VIR_DOMAIN_SNAPSHOT_LIST_ROOTS) || !snapshot->parent;
-    return g_strcmp0(snapshot->parent, parent) == 0 ||
-           (flags & VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS && xldrv_snapshots_descends(all, snapshot, parent));
-}
-
-static guint depth_of(const GPtrArray *all, const XmlconfSnapshot *snapshot)
-{
-    guint n = 0;
-
-    for (guint i = 0; i < all->len; i++)
-        n += xldrv_snapshots_descends(all, snapshot, ((const XmlconfSnapshot *)all->pdata[i])->name);
-    return n;
-}
-
-static gint compare_depths(gconstpointer a, gconstpointer b, gpointer all)
-{
-    guint left = depth_of(all, *(XmlconfSnapshot *const *)a), right = depth_of(all, *(XmlconfSnapshot *const *)b);
-
-    return left < right ? -1 : left > right;
-}
-
-/* References to those that match, below @parent or (NULL) of all. */
-static GPtrArray *select_snapshots(XldrvDomain *domain, const char *parent, guint flags)
-{
-    g_autoptr(GPtrArray) all = xldrv_snapshots_list(domain);
-    GPtrArray *some = g_ptr_array_new_with_free_func((GDestroyNotify)xmlconf_snapshot_unref);
-
-    for (guint i = 0; i < all->len; i++) {
-        XmlconfSnapshot *snapshot = all->pdata[i];
-
-        if (is_below(all, snapshot, parent, flags) && matches(flags_of(all, snapshot), flags))
-            g_ptr_array_add(some, xmlconf_snapshot_ref(snapshot));
-    }
-    if (flags & VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL)
-        g_ptr_array_sort_with_data(some, compare_depths, all);
-    return some;
-}
-
 /* ---- lists */
 
-/* Those that a call asks for: of a domain, or (@of_snapshot) below one of its snapshots. */
-static GPtrArray *asked(GVariant *args, gboolean of_snapshot, guint flags, const char *function, XldrvDomain **domain,
-                        GError **error)
+static XldrvMomentQuery query_of(gboolean of_snapshot, guint flags)
 {
-    g_autoptr(XmlconfSnapshot) parent = NULL;
+    return (XldrvMomentQuery){.kind = XLDRV_SNAPSHOTS, .below = of_snapshot, .flags = flags, .matches = matches};
+}
 
-    if (!xldrv_check_flags(flags, LIST_FLAGS, function, error))
-        return NULL;
-    if (of_snapshot)
-        parent = xldrv_args_snapshot(args, domain, error);
-    else
-        *domain = xldrv_args_domain(args, error);
-    return *domain ? select_snapshots(*domain, parent ? parent->name : NULL, flags) : NULL;
+/* Those that a call asks for: of a domain, or (@of_snapshot) below one of its snapshots. */
+static GPtrArray *asked(GVariant *args, gboolean of_snapshot, guint flags, const char *function, GError **error)
+{
+    const XldrvMomentQuery query = query_of(of_snapshot, flags);
+    g_autoptr(XldrvDomain) domain = NULL;
+
+    return xldrv_check_flags(flags, LIST_FLAGS, function, error) ? xldrv_moments_select(&query, args, &domain, error) : NULL;
 }
 
 static GVariant *count(GVariant *args, gboolean of_snapshot, const char *function, GError **error)
 {
-    g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(GPtrArray) list = asked(args, of_snapshot, xldrv_args_u32(args, 1), function, &domain, error);
+    g_autoptr(GPtrArray) list = asked(args, of_snapshot, xldrv_args_u32(args, 1), function, error);
 
     return list ? xldrv_reply_int((int)list->len) : NULL;
 }
@@ -143,8 +71,7 @@ static GVariant *count(GVariant *args, gboolean of_snapshot, const char *functio
 static GVariant *names(GVariant *args, gboolean of_snapshot, const char *function, GError **error)
 {
     int room = xldrv_args_i32(args, 1);
-    g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(GPtrArray) list = asked(args, of_snapshot, xldrv_args_u32(args, 2), function, &domain, error);
+    g_autoptr(GPtrArray) list = asked(args, of_snapshot, xldrv_args_u32(args, 2), function, error);
     GVariantBuilder out;
 
     if (!list)
@@ -157,17 +84,9 @@ static GVariant *names(GVariant *args, gboolean of_snapshot, const char *functio
 
 static GVariant *all(GVariant *args, gboolean of_snapshot, const char *function, GError **error)
 {
-    gboolean need_results = xldrv_args_i32(args, 1) != 0;
-    g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(GPtrArray) list = asked(args, of_snapshot, xldrv_args_u32(args, 2), function, &domain, error);
-    GVariantBuilder out;
+    const XldrvMomentQuery query = query_of(of_snapshot, xldrv_args_u32(args, 2));
 
-    if (!list)
-        return NULL;
-    g_variant_builder_init(&out, G_VARIANT_TYPE("a(s(sayi))"));
-    for (guint i = 0; need_results && i < list->len; i++)
-        g_variant_builder_add_value(&out, to_wire(domain, ((const XmlconfSnapshot *)list->pdata[i])->name));
-    return g_variant_new("(a(s(sayi))i)", &out, (int)list->len);
+    return xldrv_check_flags(query.flags, LIST_FLAGS, function, error) ? xldrv_reply_moments(&query, args, error) : NULL;
 }
 
 GVariant *xldrv_handle_domain_snapshot_num(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -204,13 +123,9 @@ GVariant *xldrv_handle_domain_snapshot_list_all_children(XldrvCall *call G_GNUC_
 
 GVariant *xldrv_handle_domain_snapshot_lookup_by_name(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(XmlconfSnapshot) snapshot = NULL;
-
-    if (!xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
-        return NULL;
-    snapshot = xldrv_snapshots_find(domain, xldrv_args_string(args, 1), error);
-    return snapshot ? xldrv_reply_snapshot(domain, snapshot->name) : NULL;
+    return xldrv_check_flags(xldrv_args_u32(args, 2), 0, G_STRFUNC, error)
+               ? xldrv_reply_moment_named(XLDRV_SNAPSHOTS, args, error)
+               : NULL;
 }
 
 GVariant *xldrv_handle_domain_has_current_snapshot(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -220,7 +135,7 @@ GVariant *xldrv_handle_domain_has_current_snapshot(XldrvCall *call G_GNUC_UNUSED
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
         return NULL;
-    name = xldrv_snapshots_current(domain);
+    name = xldrv_moments_current(XLDRV_SNAPSHOTS, domain);
     return xldrv_reply_int(name != NULL);
 }
 
@@ -231,9 +146,9 @@ GVariant *xldrv_handle_domain_snapshot_current(XldrvCall *call G_GNUC_UNUSED, GV
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
         return NULL;
-    name = xldrv_snapshots_current(domain);
+    name = xldrv_moments_current(XLDRV_SNAPSHOTS, domain);
     if (name)
-        return xldrv_reply_snapshot(domain, name);
+        return xldrv_reply_moment(domain, name);
     xldrv_set_error(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "the domain does not have a current snapshot");
     return NULL;
 }
@@ -241,30 +156,21 @@ GVariant *xldrv_handle_domain_snapshot_current(XldrvCall *call G_GNUC_UNUSED, GV
 /* What a call without flags is about. */
 static XmlconfSnapshot *asked_snapshot(GVariant *args, const char *function, XldrvDomain **domain, GError **error)
 {
-    return xldrv_check_flags(xldrv_args_u32(args, 1), 0, function, error) ? xldrv_args_snapshot(args, domain, error) : NULL;
+    return xldrv_check_flags(xldrv_args_u32(args, 1), 0, function, error) ? xldrv_args_moment(XLDRV_SNAPSHOTS, args, domain, error) : NULL;
 }
 
 GVariant *xldrv_handle_domain_snapshot_get_parent(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
-    g_autoptr(XldrvDomain) domain = NULL;
-    g_autoptr(XmlconfSnapshot) snapshot = asked_snapshot(args, G_STRFUNC, &domain, error);
-    g_autoptr(XmlconfSnapshot) parent = NULL;
-
-    if (!snapshot)
-        return NULL;
-    if (!snapshot->parent) {
-        xldrv_set_error(error, VIR_ERR_NO_DOMAIN_SNAPSHOT, "snapshot '%s' does not have a parent", snapshot->name);
-        return NULL;
-    }
-    parent = xldrv_snapshots_find(domain, snapshot->parent, error);
-    return parent ? xldrv_reply_snapshot(domain, parent->name) : NULL;
+    return xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error)
+               ? xldrv_reply_moment_parent(XLDRV_SNAPSHOTS, args, error)
+               : NULL;
 }
 
 GVariant *xldrv_handle_domain_snapshot_is_current(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfSnapshot) snapshot = asked_snapshot(args, G_STRFUNC, &domain, error);
-    g_autofree char *current = snapshot ? xldrv_snapshots_current(domain) : NULL;
+    g_autofree char *current = snapshot ? xldrv_moments_current(XLDRV_SNAPSHOTS, domain) : NULL;
 
     return snapshot ? xldrv_reply_int(g_strcmp0(current, snapshot->name) == 0) : NULL;
 }
@@ -291,7 +197,7 @@ GVariant *xldrv_handle_domain_snapshot_get_xml_desc(XldrvCall *call, GVariant *a
         xldrv_set_error(error, VIR_ERR_OPERATION_DENIED, "virDomainSnapshotGetXMLDesc with secure flag");
         return NULL;
     }
-    snapshot = xldrv_args_snapshot(args, &domain, error);
+    snapshot = xldrv_args_moment(XLDRV_SNAPSHOTS, args, &domain, error);
     if (!snapshot)
         return NULL;
     xml = xmlconf_snapshot_format(snapshot, flags & VIR_DOMAIN_SNAPSHOT_XML_SECURE ? XMLCONF_FORMAT_SECURE : 0, &why);

@@ -223,7 +223,7 @@ static gboolean go_back(Revert *r, GError **error)
             xldrv_overlays_put_in(r->live, r->onto);
     }
     if (xldrv_snapshot_images_apply(r->then, r->snapshot, error) && change_definition(r, error) &&
-        xldrv_snapshots_set_current(r->driver, job, r->snapshot->name, error) &&
+        xldrv_moments_set_current(XLDRV_SNAPSHOTS, r->driver, job, r->snapshot->name, error) &&
         (!is_to_be_active(r) || start(r, owner, error))) {
         if (!job->instance && was_active)
             xldrv_forget_owner(r->driver, job);
@@ -235,12 +235,21 @@ static gboolean go_back(Revert *r, GError **error)
     return FALSE;
 }
 
+/* Bitmaps do not go back with their images, and would not know what that changed. */
+static gboolean check_checkpoints(XldrvJob *job, GError **error)
+{
+    guint n = xldrv_moments_count(XLDRV_CHECKPOINTS, job);
+
+    return !n || xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                                 "cannot revert domain with %u checkpoints: delete them first", n);
+}
+
 static gboolean revert(XldrvJob *job, const char *name, guint flags, GError **error)
 {
-    g_autoptr(XmlconfSnapshot) snapshot = xldrv_snapshots_find(job, name, error);
+    g_autoptr(XmlconfSnapshot) snapshot = xldrv_moments_find(XLDRV_SNAPSHOTS, job, name, error);
     g_auto(Revert) r = {.driver = xldrv_driver_get(), .job = job, .snapshot = snapshot, .flags = flags, .saved = {.fd = -1}};
 
-    return snapshot && prepare(&r, error) && go_back(&r, error);
+    return snapshot && check_checkpoints(job, error) && prepare(&r, error) && go_back(&r, error);
 }
 
 GVariant *xldrv_handle_domain_revert_to_snapshot(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -254,7 +263,7 @@ GVariant *xldrv_handle_domain_revert_to_snapshot(XldrvCall *call G_GNUC_UNUSED, 
         !xldrv_check_exclusive(flags, RUNNING | PAUSED,
                                "VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING and VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED", error))
         return NULL;
-    snapshot = xldrv_args_snapshot(args, &domain, error);
+    snapshot = xldrv_args_moment(XLDRV_SNAPSHOTS, args, &domain, error);
     job = snapshot ? xldrv_job_begin(domain, "revert", error) : NULL;
     return job && revert(job, snapshot->name, flags, error) ? xldrv_reply_void() : NULL;
 }

@@ -19,7 +19,7 @@
 #pragma once
 
 #include "libxldrv/driver/devices.h"
-#include "libxldrv/driver/snapshots.h"
+#include "libxldrv/driver/moments.h"
 
 /* Says of each disk of @config what the snapshot does with it: snapshot->disks, by their targets, in the domain's order.
  * @fallback: with disks that nothing is said of. @reuse: the overlays are there already. Refuses what cannot be done. */
@@ -56,7 +56,3 @@ gboolean xldrv_overlays_put_in(XmlconfDomain *domain, const XmlconfSnapshot *sna
 /* Deletes an external snapshot: what the overlays have comes into the images below them, which the disks are on then.
  * snapshot-merge.c */
 gboolean xldrv_snapshot_merge(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error);
-
-/* The domain and its snapshot that argument 0 names. NULL with an error, and no domain then. */
-XmlconfSnapshot *xldrv_args_snapshot(GVariant *args, XldrvDomain **domain, GError **error);
-GVariant *xldrv_reply_snapshot(XldrvDomain *domain, const char *name);

@@ -10,7 +10,7 @@
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
-#include "libxldrv/driver/snapshots.h"
+#include "libxldrv/driver/moments.h"
 #include "libxldrv/driver/tune.h"
 
 void xldrv_clean_up(XldrvDriver *driver, const XldrvStatus *status)
@@ -86,7 +86,7 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
     g_info("domain '%s' stopped, id was %d", job->name, status.id);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_STOPPED, detail);
     if (!job->config && !keep) {
-        xldrv_snapshots_forget(driver, job);
+        xldrv_moments_forget(driver, job);
         xldrv_domains_remove(driver->domains, job);
     }
 }

@@ -109,7 +109,7 @@ def renaming(host):
 def unserved(host):
     """What is not served is named as users know it."""
     for command, name in [("domlaunchsecinfo one", "virDomainGetLaunchSecurityInfo"),
-                          ("checkpoint-create one", "virDomainCheckpointCreateXML"), ("net-list", "virConnectNumOfNetworks")]:
+                          ("net-list", "virConnectNumOfNetworks")]:
         tap.contains(host.virsh(command).err, f"not supported by the connection driver: {name}", command)
 
 
