@@ -23,12 +23,15 @@ static const char *const seeds[] = {
     "<disk name='xvdb' checkpoint='no'/>\n</disks>\n</domaincheckpoint>\n",
     "<domainbackup mode='push'>\n<disks>\n<disk name='xvda' backup='yes' type='file' backupmode='full'>\n<driver type='raw'/>\n"
     "<target file='/t'/>\n</disk>\n<disk name='xvdb' backup='no'/>\n</disks>\n</domainbackup>\n",
+    "<domainbackup mode='pull'>\n<incremental>c</incremental>\n<server name='localhost' port='1'/>\n<disks>\n"
+    "<disk name='xvda' type='file' exportname='e' exportbitmap='b' backupmode='incremental' incremental='c'>\n"
+    "<scratch file='/t'/>\n</disk>\n</disks>\n</domainbackup>\n",
     "<disk type='block' device='disk'>\n<driver name='qemu' type='raw'/>\n<source dev='/dev/x'/>\n<target dev='xvda' bus='xen'/>\n"
     "</disk>\n",
 };
 
 static const char *const tokens[] = {
-    "checkpoint='bitmap'", "bitmap='b'", "size='1'",
+    "checkpoint='bitmap'", "mode='push'", "transport='unix'", "socket='/s'", "<scratch dev='/d'/>", "bitmap='b'", "size='1'",
     "<disk>",     "</disk>", "<disks>", "</disks>", "<domain>",         "</domain>", "<inactiveDomain type='xen'>",
     "</inactiveDomain>", "<memory snapshot='internal'/>", "snapshot='external'", "file=''", "dev='/d'", "type='block'", "'",
     "<", "/>", "&#10;", "&lt;", "&amp;", "]]>", "<!--", "-->", " xmlns='urn:a'", "\xc3\xa4", "\xff", "0", "-1",

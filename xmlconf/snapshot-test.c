@@ -213,33 +213,63 @@ static void test_destination(void)
 
 static void test_backup(void)
 {
-    const char *xml = "<domainbackup>\n"
-                      "  <disks>\n"
-                      "    <disk name='xvda' backup='yes' type='file'>\n"
-                      "      <driver type='qcow2'/>\n"
-                      "      <target file='/t'/>\n"
-                      "    </disk>\n"
-                      "    <disk name='xvdb' backup='no'/>\n"
-                      "  </disks>\n"
-                      "</domainbackup>\n";
-    g_auto(XmlconfBackup) backup = {0};
-    g_autofree char *text = NULL;
+    static const char *const documents[] = {
+        "<domainbackup mode='push'>\n"
+        "  <incremental>c</incremental>\n"
+        "  <disks>\n"
+        "    <disk name='xvda' backup='yes' type='file' backupmode='incremental' incremental='b'>\n"
+        "      <driver type='qcow2'/>\n"
+        "      <target file='/t'/>\n"
+        "    </disk>\n"
+        "    <disk name='xvdb' backup='no'/>\n"
+        "    <disk name='xvdc' backup='yes' backupmode='full'/>\n"
+        "  </disks>\n"
+        "</domainbackup>\n",
+        "<domainbackup mode='pull'>\n"
+        "  <server transport='unix' socket='/s'/>\n"
+        "  <disks>\n"
+        "    <disk name='xvda' backup='yes' type='file' exportname='e' exportbitmap='b'>\n"
+        "      <driver type='qcow2'/>\n"
+        "      <scratch file='/t'/>\n"
+        "    </disk>\n"
+        "    <disk name='xvdb' backup='yes' type='block'>\n"
+        "      <scratch dev='/dev/t'/>\n"
+        "    </disk>\n"
+        "  </disks>\n"
+        "</domainbackup>\n",
+        "<domainbackup mode='pull'>\n"
+        "  <server transport='tcp' name='localhost' port='10809'/>\n"
+        "</domainbackup>\n",
+    };
 
-    g_assert_true(xmlconf_backup_parse(&backup, xml, NULL));
-    text = xmlconf_backup_format(&backup);
-    g_assert_cmpstr(text, ==, xml);
+    for (gsize i = 0; i < G_N_ELEMENTS(documents); i++) {
+        g_auto(XmlconfBackup) backup = {0};
+        g_autofree char *text = NULL;
+
+        g_assert_true(xmlconf_backup_parse(&backup, documents[i], NULL));
+        text = xmlconf_backup_format(&backup);
+        g_assert_cmpstr(text, ==, documents[i]);
+    }
 }
 
 static const struct {
     const char *xml, *culprit;
 } bad_backups[] = {
-    {"<domainbackup mode='pull'><server/></domainbackup>", "pushed"},
-    {"<domainbackup><incremental>c</incremental></domainbackup>", "full"},
+    {"<domainbackup mode='pull'/>", "<server>"},
+    {"<domainbackup mode='pull'><server transport='unix' name='h'/></domainbackup>", "socket"},
+    {"<domainbackup mode='pull'><server name='h' socket='/s'/></domainbackup>", "more than one address"},
+    {"<domainbackup mode='pull'><server name='h' tls='yes'/></domainbackup>", "without TLS"},
+    {"<domainbackup mode='pull'><server name='h'/><disks><disk name='xvda'><target file='/t'/></disk></disks></domainbackup>",
+     "<target>"},
+    {"<domainbackup><server name='h'/></domainbackup>", "pull mode"},
+    {"<domainbackup><disks><disk name='xvda'><scratch file='/t'/></disk></disks></domainbackup>", "<scratch>"},
+    {"<domainbackup><disks><disk name='xvda' exportname='e'/></disks></domainbackup>", "export"},
+    {"<domainbackup><disks><disk name='xvda' backupmode='full' incremental='c'/></disks></domainbackup>", "'c'"},
     {"<domainbackup><disks><disk/></disks></domainbackup>", "name"},
     {"<domainbackup><disks><disk name=''/></disks></domainbackup>", "empty name"},
     {"<domainbackup><disks><disk name='xvda' type='block'/></disks></domainbackup>", "'xvda'"},
     {"<domainbackup><disks><disk name='xvda' type='network'/></disks></domainbackup>", "network"},
-    {"<domainbackup><disks><disk name='xvda' backupmode='incremental'/></disks></domainbackup>", "full"},
+    {"<domainbackup><disks><disk name='xvda' backupmode='incremental'/></disks></domainbackup>", "which checkpoint"},
     {"<backup/>", "<backup>"},
 };
 

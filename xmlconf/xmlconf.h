@@ -623,15 +623,27 @@ gboolean xmlconf_disk_destination_parse(const char *xml, XmlconfSnapshotDisk *di
 void xmlconf_snapshot_disk_clear(XmlconfSnapshotDisk *disk);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XmlconfSnapshotDisk, xmlconf_snapshot_disk_clear)
 
-/* A <domainbackup> of mode push. */
+/* A <domainbackup>. */
+typedef enum { XMLCONF_BACKUP_DEFAULT, XMLCONF_BACKUP_FULL, XMLCONF_BACKUP_INCREMENTAL } XmlconfBackupMode;
 typedef struct {
     char *name;    /* target or source of the disk */
     gboolean excluded;
     char *type;    /* "file" or "block"; or NULL */
+    XmlconfBackupMode mode;
+    char *incremental; /* the checkpoint since which; or NULL */
+    char *export_name, *export_bitmap; /* pull: what clients find; or NULL */
     char *format;  /* or NULL */
-    char *file, *dev; /* where it goes; or NULL */
+    char *file, *dev; /* push: where it goes; or NULL */
+    char *scratch_file, *scratch_dev; /* pull: where what the guest overwrites meanwhile is kept; or NULL */
 } XmlconfBackupDisk;
 typedef struct {
+    gboolean pull; /* clients read it from a server; else it is pushed */
+    char *incremental; /* of disks that say nothing; or NULL */
+    struct {
+        char *transport;   /* "tcp" or "unix"; NULL: there is none */
+        char *name, *port; /* tcp */
+        char *socket;      /* unix */
+    } server;
     GPtrArray *disks; /* of XmlconfBackupDisk; NULL: all */
 } XmlconfBackup;
 gboolean xmlconf_backup_parse(XmlconfBackup *backup, const char *xml, GError **error);
