@@ -15,7 +15,7 @@ run="libvirt-clients qemu-system-common qemu-utils busybox-static cpio xz-utils 
 test="perl libvirt-daemon libxml2-utils xenstore-utils python3 python3-libvirt libsys-virt-perl virtinst acpica-tools procps git xen-utils-4.17
   iproute2 iputils-ping passt util-linux mmdebstrap e2fsprogs dnsmasq-base iptables gnutls-bin"
 test="$test sasl2-bin libsasl2-modules libsasl2-modules-gssapi-mit krb5-kdc krb5-admin-server krb5-user polkitd
-  dbus-daemon dbus-bin openssh-server openssh-client netcat-openbsd"
+  dbus-daemon dbus-bin openssh-server openssh-client netcat-openbsd libnbd-bin"
 test="$test prometheus-libvirt-exporter resource-agents libvirt-dbus virt-manager xvfb gdb at-spi2-core gir1.2-atspi-2.0
   imagemagick"
 bench="python3 qemu-system-x86"

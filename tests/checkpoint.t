@@ -228,7 +228,264 @@ def killed(host):
     good(host, "undefine m --checkpoints-metadata")
 
 
-PARTS = (tree, broken, killed)
+def backup(host, name, text, checkpoint=None, *options):
+    """backup-begin, with a checkpoint of that name."""
+    files = [host.write_xml(text, "backup.xml")]
+    if checkpoint:
+        disks = "".join(f"<disk name='{target}'/>" for target in ("xvda", "xvdb"))
+        files.append(host.write_xml(f"<domaincheckpoint><name>{checkpoint}</name><disks>{disks}</disks></domaincheckpoint>",
+                                    "checkpoint.xml"))
+    return host.virsh_args("backup-begin", name, *files, *options)
+
+
+def push(host, name, number, since=None, checkpoint=None):
+    """A backup of both disks that is waited for: a dictionary of where it is."""
+    where = {target: f"{host.root}/{name}.{target}.{number}" for target in ("xvda", "xvdb")}
+    text = "<domainbackup>" + (f"<incremental>{since}</incremental>" if since else "") + "<disks>" + \
+        "".join(f"<disk name='{t}' type='file'><target file='{path}'/></disk>" for t, path in where.items()) + \
+        "</disks></domainbackup>"
+    result = backup(host, name, text, checkpoint)
+    tap.equal(result.status, 0, f"backup {number}" + (f" since {since}" if since else "")) or tap.note(result)
+    tap.ok(wait_for(lambda: "None" in host.virsh(f"domjobinfo {name}").out, 60), f"backup {number} ends")
+    return where
+
+
+def restore(host, chain, target):
+    """A raw file of what a chain of backups, the full one first, has of a disk."""
+    paths = [where[target] for where in chain]
+    copies = [path + ".copy" for path in paths]
+    for index, (path, copy) in enumerate(zip(paths, copies)):
+        subprocess.run(["cp", path, copy], check=True)
+        if index:
+            qemu_img("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", copies[index - 1], copy)
+    out = copies[-1] + ".raw"
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", copies[-1], out)
+    return out
+
+
+def same(host, raw, image, what):
+    """The whole of it against a disk's image, whose guest was paused, and is gone: then all is in the file."""
+    now = raw + ".now"
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", image, now)
+    with open(raw, "rb") as a, open(now, "rb") as b:
+        left, right = a.read(), b.read()
+    wrong = [at // BLOCK for at in range(0, len(right), BLOCK) if left[at:at + BLOCK] != right[at:at + BLOCK]]
+    tap.ok(left == right, f"{what}: has what is on the disk, byte by byte", f"blocks {wrong[:20]} differ")
+    os.unlink(now)
+
+
+def counter(raw):
+    with open(raw, "rb") as f:
+        f.seek(255 * BLOCK)
+        return int(f.read(32).split()[0])
+
+
+def writer(console):
+    """Goes over both disks all the time, and counts: first on one disk, then on the other."""
+    console.run("(n=0; while :; do n=$((n+1)); dd if=/dev/urandom of=/dev/xvda bs=64k count=1 seek=$((n*37%250)) 2>/dev/null; "
+                "dd if=/dev/urandom of=/dev/xvdb bs=64k count=1 seek=$((n*41%250)) 2>/dev/null; "
+                "for d in xvda xvdb; do echo $n | dd of=/dev/$d bs=4096 seek=4080 conv=sync,fsync 2>/dev/null; done; "
+                "echo $n >/tmp/n; done) 2>/dev/null & true")
+    goes_on(console)
+
+
+def goes_on(console, rounds=3):
+    """The guest has written to both disks for some rounds more."""
+    def at():
+        return int(re.findall(r"\d+", console.run("cat /tmp/n 2>/dev/null || echo 0") or "0")[0])
+    goal = at() + rounds
+    tap.ok(wait_for(lambda: at() >= goal, 120, 0.2), "the guest goes on writing")
+
+
+def consistent(host, chain, what):
+    one, other = (counter(restore(host, chain, target)) for target in ("xvda", "xvdb"))
+    tap.ok(one - 1 <= other <= one, f"{what}: both disks are of one moment", (one, other))
+
+
+def incremental(host):
+    images = {target: make(host, f"i.{target}") for target in ("xvda", "xvdb")}
+    define(host, "i", "".join(disk(path, target) for target, path in images.items()))
+    console = boot(host, "i")
+    writer(console)
+    chain = [push(host, "i", 0, None, "c1")]
+    for number in range(1, 5):
+        goes_on(console)
+        chain.append(push(host, "i", number, f"c{number}", f"c{number + 1}"))
+        consistent(host, chain, f"backup {number}")
+    refused_backups(host, images)
+    good(host, "checkpoint-delete i c3", "a checkpoint in the middle is deleted")
+    result = backup(host, "i", "<domainbackup><incremental>c3</incremental></domainbackup>")
+    tap.ok(result.status and "there is no checkpoint 'c3'" in result.err, "refused: a backup since it", result)
+    goes_on(console)
+    good(host, "suspend i")
+    last, wide = push(host, "i", "last", "c5"), push(host, "i", "wide", "c2")
+    console.close()
+    good(host, "destroy i")
+    for target, image in images.items():
+        same(host, restore(host, chain + [last], target), image, f"full backup and five more, {target}")
+        same(host, restore(host, chain[:2] + [wide], target), image, f"since c2, across the one that is gone, {target}")
+    tap.equal(set(bitmaps(images["xvda"])), {"c1", "c2", "c4", "c5"}, "images have bitmaps of checkpoints and no others")
+    console = boot(host, "i")
+    writer(console)
+    good(host, "suspend i")
+    later = push(host, "i", "later", "c4")
+    console.close()
+    good(host, "destroy i")
+    for target, image in images.items():
+        same(host, restore(host, chain[:4] + [later], target), image, f"in the next run, since c4, {target}")
+    good(host, "undefine i --checkpoints-metadata")
+
+
+def refused_backups(host, images):
+    here = f"{host.root}/refused"
+    for text, part in (
+            ("<domainbackup><incremental>c9</incremental></domainbackup>", "there is no checkpoint 'c9'"),
+            (f"<domainbackup><incremental>c1</incremental><disks><disk name='xvda' type='file'><driver type='raw'/><target "
+             f"file='{here}'/></disk></disks></domainbackup>", "in format 'raw' would not tell"),
+            ("<domainbackup><disks><disk name='xvda' backupmode='incremental'/></disks></domainbackup>", "which checkpoint"),
+            (f"<domainbackup><disks><disk name='xvda'><target file='{here}'/></disk><disk name='xvdb'><target file='{here}'/>"
+             "</disk></disks></domainbackup>", "the place or name of another's")):
+        result = backup(host, "i", text)
+        tap.ok(result.status and part in result.err, f"refused: {part}", result)
+    result = backup(host, "i", f"<domainbackup><disks><disk name='xvda'><target file='{here}'/></disk></disks></domainbackup>", "c1")
+    tap.ok(result.status and "c1 already exists" in result.err, "refused: with a checkpoint that is there", result)
+    result = backup(host, "i", "<domainbackup><disks><disk name='xvda'><target file='/nonexistent/x'/></disk></disks></domainbackup>",
+                    "c9")
+    tap.ok(result.status and "/nonexistent/x" in result.err, "refused: a target that cannot be made", result)
+    tap.ok("c9" not in checkpoints(host, "i"), "and no checkpoint is made with it")
+    tap.ok(not os.path.exists(here) and len([n for n in os.listdir(host.root) if n.startswith("i.xvda.1")]) < 9, "nothing is left")
+
+
+def nbd(*args):
+    return subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def dirty(uri, bitmap):
+    """Which blocks a bitmap that is exported marks."""
+    found = set()
+    for one in json.loads(nbd("nbdinfo", "--json", f"--map=qemu:dirty-bitmap:{bitmap}", uri)):
+        if one["type"]:
+            found |= set(range(one["offset"] // BLOCK, (one["offset"] + one["length"] - 1) // BLOCK + 1))
+    return found
+
+
+def pull(host):
+    images = {"xvda": make(host, "p.qcow2"), "xvdb": make(host, "p.raw", "raw")}
+    define(host, "p", disk(images["xvda"], "xvda") + disk(images["xvdb"], "xvdb", "raw"))
+    console = boot(host, "p")
+    for block in range(3):
+        write(console, "a", at=block)
+    write(console, "r", "xvdb")
+    good(host, "checkpoint-create-as p c1 --diskspec xvda")
+    write(console, "b", at=1)
+    write(console, "b", at=5)
+    socket, scratch = f"{host.root}/p.sock", f"{host.root}/p.scratch"
+    text = f"""<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>
+      <disk name='xvda' type='file' incremental='c1' exportname='first' exportbitmap='written'><scratch file='{scratch}'/></disk>
+      <disk name='xvdb' type='file'><scratch file='{scratch}.b'/></disk></disks></domainbackup>"""
+    result = backup(host, "p", text)
+    tap.equal(result.status, 0, "backup-begin of mode pull") or tap.note(result)
+    for block, letter in ((0, "x"), (1, "x"), (9, "x")):
+        write(console, letter, at=block)
+    write(console, "y", "xvdb")
+    uri, other = f"nbd+unix:///first?socket={socket}", f"nbd+unix:///xvdb?socket={socket}"
+    tap.equal(sorted(json.loads(nbd("nbdinfo", "--json", "--list", f"nbd+unix://?socket={socket}"))["exports"][i]["export-name"]
+                     for i in range(2)), ["first", "xvdb"], "the exports, by their names")
+    tap.equal(dirty(uri, "written"), {1, 5}, "the bitmap has what was written since the checkpoint, and before the backup")
+    out = f"{host.root}/p.out"
+    nbd("nbdcopy", uri, out)
+    with open(out, "rb") as f:
+        data = f.read()
+    expected = bytearray(16 << 20)
+    for block, letter in ((0, b"a"), (1, b"b"), (2, b"a"), (5, b"b")):
+        expected[block * BLOCK:(block + 1) * BLOCK] = letter * BLOCK
+    tap.ok(data == expected, "nbdcopy: the disk as it was, byte by byte")
+    nbd("qemu-img", "convert", "-f", "raw", "-O", "raw", other, out)
+    with open(out, "rb") as f:
+        data = f.read()
+    tap.ok(data == b"r" * BLOCK + bytes((16 << 20) - BLOCK), "qemu-img: of a raw disk, too")
+    tap.ok("written" not in nbd("nbdinfo", "--json", other), "which has no bitmap")
+    tap.ok(subprocess.run(["qemu-io", "-f", "raw", "-c", "write 0 512", uri], capture_output=True).returncode, "nobody writes to it")
+    describe_pull(host, socket, scratch)
+    result = backup(host, "p", text)
+    tap.ok(result.status and "active block job" in result.err, "refused: a second one", result)
+    refused(host, "snapshot-create-as p s --disk-only", "active block job", "a snapshot meanwhile")
+    host.stop(signal.SIGKILL)
+    host.start()
+    describe_pull(host, socket, scratch)
+    tap.equal(dirty(uri, "written"), {1, 5}, "a new domusd changes nothing")
+    good(host, "domjobabort p", "domjobabort ends it")
+    refused(host, "backup-dumpxml p", "no domain backup job present", "the XML of one that has ended")
+    tap.ok(not any(os.path.exists(path) for path in (socket, scratch, f"{scratch}.b")), "socket and scratch images are gone")
+    tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 20), "the raw disk is as before, and the server gone")
+    console.close()
+    console = attach(host, "p")
+    pull_by_tcp(host, console, images)
+    pull_refused(host, socket, scratch)
+    pull_lost(host, console, socket, scratch)
+    console.close()
+    good(host, "destroy p")
+    tap.equal(set(bitmaps(images["xvda"])) - {"c1", "c2"}, set(), "images have bitmaps of checkpoints and no others")
+    good(host, "undefine p --checkpoints-metadata")
+
+
+def describe_pull(host, socket, scratch):
+    text = good(host, "backup-dumpxml p")
+    tap.ok(f"<server transport='unix' socket='{socket}'/>" in text and "exportname='first' exportbitmap='written'" in text and
+           f"<scratch file='{scratch}'/>" in text and "mode='pull'" in text, "backup-dumpxml", text)
+    tap.ok(re.search(r"Operation: +Backup", good(host, "domjobinfo p")), "domjobinfo")
+
+
+def pull_by_tcp(host, console, images):
+    """With a checkpoint; names and scratch images that are chosen."""
+    port = subprocess.run([sys.executable, "-c", "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); "
+                           "print(s.getsockname()[1])"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    text = f"<domainbackup mode='pull'><incremental>c1</incremental><server name='localhost' port='{port}'/><disks><disk name='xvda'/>" \
+        "</disks></domainbackup>"
+    files = [host.write_xml(text, "backup.xml"), host.write_xml("<domaincheckpoint><name>c2</name><disks><disk name='xvda'/></disks>"
+                                                                "</domaincheckpoint>", "checkpoint.xml")]
+    result = host.virsh_args("backup-begin", "p", *files)
+    tap.equal(result.status, 0, "backup-begin, by TCP, with a checkpoint") or tap.note(result)
+    tap.equal(dirty(f"nbd://localhost:{port}/xvda", "backup-xvda"), {0, 1, 5, 9}, "names that are not said are libvirt's")
+    tap.ok([n for n in os.listdir(host.root) if n.startswith("p.qcow2.scratch-")], "so are those of scratch images")
+    good(host, "domjobabort p")
+    tap.ok(not [n for n in os.listdir(host.root) if n.startswith("p.qcow2.scratch-")], "which are removed")
+    write(console, "z", at=11)
+    tap.equal(sizes(host, "p", "c2"), [BLOCK], "the checkpoint knows what was written since")
+
+
+def pull_refused(host, socket, scratch):
+    for server, disk_text, part in (
+            (f"<server transport='unix' socket='{host.root}/no/where'/>", "<disk name='xvda'/>", "no/where"),
+            (f"<server transport='unix' socket='{socket}'/>", f"<disk name='xvda'><scratch file='{host.root}/p.qcow2'/></disk>",
+             "already exists"),
+            ("<server name='localhost' tls='yes'/>", "<disk name='xvda'/>", "without TLS"),
+            ("<server name='localhost'/>", "<disk name='xvda'><target file='/t'/></disk>", "<target>"),
+            (f"<server transport='unix' socket='{socket}'/>", "<disk name='xvdb' incremental='c1'/>", "not in checkpoint 'c1'")):
+        result = backup(host, "p", f"<domainbackup mode='pull'>{server}<disks>{disk_text}</disks></domainbackup>")
+        tap.ok(result.status and part in result.err, f"refused: {part}", result)
+    tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 20), "no server is left of those")
+    tap.ok(not [n for n in os.listdir(host.root) if "scratch" in n], "nor scratch images")
+    refused(host, "backup-dumpxml p", "no domain backup job present", "the XML of none")
+
+
+def pull_lost(host, console, socket, scratch):
+    """A storage daemon of a disk is killed: nobody is given what is not right."""
+    result = backup(host, "p", f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks><disk name='xvda'>"
+                    f"<scratch file='{scratch}'/></disk></disks></domainbackup>")
+    tap.equal(result.status, 0, "another") or tap.note(result)
+    uri = f"nbd+unix:///xvda?socket={socket}"
+    write(console, "q", at=0)
+    servers = host.processes("qemu-storage-daemon")
+    server = [pid for pid in servers if b"p.qcow2" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    os.kill(server[0], signal.SIGKILL)
+    tap.ok(wait_for(lambda: "no domain backup" in host.virsh("backup-dumpxml p").err, 60), "a killed storage daemon ends it")
+    tap.ok(subprocess.run(["nbdinfo", uri], capture_output=True).returncode, "nobody serves it")
+    tap.ok(not os.path.exists(scratch) and not os.path.exists(socket), "nothing is left of it")
+    tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 60), "but the disk's storage daemon, a new one")
+
+
+PARTS = (tree, broken, killed, incremental, pull)
 
 with Host() as host:
     for part in PARTS:

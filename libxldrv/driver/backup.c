@@ -1,271 +1,202 @@
-/* Backups: copies of disks as they were at one moment, made while the guest goes on (mode push). A block job of each disk. The
- * guest's requests to all of them wait until each has begun. */
+/* Procedures about backups. */
 #include "config.h"
 
-#include <string.h>
-#include <unistd.h>
+#include "libxldrv/driver/backup.h"
 
-#include "libxldrv/driver/blockjob.h"
+#include <string.h>
+
+#include "libxldrv/driver/checkpoint.h"
 #include "libxldrv/driver/handlers.h"
+#include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/storage.h"
 #include "libxldrv/driver/wire.h"
-#include "libxldrv/host/qemu-img.h"
 
 /* ---- which disks, and where to */
 
-typedef struct {
-    XldrvDriver *driver;
-    XldrvJob *job;
-    XldrvDeviceHost host;
-    XmlconfBackup plan; /* those that are backed up, by their targets */
-    gboolean reuse;
-    guint made, opened, parked, begun; /* so many of them */
-} Backup;
-
-static void backup_clear(Backup *b)
+static gboolean check_target(const XldrvBackup *b, const XmlconfBackupDisk *to, GError **error)
 {
-    xmlconf_backup_clear(&b->plan);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Backup, backup_clear)
+    const char *path = xldrv_backup_path(to), *what = b->plan.pull ? "scratch image" : "target";
+    gboolean there = g_file_test(path, G_FILE_TEST_EXISTS), device = to->dev || to->scratch_dev;
 
-static const char *path_of(const XmlconfBackupDisk *to)
-{
-    return to->file ? to->file : to->dev;
-}
-
-static gboolean check_target(const Backup *b, const XmlconfBackupDisk *to, GError **error)
-{
-    gboolean there = g_file_test(path_of(to), G_FILE_TEST_EXISTS);
-
-    if (strcmp(to->format, "raw") != 0 && strcmp(to->format, "qcow2") != 0)
+    if (strcmp(to->format, "qcow2") != 0 && (b->plan.pull || strcmp(to->format, "raw") != 0))
+        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "backup of disk '%s' in format '%s' is not supported: %s",
+                               to->name, to->format, b->plan.pull ? "scratch images are qcow2" : "raw and qcow2 are");
+    if (to->incremental && !b->plan.pull && !b->reuse && strcmp(to->format, "raw") == 0)
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                               "backup of disk '%s' in format '%s' is not supported: raw and qcow2 are", to->name, to->format);
-    if ((b->reuse || to->dev) && !there)
-        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "missing target '%s' of the backup of disk '%s'", path_of(to),
+                               "incremental backup of disk '%s' in format 'raw' would not tell what it has: qcow2 does",
                                to->name);
-    if (!b->reuse && to->file && there)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "target '%s' of the backup of disk '%s' already exists",
-                               path_of(to), to->name);
+    if ((b->reuse || device) && !there)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "missing %s '%s' of the backup of disk '%s'", what, path, to->name);
+    if (!b->reuse && !device && there)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "%s '%s' of the backup of disk '%s' already exists", what, path,
+                               to->name);
     return TRUE;
 }
 
-static gboolean add(Backup *b, const XmlconfDisk *disk, XmlconfBackupDisk *asked, GError **error)
+/* Beside the image, as libvirt names it. */
+static gboolean choose_path(const XldrvBackup *b, const XmlconfDisk *disk, XmlconfBackupDisk *to, GError **error)
+{
+    char **path = b->plan.pull ? &to->scratch_file : &to->file;
+
+    if (xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK)
+        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                               "cannot generate a name for the backup of disk '%s': it is not on a file", disk->target);
+    *path = g_strdup_printf("%s.%s%" G_GINT64_FORMAT, xmlconf_disk_source(disk), b->plan.pull ? "scratch-" : "",
+                            g_get_real_time() / G_USEC_PER_SEC);
+    return TRUE;
+}
+
+static void take(XmlconfBackupDisk *to, XmlconfBackupDisk *from)
+{
+    char **const rows[][2] = {{&to->file, &from->file}, {&to->dev, &from->dev}, {&to->scratch_file, &from->scratch_file},
+                              {&to->scratch_dev, &from->scratch_dev}, {&to->format, &from->format},
+                              {&to->incremental, &from->incremental}, {&to->export_name, &from->export_name},
+                              {&to->export_bitmap, &from->export_bitmap}};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+        *rows[i][0] = g_steal_pointer(rows[i][1]);
+    to->mode = from->mode;
+}
+
+/* What is not said is what libvirt takes. */
+static void complete(const XldrvBackup *b, XmlconfBackupDisk *to)
+{
+    if (!to->incremental && to->mode != XMLCONF_BACKUP_FULL)
+        to->incremental = g_strdup(b->plan.incremental);
+    to->mode = to->incremental ? XMLCONF_BACKUP_INCREMENTAL : XMLCONF_BACKUP_FULL;
+    if (!to->format)
+        to->format = g_strdup("qcow2");
+    if (!b->plan.pull)
+        return;
+    if (!to->export_name)
+        to->export_name = g_strdup(to->name);
+    if (!to->export_bitmap && to->incremental)
+        to->export_bitmap = g_strconcat("backup-", to->name, NULL);
+}
+
+static gboolean add(XldrvBackup *b, const XmlconfDisk *disk, XmlconfBackupDisk *asked, GError **error)
 {
     XmlconfBackupDisk *to = xmlconf_backup_add_disk(&b->plan, disk->target);
 
-    to->file = asked ? g_steal_pointer(&asked->file) : NULL;
-    to->dev = asked ? g_steal_pointer(&asked->dev) : NULL;
-    to->format = asked && asked->format ? g_steal_pointer(&asked->format) : g_strdup("qcow2");
-    if (!xldrv_blockjob_check_possible(disk, error))
+    if (asked)
+        take(to, asked);
+    complete(b, to);
+    if (!xldrv_blockjob_check_possible(disk, error) || (!xldrv_backup_path(to) && !choose_path(b, disk, to, error)))
         return FALSE;
-    if (!path_of(to) && xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK)
-        return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                               "cannot generate a name for the backup of disk '%s': it is not on a file", disk->target);
-    if (!path_of(to))
-        to->file = g_strdup_printf("%s.%" G_GINT64_FORMAT, xmlconf_disk_source(disk), g_get_real_time() / G_USEC_PER_SEC);
-    to->type = g_strdup(to->dev ? "block" : "file");
+    to->type = g_strdup(to->dev || to->scratch_dev ? "block" : "file");
     return check_target(b, to, error);
 }
 
+/* No two disks have the same place, or the same name for clients. */
+static gboolean check_distinct(const XldrvBackup *b, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (guint i = 0; i < b->plan.disks->len; i++) {
+        const XmlconfBackupDisk *to = b->plan.disks->pdata[i];
+
+        if (!g_hash_table_add(seen, g_strconcat("path ", xldrv_backup_path(to), NULL)) ||
+            (to->export_name && !g_hash_table_add(seen, g_strconcat("name ", to->export_name, NULL))))
+            return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the backup of disk '%s' has the place or name of another's",
+                                   to->name);
+    }
+    return TRUE;
+}
+
 /* With no disks named all that can be written. */
-static gboolean plan(Backup *b, XmlconfDomain *live, const XmlconfBackup *asked, GError **error)
+static gboolean plan(XldrvBackup *b, XmlconfDomain *live, XmlconfBackup *asked, GError **error)
 {
     const GPtrArray *disks = xmlconf_domain_config(live)->disks;
+    g_autoptr(GPtrArray) wanted = g_steal_pointer(&asked->disks);
 
-    for (guint i = 0; asked->disks && i < asked->disks->len; i++) {
-        XmlconfBackupDisk *one = asked->disks->pdata[i];
+    b->plan = *asked;
+    *asked = (XmlconfBackup){0};
+    for (guint i = 0; wanted && i < wanted->len; i++) {
+        XmlconfBackupDisk *one = wanted->pdata[i];
         const XmlconfDisk *disk = xldrv_find_disk(live, one->name, error);
 
         if (!disk || (!one->excluded && !add(b, disk, one, error)))
             return FALSE;
     }
-    for (guint i = 0; !asked->disks && disks && i < disks->len; i++) {
+    for (guint i = 0; !wanted && disks && i < disks->len; i++) {
         const XmlconfDisk *disk = disks->pdata[i];
 
         if (xmlconf_disk_source(disk) && !disk->readonly && !add(b, disk, NULL, error))
             return FALSE;
     }
-    return b->plan.disks || xldrv_set_error(error, VIR_ERR_INVALID_ARG, "no disks selected for backup");
+    if (!b->plan.disks)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "no disks selected for backup");
+    return check_distinct(b, error);
 }
 
-/* ---- doing it */
+/* ---- beginning */
 
-typedef gboolean (*StepFn)(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk, GError **error);
-
-/* Of each disk as it is in the running document now. *@done: how many. */
-static gboolean for_each(Backup *b, guint max, guint *done, StepFn fn, GError **error)
+static gboolean begin(XldrvBackup *b, XmlconfBackup *asked, GError **error)
 {
-    for (*done = 0; *done < MIN(max, b->plan.disks->len); (*done)++) {
-        const XmlconfBackupDisk *to = b->plan.disks->pdata[*done];
-        g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(b->job->live);
-        const XmlconfDisk *disk = xldrv_find_disk(live, to->name, error);
-
-        if (!disk || !fn(b, to, disk, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean make(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk, GError **error)
-{
-    g_autofree char *size = NULL;
-    g_autoptr(GError) why = NULL;
-    XldrvImageInfo info;
-
-    if (b->reuse || (to->dev && strcmp(to->format, "raw") == 0))
-        return TRUE;
-    if (!xldrv_disk_measure(b->host.instance, disk, &info, error))
-        return FALSE;
-    size = g_strdup_printf("%" G_GUINT64_FORMAT, info.capacity);
-    const char *argv[] = {"create", "-q", "-f", to->format, path_of(to), size, NULL};
-    return xldrv_qemu_img(argv, NULL, &why) ||
-           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot create backup '%s' of disk '%s': %s", path_of(to), to->name,
-                           why->message);
-}
-
-static gboolean open_target(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk, GError **error)
-{
-    g_autofree char *command = xldrv_blockjob_target_command(disk, to->dev != NULL, path_of(to), to->format);
-
-    return xldrv_blockjob_route(b->driver, b->job, to->name, error) &&
-           xldrv_blockjob_command(&b->host, b->job, to->name, command, error);
-}
-
-static gboolean park(Backup *b, const XmlconfBackupDisk *to G_GNUC_UNUSED, const XmlconfDisk *disk, GError **error)
-{
-    return xldrv_disk_park(&b->host, disk, error);
-}
-
-static gboolean start_job(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk, GError **error)
-{
-    const XldrvBlockJobMark none = {.target = to->name, .routed = disk->routed};
-    g_autofree char *kind = g_strjoin(" ", XLDRV_BLOCKJOB_BACKUP, to->type, to->format, path_of(to), NULL);
-    const XldrvBlockJobMark mark = {.target = to->name, .kind = kind, .routed = disk->routed};
-
-    if (!xldrv_blockjob_mark(b->driver, b->job, &mark, error))
-        return FALSE;
-    if (xldrv_blockjob_command(&b->host, b->job, to->name,
-                               "{\"execute\": \"blockdev-backup\", \"arguments\": {\"job-id\": \"job\", \"device\": "
-                               "\"" XLDRV_STORAGE_NODE "\", \"target\": \"" XLDRV_BLOCKJOB_NODE "\", \"sync\": \"full\", "
-                               "\"auto-dismiss\": false}}",
-                               error))
-        return TRUE;
-    xldrv_blockjob_mark(b->driver, b->job, &none, NULL);
-    return FALSE;
-}
-
-static gboolean go_on(Backup *b, const XmlconfBackupDisk *to G_GNUC_UNUSED, const XmlconfDisk *disk, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (xldrv_disk_reopen(&b->host, disk, &why))
-        return TRUE;
-    xldrv_react_to_instance(b->job->instance, HV_EVENT_IMAGE_LOST, 0, b->job);
-    g_propagate_error(error, g_steal_pointer(&why));
-    return FALSE;
-}
-
-static gboolean cancel(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk G_GNUC_UNUSED, GError **error)
-{
-    return xldrv_blockjob_cancel(b->driver, b->job, to->name, error);
-}
-
-static gboolean close_target(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk G_GNUC_UNUSED,
-                             GError **error G_GNUC_UNUSED)
-{
-    xldrv_blockjob_command(&b->host, b->job, to->name, XLDRV_BLOCKJOB_CLOSE_TARGET, NULL);
-    xldrv_blockjob_unroute(b->driver, b->job, to->name);
-    return TRUE;
-}
-
-static gboolean remove_target(Backup *b, const XmlconfBackupDisk *to, const XmlconfDisk *disk G_GNUC_UNUSED,
-                              GError **error G_GNUC_UNUSED)
-{
-    if (!b->reuse && to->file)
-        unlink(to->file);
-    return TRUE;
-}
-
-static void undo(Backup *b)
-{
-    guint done;
-
-    for_each(b, b->begun, &done, cancel, NULL);
-    for_each(b, b->opened + 1, &done, close_target, NULL);
-    for_each(b, b->made, &done, remove_target, NULL);
-}
-
-static gboolean run(Backup *b, GError **error)
-{
-    guint done, all = G_MAXUINT;
-    gboolean ok = for_each(b, all, &b->made, make, error) && for_each(b, all, &b->opened, open_target, error) &&
-                  for_each(b, all, &b->parked, park, error) && for_each(b, all, &b->begun, start_job, error);
-
-    ok = for_each(b, ok ? all : b->parked, &done, go_on, ok ? error : NULL) && ok;
-    if (!ok)
-        undo(b);
-    return ok;
-}
-
-static gboolean begin(XldrvJob *job, const XmlconfBackup *asked, gboolean reuse, GError **error)
-{
-    g_auto(Backup) b = {.driver = xldrv_driver_get(), .job = job, .reuse = reuse};
+    XldrvJob *job = b->job;
     g_autoptr(XmlconfDomain) live = NULL;
 
     if (!job->instance || (job->state != VIR_DOMAIN_RUNNING && job->state != VIR_DOMAIN_PAUSED))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
-    b.host = (XldrvDeviceHost){b.driver, job->instance, job->uuid_text, job->name};
+    b->host = (XldrvDeviceHost){b->driver, job->instance, job->uuid_text, job->name};
     live = xmlconf_domain_ref(job->live);
-    if (!xldrv_blockjob_check_domain(job, error) || !plan(&b, live, asked, error) || !run(&b, error))
+    if (!xldrv_blockjob_check_domain(job, error) || !plan(b, live, asked, error) ||
+        (b->checkpoint && !xldrv_checkpoint_plan(job, b->checkpoint, error)) || !xldrv_backup_run(b, error))
         return FALSE;
     job->backup_us = g_get_monotonic_time();
     job->backup_bytes = 0;
-    xldrv_blockjobs_watch(b.driver, job);
+    xldrv_blockjobs_watch(b->driver, job);
     return TRUE;
 }
 
 GVariant *xldrv_handle_domain_backup_begin(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     guint flags = xldrv_args_u32(args, 3);
+    const char *checkpoint = xldrv_args_optional_string(args, 2);
     g_auto(XmlconfBackup) asked = {0};
+    g_auto(XldrvBackup) b = {.driver = xldrv_driver_get(), .reuse = (flags & VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) != 0};
     g_autoptr(GError) why = NULL;
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XldrvJobGuard) job = NULL;
 
     if (!xldrv_check_flags(flags, VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL, G_STRFUNC, error))
         return NULL;
-    if (xldrv_args_optional_string(args, 2)) {
-        xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "backups are full: there are no checkpoints");
-        return NULL;
-    }
     if (!xmlconf_backup_parse(&asked, xldrv_args_string(args, 1), &why)) {
         xldrv_set_xml_error(error, g_steal_pointer(&why));
         return NULL;
     }
+    if (checkpoint && !(b.checkpoint = xldrv_checkpoint_parse(checkpoint, error)))
+        return NULL;
     domain = xldrv_args_domain(args, error);
-    job = domain ? xldrv_job_begin(domain, "back up", error) : NULL;
-    return job && begin(job, &asked, flags & VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL, error) ? xldrv_reply_void() : NULL;
+    b.job = job = domain ? xldrv_job_begin(domain, "back up", error) : NULL;
+    return job && begin(&b, &asked, error) ? xldrv_reply_void() : NULL;
 }
 
 /* ---- one that is under way */
 
-static gboolean is_backup(const XmlconfDisk *disk)
+gboolean xldrv_backup_has(const XmlconfDisk *disk)
 {
     return xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
+}
+
+static gboolean has_any(XmlconfDomain *live)
+{
+    const GPtrArray *disks = live ? xmlconf_domain_config(live)->disks : NULL;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        if (xldrv_backup_has(disks->pdata[i]))
+            return TRUE;
+    }
+    return FALSE;
 }
 
 /* The running document, with a backup of any disk; or NULL. */
 static XmlconfDomain *find_backup(XldrvDomain *domain)
 {
     g_autoptr(XmlconfDomain) live = xldrv_domain_get_config(domain, FALSE);
-    const GPtrArray *disks = live ? xmlconf_domain_config(live)->disks : NULL;
 
-    for (guint i = 0; disks && i < disks->len; i++) {
-        if (is_backup(disks->pdata[i]))
-            return g_steal_pointer(&live);
-    }
-    return NULL;
+    return has_any(live) ? g_steal_pointer(&live) : NULL;
 }
 
 gboolean xldrv_backup_progress(XldrvDomain *domain, guint64 *total, guint64 *done)
@@ -279,7 +210,7 @@ gboolean xldrv_backup_progress(XldrvDomain *domain, guint64 *total, guint64 *don
         const XldrvDeviceHost host = {xldrv_driver_get(), instance, domain->uuid_text, xmlconf_domain_config(live)->name};
         g_auto(XldrvBlockJobState) state = {0};
 
-        if (!is_backup(disks->pdata[i]) || !xldrv_blockjob_look(&host, disks->pdata[i], &state, NULL))
+        if (!xldrv_backup_has(disks->pdata[i]) || !xldrv_blockjob_look(&host, disks->pdata[i], &state, NULL))
             continue;
         *total += state.total;
         *done += state.current;
@@ -291,58 +222,81 @@ gboolean xldrv_backup_cancel(XldrvDomain *domain, GError **error)
 {
     g_autoptr(XldrvJobGuard) job = NULL;
     g_autoptr(XmlconfDomain) live = find_backup(domain);
-    const GPtrArray *disks;
-    gboolean ok = TRUE;
+    g_auto(XldrvBackup) b = {0};
+    gboolean begun;
 
-    if (!live || !(job = xldrv_job_begin(domain, "end the backup of", error)) || !job->instance)
+    if (!live || !(job = xldrv_job_begin(domain, "end the backup of", error)) || !job->instance ||
+        !xldrv_backup_load(&b, &begun, xldrv_driver_get(), job))
         return FALSE;
-    xmlconf_domain_unref(live);
-    live = xmlconf_domain_ref(job->live);
-    disks = xmlconf_domain_config(live)->disks;
-    for (guint i = 0; ok && disks && i < disks->len; i++) {
-        const XmlconfDisk *disk = disks->pdata[i];
-
-        ok = !is_backup(disk) || xldrv_blockjob_cancel(xldrv_driver_get(), job, disk->target, error);
-    }
-    return ok;
+    return xldrv_backup_end(&b, FALSE, error);
 }
 
-/* The reverse of what start_job makes of it. */
-static void describe(XmlconfBackupDisk *to, const char *job)
+void xldrv_backup_disk_ended(XldrvDriver *driver, XldrvJob *job, gboolean ok, guint64 bytes)
 {
-    g_auto(GStrv) words = g_strsplit(job, " ", 4); /* backup, type, format, path */
+    g_auto(XldrvBackup) b = {0};
+    gboolean begun, loaded = xldrv_backup_load(&b, &begun, driver, job);
 
-    if (g_strv_length(words) < 4)
+    if (ok)
+        job->backup_bytes += bytes;
+    /* Nobody can read what only some disks still have of that moment. */
+    if (loaded && b.plan.pull)
+        xldrv_backup_end(&b, FALSE, NULL);
+    if (has_any(job->live))
         return;
-    to->type = g_strdup(words[1]);
-    to->format = g_strdup(words[2]);
-    *(strcmp(words[1], "block") == 0 ? &to->dev : &to->file) = g_strdup(words[3]);
+    if (loaded)
+        xldrv_backup_forget(&b);
+    if (ok)
+        xldrv_longjob_backup_ended(driver, job, job->backup_bytes);
 }
 
+void xldrv_backup_recover(XldrvDriver *driver, XldrvJob *job)
+{
+    g_auto(XldrvBackup) b = {0};
+    gboolean begun;
+
+    if (!xldrv_backup_load(&b, &begun, driver, job))
+        return;
+    if (begun)
+        xldrv_backup_end(&b, TRUE, NULL);
+    else if (!has_any(job->live))
+        xldrv_backup_forget(&b);
+}
+
+void xldrv_backup_clean_up(XldrvDriver *driver, XldrvJob *job)
+{
+    g_auto(XldrvBackup) b = {0};
+    gboolean begun;
+
+    if (xldrv_backup_load(&b, &begun, driver, job))
+        xldrv_backup_forget(&b);
+}
+
+/* Those of its disks that are not in it, too, as libvirt has it. */
 GVariant *xldrv_handle_domain_backup_get_xml_desc(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_auto(XmlconfBackup) backup = {0};
     g_autoptr(XldrvDomain) domain = NULL;
     g_autoptr(XmlconfDomain) live = NULL;
-    g_autofree char *xml = NULL;
+    g_autofree char *document = NULL, *xml = NULL;
     const GPtrArray *disks;
 
     if (!xldrv_check_flags(xldrv_args_u32(args, 1), 0, G_STRFUNC, error) || !(domain = xldrv_args_domain(args, error)))
         return NULL;
     live = find_backup(domain);
-    if (!live) {
+    document = live ? xldrv_backup_document(xldrv_driver_get(), domain->uuid_text) : NULL;
+    if (!document || !xmlconf_backup_parse(&backup, document, NULL)) {
         xldrv_set_error(error, VIR_ERR_NO_DOMAIN_BACKUP, "no domain backup job present");
         return NULL;
     }
     disks = xmlconf_domain_config(live)->disks;
     for (guint i = 0; i < disks->len; i++) {
         const XmlconfDisk *disk = disks->pdata[i];
-        XmlconfBackupDisk *to = xmlconf_backup_add_disk(&backup, disk->target);
+        gboolean there = FALSE;
 
-        to->excluded = !is_backup(disk);
-        if (to->excluded)
-            continue;
-        describe(to, disk->job);
+        for (guint k = 0; k < backup.disks->len && !there; k++)
+            there = strcmp(((const XmlconfBackupDisk *)backup.disks->pdata[k])->name, disk->target) == 0;
+        if (!there)
+            xmlconf_backup_add_disk(&backup, disk->target)->excluded = TRUE;
     }
     xml = xmlconf_backup_format(&backup);
     return xldrv_reply_string(xml);

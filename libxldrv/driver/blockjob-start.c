@@ -314,14 +314,17 @@ static gboolean make_destination(const Start *s, const Copy *copy, GError **erro
                            s->disk->target, why->message);
 }
 
-char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format)
+char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format,
+                                    const char *backing)
 {
     gboolean direct = disk->cache == XMLCONF_CACHE_NONE || disk->cache == XMLCONF_CACHE_DIRECTSYNC;
     GString *json = g_string_new("{\"execute\": \"blockdev-add\", \"arguments\": {\"node-name\": \"" XLDRV_BLOCKJOB_NODE
                                  "\", \"driver\": ");
 
     xldrv_json_append_string(json, format);
-    if (strcmp(format, "qcow2") == 0)
+    if (backing)
+        g_string_append_printf(json, ", \"backing\": \"%s\"", backing);
+    else if (strcmp(format, "qcow2") == 0)
         g_string_append(json, ", \"backing\": null"); /* what it is on is opened when the disk goes there */
     g_string_append_printf(json, ", \"discard\": \"unmap\", \"cache\": {\"direct\": %s}, \"file\": {\"driver\": \"%s\", "
                            "\"cache\": {\"direct\": %s}, \"discard\": \"unmap\", \"filename\": ", direct ? "true" : "false",
@@ -344,7 +347,7 @@ static gboolean mirror(Start *s, const Copy *copy, GError **error)
         .routed = s->disk->routed,
     };
     g_autofree char *node =
-        xldrv_blockjob_target_command(s->disk, copy->to.dev != NULL, path_of(copy), copy->to.format);
+        xldrv_blockjob_target_command(s->disk, copy->to.dev != NULL, path_of(copy), copy->to.format, NULL);
     g_autoptr(GString) more = g_string_new(NULL);
 
     if (!xldrv_blockjob_command(&s->host, s->job, s->disk->target, node, error))

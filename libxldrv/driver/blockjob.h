@@ -52,13 +52,21 @@ gboolean xldrv_blockjob_speed(guint64 *speed, gboolean bytes, GError **error);
 
 /* Whether the disk is of a kind that block jobs are possible for, and has none. */
 gboolean xldrv_blockjob_check_possible(const XmlconfDisk *disk, GError **error);
-/* The command by which the daemon opens what the disk is copied to, as XLDRV_BLOCKJOB_NODE. */
-char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format);
+/* The command by which the daemon opens what the disk is copied to, as XLDRV_BLOCKJOB_NODE, on top of the node @backing or (NULL)
+ * of nothing. */
+char *xldrv_blockjob_target_command(const XmlconfDisk *disk, gboolean block, const char *path, const char *format,
+                                    const char *backing);
 /* The command by which it closes that. */
 #define XLDRV_BLOCKJOB_CLOSE_TARGET                                                                \
     "{\"execute\": \"blockdev-del\", \"arguments\": {\"node-name\": \"" XLDRV_BLOCKJOB_NODE "\"}}"
 
-/* How far the domain's backup is; FALSE: there is none. Needs no job of the domain's. backup.c */
+/* The backup of a disk has ended by itself, and its job is marked so. backup.c */
+void xldrv_backup_disk_ended(XldrvDriver *driver, XldrvJob *job, gboolean ok, guint64 bytes);
+/* Takes back what a daemon that ended had begun. */
+void xldrv_backup_recover(XldrvDriver *driver, XldrvJob *job);
+/* Removes what a domain that has ended leaves of a backup. */
+void xldrv_backup_clean_up(XldrvDriver *driver, XldrvJob *job);
+/* How far the domain's backup is; FALSE: there is none. Needs no job of the domain's. */
 gboolean xldrv_backup_progress(XldrvDomain *domain, guint64 *total, guint64 *done);
 /* Ends it. FALSE without an error: there is none. */
 gboolean xldrv_backup_cancel(XldrvDomain *domain, GError **error);

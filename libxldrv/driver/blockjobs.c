@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/bitmaps.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/change.h"
-#include "libxldrv/driver/longjob.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/storage.h"
 
@@ -46,6 +46,11 @@ static gboolean is_mirror(const XmlconfDisk *disk)
     int type = xldrv_blockjob_type(disk);
 
     return type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY || type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT;
+}
+
+static gboolean is_backup(const XmlconfDisk *disk)
+{
+    return xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
 }
 
 gboolean xldrv_blockjob_is_ready(const XmlconfDisk *disk)
@@ -203,6 +208,8 @@ static void forget(const XldrvDeviceHost *host, const XmlconfDisk *disk)
 {
     command(host, disk, "job-dismiss", "\"id\": \"" JOB "\"", NULL);
     command(host, disk, "blockdev-del", "\"node-name\": \"" XLDRV_BLOCKJOB_NODE "\"", NULL);
+    if (is_backup(disk))
+        xldrv_bitmap_remove(host, disk, XLDRV_BLOCKJOB_BITMAP, NULL);
 }
 
 static gboolean is_over(const XldrvBlockJobState *state)
@@ -344,10 +351,8 @@ static void conclude(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk
         remove_unused(disk, now);
     xldrv_blockjob_unroute(driver, job, disk->target);
     tell(driver, job, disk, ok ? VIR_DOMAIN_BLOCK_JOB_COMPLETED : VIR_DOMAIN_BLOCK_JOB_FAILED);
-    if (xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && ok)
-        job->backup_bytes += state->total;
-    if (xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && ok && xldrv_blockjob_check_domain(job, NULL))
-        xldrv_longjob_backup_ended(driver, job, job->backup_bytes);
+    if (is_backup(disk))
+        xldrv_backup_disk_ended(driver, job, ok, state->total);
 }
 
 /* Where the disk is afterwards: in the document of what runs, and where the definition had it on the same image, there. */
@@ -536,6 +541,14 @@ static void look_at_disk(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *
     }
 }
 
+/* By now: the end of another disk's may have been that of its own. */
+static gboolean has_job(XldrvJob *job, const char *target)
+{
+    const XmlconfDisk *disk = xldrv_find_disk(job->live, target, NULL);
+
+    return disk && disk->job;
+}
+
 /* Whether there is any that is not over. */
 static gboolean look(XldrvDriver *driver, XldrvJob *job)
 {
@@ -547,7 +560,7 @@ static gboolean look(XldrvDriver *driver, XldrvJob *job)
 
         if (was_pivoting(disk))
             settle(driver, job, disk);
-        else if (disk->job)
+        else if (disk->job && has_job(job, disk->target))
             look_at_disk(driver, job, disk);
     }
     return !xldrv_blockjob_check_domain(job, NULL);

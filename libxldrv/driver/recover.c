@@ -161,6 +161,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_hooks_tell(driver, job->live, "reconnect", "begin");
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
+        xldrv_backup_recover(driver, job);
         xldrv_checkpoint_recover(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_interfaces(job, reaction->instance);
@@ -235,6 +236,7 @@ static void find_again(const XldrvStatus *status, gpointer data)
     }
     g_message("domain '%s' (id %d) %s, removing what is left of it", config->name, status->id,
               status->complete ? "ended while no daemon ran" : "was never started completely");
+    xldrv_backup_clean_up(driver, job);
     if (instance)
         sweep(driver, status, instance);
     else

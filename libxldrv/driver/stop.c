@@ -8,6 +8,7 @@
 #include "libxldrv/driver/consoles.h"
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/moments.h"
@@ -75,6 +76,7 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
     xldrv_agent_close(job);
     xldrv_instance_destroy(job->instance);
     xldrv_hooks_tell(driver, status.domain, "stopped", "end");
+    xldrv_backup_clean_up(driver, job);
     xldrv_clean_up(driver, &status);
     xldrv_hooks_tell(driver, status.domain, "release", "end");
     set_inactive(driver, job, reason);

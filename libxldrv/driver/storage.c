@@ -302,6 +302,13 @@ int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk
     return fd >= 0 ? fd : xldrv_storage_open(host, disk, XLDRV_STORAGE_CURRENT, source, error);
 }
 
+int xldrv_storage_connect(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    g_autofree char *nbd = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, NBD);
+
+    return xldrv_socket_connect(nbd, SOCK_STREAM, CONNECT_MS, error);
+}
+
 /* ---- ending */
 
 void xldrv_storage_close(const XldrvDeviceHost *host, const char *target, XldrvStorageSlot slot)

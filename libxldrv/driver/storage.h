@@ -22,6 +22,8 @@ int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, Xld
 /* Connects to the daemon that serves @disk, or starts it again. */
 int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk, struct domus_vbd_source *source,
                             GError **error);
+/* Another connection to the daemon that serves @disk, on which nothing was said yet; -1 with an error. */
+int xldrv_storage_connect(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* The next takes the place of the current one, which is ended. */
 void xldrv_storage_promote(const XldrvDeviceHost *host, const char *target);
 /* Ends the daemon of a disk; that there is none is fine. */
