@@ -485,7 +485,49 @@ def pull_lost(host, console, socket, scratch):
     tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 60), "but the disk's storage daemon, a new one")
 
 
-PARTS = (tree, broken, killed, incremental, pull)
+def threshold(host):
+    """domblkthreshold: when the file of an image is written up to some place."""
+    image = make(host, "w.qcow2")
+    define(host, "w", disk(image, "xvda") + disk(make(host, "w.raw", "raw"), "xvdb", "raw"))
+    refused(host, "domblkthreshold w xvda 1", "not running", "a threshold of a domain that does not run")
+    console = boot(host, "w")
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    time.sleep(1)
+    refused(host, "domblkthreshold w xvdb 1", "'xvdb' is not supported: its image is raw", "of a raw disk, by name")
+    refused(host, "domblkthreshold w xvdz 1", "xvdz", "of a disk that is not there")
+    event = r"block-threshold' for domain 'w': dev: xvda\(\S*/w.qcow2\) (\d+) (\d+)"
+    good(host, f"domblkthreshold w xvda {2 << 20}")
+    write(console, "a")
+    good(host, "domblkinfo w xvda")
+    tap.ok(not watcher.expect(event, 1), "no event below it")
+    host.stop(signal.SIGKILL)
+    watcher.close()
+    host.start()
+    watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
+    time.sleep(1)
+    console.close()
+    console = attach(host, "w")
+    console.run("head -c 4194304 /dev/zero | tr '\\0' b | dd of=/dev/xvda bs=64k seek=16 conv=fsync 2>/dev/null")
+    match = watcher.expect(event, 30)
+    tap.ok(match and int(match[1]) == 2 << 20 and 0 < int(match[2]) < 8 << 20, "event: block-threshold, also of a new domusd",
+           watcher.text[-500:])
+    watcher.text = ""
+    console.run("head -c 4194304 /dev/zero | tr '\\0' c | dd of=/dev/xvda bs=64k seek=96 conv=fsync 2>/dev/null")
+    tap.ok(not watcher.expect(event, 1), "once")
+    good(host, f"domblkthreshold w xvda {256 << 20}", "another")
+    server, = host.processes("qemu-storage-daemon")
+    os.kill(server, signal.SIGKILL)
+    tap.ok(wait_for(lambda: host.processes("qemu-storage-daemon") not in ([], [server]), 60), "a killed storage daemon")
+    tap.ok(wait_for(lambda: host.state("w") != "paused" or host.virsh("resume w").status == 0, 30), "is started again")
+    tap.ok(not watcher.expect(event, 2), "which is no event")
+    good(host, "domblkthreshold w xvda 0", "none")
+    watcher.close()
+    console.close()
+    good(host, "destroy w")
+    good(host, "undefine w")
+
+
+PARTS = (tree, broken, killed, incremental, pull, threshold)
 
 with Host() as host:
     for part in PARTS:

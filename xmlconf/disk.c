@@ -292,6 +292,7 @@ static const XmlconfField fields[] = {
     {XMLCONF_PRIVATE "@dev", &xmlconf_value_path, DISK(volume_dev), .flags = XMLCONF_FIELD_LIVE},
     {XMLCONF_PRIVATE "@routed", &xmlconf_value_yes, DISK(routed), .flags = XMLCONF_FIELD_LIVE},
     {XMLCONF_PRIVATE "@job", &xmlconf_value_string, DISK(job), .flags = XMLCONF_FIELD_LIVE},
+    {XMLCONF_PRIVATE "@threshold", &xmlconf_value_count, DISK(threshold), .flags = XMLCONF_FIELD_LIVE, .max = G_MAXUINT64},
     {"source/encryption@format", &xmlconf_value_word, DISK(encryption), .choices = encryptions},
     {"source/encryption@engine", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "qemu"},
     {"source/encryption/secret@type", &xmlconf_value_fixed, .flags = XMLCONF_FIELD_KEEP, .fallback = "passphrase"},

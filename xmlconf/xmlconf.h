@@ -172,6 +172,7 @@ typedef struct {
     XmlconfMirror mirror; /* running domain: of a job that copies the disk or commits what it is on */
     gboolean routed; /* running domain: a raw image that a storage daemon serves nevertheless; set by the driver */
     char *job;       /* running domain: the kind of block job that is under way, or NULL; set by the driver */
+    guint64 threshold; /* running domain: it is told when the image's file is written so far, in bytes; 0: it is not */
 } XmlconfDisk;
 
 /* An image that another is based on; one without a type ends the chain. */

@@ -89,7 +89,14 @@ void xldrv_blockjob_unroute(XldrvDriver *driver, XldrvJob *job, const char *targ
 /* The name of the daemon's node of the image at @path in the disk's chain; NULL with an error. */
 char *xldrv_blockjob_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *path, GError **error);
 
-/* Looks at the domain's jobs every now and then from now on, until it has none. Any thread. */
+/* ---- threshold.c: telling when an image is written up to some place of its file */
+
+/* Whether any disk of the running domain has one. */
+gboolean xldrv_threshold_is_set(XldrvJob *job);
+/* Tells of those that were exceeded. */
+void xldrv_threshold_look(XldrvDriver *driver, XldrvJob *job);
+
+/* Looks at the domain's jobs and thresholds every now and then from now on, until it has none. Any thread. */
 void xldrv_blockjobs_watch(XldrvDriver *driver, XldrvDomain *domain);
 /* The disk goes on where the job took it: a ready copy's destination, or what it was committed into. With the domain's job. */
 gboolean xldrv_blockjob_pivot(XldrvDriver *driver, XldrvJob *job, const char *target, GError **error);

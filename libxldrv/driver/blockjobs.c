@@ -109,6 +109,7 @@ void xldrv_blockjob_forget(XmlconfDisk *disk)
     for (gsize i = 0; i < G_N_ELEMENTS(fields); i++)
         g_clear_pointer(fields[i], g_free);
     disk->routed = FALSE;
+    disk->threshold = 0;
 }
 
 gboolean xldrv_blockjob_mark(XldrvDriver *driver, XldrvJob *job, const XldrvBlockJobMark *mark, GError **error)
@@ -549,7 +550,12 @@ static gboolean has_job(XldrvJob *job, const char *target)
     return disk && disk->job;
 }
 
-/* Whether there is any that is not over. */
+static gboolean is_to_watch(XldrvJob *job)
+{
+    return !xldrv_blockjob_check_domain(job, NULL) || xldrv_threshold_is_set(job);
+}
+
+/* Whether there is anything that is not over. */
 static gboolean look(XldrvDriver *driver, XldrvJob *job)
 {
     g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(job->live);
@@ -563,7 +569,8 @@ static gboolean look(XldrvDriver *driver, XldrvJob *job)
         else if (disk->job && has_job(job, disk->target))
             look_at_disk(driver, job, disk);
     }
-    return !xldrv_blockjob_check_domain(job, NULL);
+    xldrv_threshold_look(driver, job);
+    return is_to_watch(job);
 }
 
 static void look_later(XldrvDomain *domain);
@@ -625,6 +632,6 @@ void xldrv_blockjobs_recover(XldrvDriver *driver, XldrvJob *job)
     }
     if (disks && disks->len)
         xldrv_change(driver, job, &impact, learn_unknown, NULL, NULL);
-    if (!xldrv_blockjob_check_domain(job, NULL))
+    if (is_to_watch(job))
         xldrv_blockjobs_watch(driver, job);
 }

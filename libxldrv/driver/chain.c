@@ -145,6 +145,7 @@ void xldrv_disk_set_source(XmlconfDisk *disk, gboolean block, const char *path, 
     replace(&disk->dev, block ? kept : NULL);
     replace(&disk->format, strcmp(format, "vpc") == 0 ? "vhd" : format);
     disk->routed = FALSE;
+    disk->threshold = 0; /* of the other image */
     xmlconf_backing_clear(&disk->backing);
     /* io_uring is the only way of raw images: whoever asked for another way did so of another image. */
     if (strcmp(format, "raw") == 0)

@@ -427,6 +427,13 @@ void xldrv_event_block_job(XldrvEvents *events, XldrvDomain *domain, const char 
          g_variant_new("(@*sii)", xldrv_domain_to_wire(domain), target, type, status));
 }
 
+void xldrv_event_block_threshold(XldrvEvents *events, XldrvDomain *domain, const char *target, const char *path,
+                                 guint64 threshold, guint64 excess)
+{
+    emit(events, VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD, domain,
+         g_variant_new("(@*smstt)", xldrv_domain_to_wire(domain), target, path, threshold, excess));
+}
+
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason)
 {

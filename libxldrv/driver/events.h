@@ -43,6 +43,9 @@ void xldrv_event_tray(XldrvEvents *events, XldrvDomain *domain, const char *alia
 /* What became of a block job: @type is of virDomainBlockJobType, @status of virConnectDomainEventBlockJobStatus. Both events of
  * libvirt's, the one by the image's path, the other by the disk's target. */
 void xldrv_event_block_job(XldrvEvents *events, XldrvDomain *domain, const char *path, const char *target, int type, int status);
+/* The file at @path, of disk @target, was written @excess bytes beyond @threshold. */
+void xldrv_event_block_threshold(XldrvEvents *events, XldrvDomain *domain, const char *target, const char *path,
+                                 guint64 threshold, guint64 excess);
 /* An image failed and the domain waits; both events of libvirt's. @reason is "enospc" or "". */
 void xldrv_event_io_error(XldrvEvents *events, XldrvDomain *domain, const char *source, const char *alias,
                           const char *reason);

@@ -117,6 +117,7 @@ XLDRV_HANDLER(domain_get_max_memory);
 XLDRV_HANDLER(domain_is_active);
 XLDRV_HANDLER(domain_is_persistent);
 XLDRV_HANDLER(domain_is_updated);
+XLDRV_HANDLER(domain_set_block_threshold);
 XLDRV_HANDLER(domain_list_all_checkpoints);
 XLDRV_HANDLER(domain_checkpoint_create_xml);
 XLDRV_HANDLER(domain_checkpoint_get_xml_desc);

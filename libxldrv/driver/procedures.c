@@ -416,7 +416,7 @@ static const XldrvProcedure procedures[] = {
     {383, "SECRET_EVENT_VALUE_CHANGED", "", "iS", "", "", EVENT, NULL},
     {384, "DOMAIN_SET_VCPU", "Dsiu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, NULL},
     {385, "DOMAIN_EVENT_BLOCK_THRESHOLD", "", "iDsmstt", "", "", EVENT, NULL},
-    {386, "DOMAIN_SET_BLOCK_THRESHOLD", "Dstu", "", "", "domain:write", NONE, NULL},
+    {386, "DOMAIN_SET_BLOCK_THRESHOLD", "Dstu", "", "", "domain:write", NONE, xldrv_handle_domain_set_block_threshold},
     {387, "DOMAIN_MIGRATE_GET_MAX_DOWNTIME", "Du", "t", "", "domain:migrate", RO, xldrv_handle_domain_migrate_get_max_downtime},
     {388, "DOMAIN_MANAGED_SAVE_GET_XML_DESC", "Du", "s", "", "domain:read;domain:read_secure:VIR_DOMAIN_SAVE_IMAGE_XML_SECURE", RO, xldrv_handle_domain_managed_save_get_xml_desc},
     {389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", "Dmsu", "", "", "domain:write;domain:hibernate", NONE, xldrv_handle_domain_managed_save_define_xml},
