@@ -485,6 +485,26 @@ def pull_lost(host, console, socket, scratch):
     tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 60), "but the disk's storage daemon, a new one")
 
 
+def overlay(host):
+    """A disk that went on in another image has no checkpoint there but a new one; back on the first, it has the first again."""
+    define(host, "o", disk(make(host, "o.qcow2"), "xvda"))
+    console = boot(host, "o")
+    good(host, "checkpoint-create-as o c1")
+    write(console, "a")
+    good(host, "snapshot-create-as o s --disk-only --no-metadata", "an overlay")
+    tap.equal(sizes(host, "o", "c1"), [], "on the overlay c1 cannot be used")
+    result = backup(host, "o", "<domainbackup><incremental>c1</incremental></domainbackup>")
+    tap.ok(result.status and "there is none in image" in result.err, "refused: a backup since it, by name", result)
+    good(host, "checkpoint-create-as o c2")
+    write(console, "b", at=3)
+    tap.equal(sizes(host, "o", "c2"), [BLOCK], "a new one can")
+    good(host, "blockcommit o xvda --active --pivot", "blockcommit")
+    tap.equal((sizes(host, "o", "c1"), sizes(host, "o", "c2")), ([2 * BLOCK], []), "c1 knows what was written meanwhile, c2 is gone")
+    console.close()
+    good(host, "destroy o")
+    good(host, "undefine o --checkpoints-metadata")
+
+
 def threshold(host):
     """domblkthreshold: when the file of an image is written up to some place."""
     image = make(host, "w.qcow2")
@@ -527,7 +547,7 @@ def threshold(host):
     good(host, "undefine w")
 
 
-PARTS = (tree, broken, killed, incremental, pull, threshold)
+PARTS = (tree, broken, killed, incremental, pull, overlay, threshold)
 
 with Host() as host:
     for part in PARTS:

@@ -74,14 +74,6 @@ static gboolean fail_inconsistent(const XmlconfDisk *disk, const char *name, con
                            disk->target, why, path);
 }
 
-/* Bitmaps of images that the document did not tell of would be missed. */
-static gboolean is_chain_known(JsonNode *nodes, const XmlconfDisk *disk)
-{
-    JsonObject *top = find_node(nodes, xmlconf_disk_source(disk));
-
-    return top && json_object_get_int_member_with_default(top, "backing_file_depth", -1) + 1 == xldrv_chain_length(disk);
-}
-
 /* The bitmaps called that of the images from the disk's own down, as "bitmaps" of block-dirty-bitmap-merge. */
 static char *find_sources(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *name, GError **error)
 {
@@ -90,7 +82,7 @@ static char *find_sources(const XldrvDeviceHost *host, const XmlconfDisk *disk, 
     gboolean ended = FALSE;
     const char *path;
 
-    if (nodes && !is_chain_known(nodes, disk)) {
+    if (nodes && !disk->backing) { /* bitmaps of images that it does not tell of would be missed */
         xldrv_set_error(error, VIR_ERR_CHECKPOINT_INCONSISTENT, "bitmap '%s' of disk '%s' cannot be used: it is not known what its "
                         "images are", name, disk->target);
         return NULL;
