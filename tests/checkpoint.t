@@ -480,8 +480,8 @@ def pull_lost(host, console, socket, scratch):
     server = [pid for pid in servers if b"p.qcow2" in open(f"/proc/{pid}/cmdline", "rb").read()]
     os.kill(server[0], signal.SIGKILL)
     tap.ok(wait_for(lambda: "no domain backup" in host.virsh("backup-dumpxml p").err, 60), "a killed storage daemon ends it")
+    tap.ok(wait_for(lambda: not os.path.exists(scratch) and not os.path.exists(socket), 20), "nothing is left of it")
     tap.ok(subprocess.run(["nbdinfo", uri], capture_output=True).returncode, "nobody serves it")
-    tap.ok(not os.path.exists(scratch) and not os.path.exists(socket), "nothing is left of it")
     tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 60), "but the disk's storage daemon, a new one")
 
 
