@@ -227,9 +227,10 @@ static void emit_cross_goto(struct bt_translation *t, unsigned kind, uint64_t ri
         bt_emit_load_slot(bt, HV_RCX, tag);
         bt_emit_mov_imm(bt, BT_R10, rip);
         bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R10, 0, 0);
-        if (back) { /* which does not hit either if there is a kick */
+        if (back) { /* which does not hit either if there is a kick: no two addresses differ by 2 to the 63rd */
             BT_EMIT(bt, 0x65, 0x44, 0x8b, 0x1c, 0x25); /* mov r11d, gs:[kick] */
             bt_emit32(bt, BT_SLOT(kick));
+            bt_emit_rorx(bt, BT_R11, BT_R11, 1);
             bt_emit_lea(bt, HV_RCX, HV_RCX, BT_R11, 0, 0);
         }
         hit = bt_emit_jrcxz_open(bt);
