@@ -219,6 +219,47 @@ static void test_kicks(struct test_machine *m)
     alarm(0);
 }
 
+/* Calls a function and, with the flags alive, what is one byte before it and one more instruction, which has the same place in
+ * the jump cache. */
+TEST_ASM(code_neighbours, ".code64",
+         "jmp 1f; .fill 256, 1, 0x90; 3: cmc; 4: adc $0, %r8; ret; .fill 4096, 1, 0x90;"
+         "1: lea 4b(%rip), %rbx; 2: clc; call *%rbx; clc; call 3b; dec %rcx; jnz 2b; hlt");
+
+struct kicker {
+    struct hv_vcpu *v;
+    _Atomic bool enough;
+};
+
+static void *kick_on(void *opaque)
+{
+    struct kicker *k = opaque;
+
+    while (!atomic_load(&k->enough))
+        TEST_ENGINE.kick(k->v);
+    return NULL;
+}
+
+static void test_neighbours(struct test_machine *m)
+{
+    struct kicker k = {.v = m->v};
+    pthread_t thread;
+    int error;
+
+    test_reset(m);
+    TEST_LOAD(m, code_neighbours);
+    m->cpu->gpr[HV_RCX] = 1000000;
+    m->cpu->gpr[HV_R8] = 0;
+    if (pthread_create(&thread, NULL, kick_on, &k)) {
+        TAP_OK(false, "a thread");
+        return;
+    }
+    error = test_run(m);
+    atomic_store(&k.enough, true);
+    pthread_join(thread, NULL);
+    TAP_OK(error == -1 && m->cpu->gpr[HV_R8] == 1000000, "calls lead where they should, whenever a kick comes: %llu",
+           (unsigned long long)m->cpu->gpr[HV_R8]);
+}
+
 /* ---- code that is written */
 
 /* Writes RCX functions "mov $n, %eax; ret", 8 bytes apart, with n from RDX on, and adds up what
@@ -398,6 +439,7 @@ int main(void)
     test_frames_over_pages(&m);
     test_loops(&m);
     test_kicks(&m);
+    test_neighbours(&m);
     test_written_code(&m);
     test_spaces(&m);
     test_ready(&m);
