@@ -9,8 +9,8 @@ DOMUS_OP = 55
 DATA_ADDRESS = 0x10000
 VIF_DETACH, VIF_SET_LINK, VIF_STATS = 25, 26, 27
 MESSAGE = struct.Struct("=IIIIQ5Q")
-STATS = struct.Struct("=II8Q")
-STATS_NAMES = ["devid", "connected", "rx_bytes", "rx_packets", "rx_errors", "rx_dropped",
+STATS = struct.Struct("=IIII8Q")
+STATS_NAMES = ["devid", "connected", "port_lost", "zero", "rx_bytes", "rx_packets", "rx_errors", "rx_dropped",
                "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"]
 
 
@@ -38,7 +38,7 @@ class Control:
         return result, reply[MESSAGE.size:]
 
     def vif_stats(self, devid):
-        _, data = self.call(VIF_STATS, STATS.pack(devid, *[0] * 9))
+        _, data = self.call(VIF_STATS, STATS.pack(devid, *[0] * 11))
         return dict(zip(STATS_NAMES, STATS.unpack(data)))
 
     def vif_set_link(self, devid, up):
