@@ -347,18 +347,7 @@ static void step(struct hv_stream *s)
         check_progress(s);
 }
 
-static int set_limits(struct hv_stream *s, const struct domus_stream_limits *limits)
-{
-    struct sending *w = s->own;
-
-    w->limits = *limits;
-    w->paced_ns = hv_loop_now();
-    w->paced_bytes = s->status.transferred_bytes;
-    hv_stream_again(s);
-    return 0;
-}
-
-static const struct hv_stream_ops ops = {.step = step, .fini = hv_sending_fini, .set_limits = set_limits};
+static const struct hv_stream_ops ops = {.step = step, .fini = hv_sending_fini, .set_limits = hv_sending_set_limits};
 
 void hv_push_begin(struct hv_stream *s)
 {

@@ -589,7 +589,7 @@ static void step(struct hv_stream *s)
         check_progress(s);
 }
 
-static int set_limits(struct hv_stream *s, const struct domus_stream_limits *limits)
+int hv_sending_set_limits(struct hv_stream *s, const struct domus_stream_limits *limits)
 {
     struct sending *w = s->own;
 
@@ -600,7 +600,7 @@ static int set_limits(struct hv_stream *s, const struct domus_stream_limits *lim
     return 0;
 }
 
-static const struct hv_stream_ops ops = {.step = step, .fini = hv_sending_fini, .set_limits = set_limits};
+static const struct hv_stream_ops ops = {.step = step, .fini = hv_sending_fini, .set_limits = hv_sending_set_limits};
 
 int hv_stream_switch(struct hv_domain *d)
 {

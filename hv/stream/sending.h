@@ -68,6 +68,8 @@ void hv_sending_take_log(struct hv_stream *s);
 /* Begins a pass through w->todo. */
 void hv_sending_begin_pass(struct hv_stream *s);
 void hv_sending_fini(struct hv_stream *s);
+/* 0. The limit of speed counts from now on. */
+int hv_sending_set_limits(struct hv_stream *s, const struct domus_stream_limits *limits);
 size_t hv_sending_todo_bytes(const struct hv_domain *d);
 
 /* push.c. Nothing changes any more, and w->todo and the log have what is left: w->todo becomes what the hypervisor itself looks at,
