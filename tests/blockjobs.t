@@ -417,6 +417,17 @@ def stalled(host):
     console = attach(host, "w")
     is_fine(console, "domusd was killed while it waited for that")
     tap.equal(source(host, "w"), "w.qcow2", "the disk is where it was")
+    host.virsh("suspend w")  # nothing is with the disk: it is to end at once
+    server, = host.processes("qemu-storage-daemon")
+    os.kill(server, signal.SIGSTOP)
+    client = subprocess.Popen(["virsh", "-c", host.uri, "snapshot-create-as w three --disk-only"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    time.sleep(6)
+    os.kill(server, signal.SIGCONT)
+    tap.equal(client.wait(60), 0, "a snapshot while the daemon takes its time to end")
+    tap.ok("killing it" not in host.log(), "it is not killed with what it has not written", host.log()[-1000:])
+    host.virsh("resume w")
+    is_fine(console, "after that")
     console.close()
     good(host, "destroy w")
 

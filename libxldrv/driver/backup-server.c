@@ -40,7 +40,7 @@ void xldrv_backup_server_close(const XldrvDriver *driver, const char *uuid)
 {
     g_autofree char *path = process_path(driver, uuid);
 
-    xldrv_process_end_written(path, PROGRAM);
+    xldrv_process_end_written(path, PROGRAM, XLDRV_PROCESS_END_MS);
 }
 
 /* ---- a disk's daemon */

@@ -269,7 +269,7 @@ static void end_server(XldrvDriver *driver, const char *uuid)
     g_autofree char *process = path_of(driver, uuid, PROCESS);
     g_autofree char *control = path_of(driver, uuid, CONTROL);
 
-    xldrv_process_end_written(process, PROGRAM);
+    xldrv_process_end_written(process, PROGRAM, XLDRV_PROCESS_END_MS);
     unlink(control);
 }
 

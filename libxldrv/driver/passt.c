@@ -187,5 +187,5 @@ void xldrv_passt_stop(XldrvDriver *driver, const char *uuid, const XmlconfInterf
     g_autofree char *path = interface->alias ? process_path(driver, uuid, interface) : NULL;
 
     if (path)
-        xldrv_process_end_written(path, PROGRAM);
+        xldrv_process_end_written(path, PROGRAM, XLDRV_PROCESS_END_MS);
 }

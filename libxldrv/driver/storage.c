@@ -31,6 +31,8 @@
 #define QMP_FD     4
 #define SECRET_FD  5
 #define CONNECT_MS 5000
+/* It writes what it has not written yet, which on slow storage takes long; what it is killed with is lost. */
+#define END_MS     30000
 
 #define RESIZE_TRIES    20
 #define RESIZE_RETRY_US 20000
@@ -317,7 +319,7 @@ void xldrv_storage_close(const XldrvDeviceHost *host, const char *target, XldrvS
     g_autofree char *nbd = path_of(host, target, slot, NBD);
     g_autofree char *qmp = path_of(host, target, slot, QMP);
 
-    xldrv_process_end_written(process, PROGRAM);
+    xldrv_process_end_written(process, PROGRAM, END_MS);
     unlink(nbd);
     unlink(qmp);
 }
@@ -350,7 +352,7 @@ static void close_one(const char *path, const char *stem, gpointer uuid)
 
     if (!g_str_has_prefix(stem, uuid))
         return;
-    xldrv_process_end_written(path, PROGRAM);
+    xldrv_process_end_written(path, PROGRAM, END_MS);
     for (gsize i = 0; i < G_N_ELEMENTS(suffixes); i++) {
         g_autofree char *other = g_strndup(path, strlen(path) - strlen(PROCESS));
         g_autofree char *socket = g_strconcat(other, suffixes[i], NULL);

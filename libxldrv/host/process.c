@@ -24,7 +24,6 @@
 #include "libxldrv/rpc/rpc.h"
 
 #define FIRST_PASSED_FD 3
-#define END_MS          3000 /* to end when asked to, and to be gone when killed */
 
 /* All that the child needs, prepared before the fork: between fork and exec of a threaded process only
  * async-signal-safe functions may be called. */
@@ -466,16 +465,16 @@ char *xldrv_program_find(const char *override, const char *build_path, const cha
     return NULL;
 }
 
-void xldrv_process_end_written(const char *pid_path, const char *what)
+void xldrv_process_end_written(const char *pid_path, const char *what, guint ms)
 {
     g_autoptr(XldrvProcess) process = xldrv_process_find_written(pid_path);
 
     if (process) {
         xldrv_process_kill(process, SIGTERM);
-        if (!xldrv_process_wait(process, END_MS)) {
+        if (!xldrv_process_wait(process, ms)) {
             g_warning("%s, process %d, does not end by itself: killing it", what, (int)process->pid);
             xldrv_process_kill(process, SIGKILL);
-            xldrv_process_wait(process, END_MS);
+            xldrv_process_wait(process, XLDRV_PROCESS_END_MS);
         }
     } else {
         xldrv_process_reap_written(pid_path);

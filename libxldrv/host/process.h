@@ -34,8 +34,10 @@ XldrvProcess *xldrv_process_find_written(const char *pid_path);
 void xldrv_process_reap_written(const char *pid_path);
 /* When process @pid was started, as above; 0 if there is none. */
 guint64 xldrv_process_start_time(pid_t pid);
-/* Ends what has written @pid_path, which is removed: asks it, then kills it. @what is for the log. */
-void xldrv_process_end_written(const char *pid_path, const char *what);
+/* What has nothing to bring to its end may take so long. */
+#define XLDRV_PROCESS_END_MS 3000
+/* Ends what has written @pid_path, which is removed: asks it, and kills it after @ms milliseconds. @what is for the log. */
+void xldrv_process_end_written(const char *pid_path, const char *what, guint ms);
 void xldrv_process_free(XldrvProcess *process);
 
 gboolean xldrv_process_is_alive(const XldrvProcess *process);
