@@ -53,7 +53,7 @@ static gboolean is_exported(const XldrvDeviceHost *host, const XmlconfDisk *disk
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
         JsonObject *one = json_array_get_object_element(list, i);
 
-        if (g_strcmp0(json_object_get_string_member_with_default(one, "id", NULL), EXPORT) == 0)
+        if (g_strcmp0(xldrv_json_string(one, "id"), EXPORT) == 0)
             return TRUE;
     }
     return FALSE;

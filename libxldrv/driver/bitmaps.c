@@ -19,16 +19,6 @@ static gboolean fail(const XmlconfDisk *disk, const char *name, const GError *wh
 
 /* ---- what the daemon knows */
 
-static const char *string_of(JsonObject *object, const char *name)
-{
-    return json_object_get_string_member_with_default(object, name, NULL);
-}
-
-static JsonNode *get_nodes(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
-{
-    return xldrv_storage_query(host, disk, "{\"execute\": \"query-named-block-nodes\", \"arguments\": {\"flat\": true}}", error);
-}
-
 /* The node of the image at @path, and not of the file that it is in. */
 static JsonObject *find_node(JsonNode *nodes, const char *path)
 {
@@ -37,7 +27,7 @@ static JsonObject *find_node(JsonNode *nodes, const char *path)
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
         JsonObject *node = json_array_get_object_element(list, i);
 
-        if (g_strcmp0(string_of(node, "file"), path) == 0 && g_strcmp0(string_of(node, "drv"), "qcow2") == 0)
+        if (g_strcmp0(xldrv_json_string(node, "file"), path) == 0 && g_strcmp0(xldrv_json_string(node, "drv"), "qcow2") == 0)
             return node;
     }
     return NULL;
@@ -51,7 +41,7 @@ static JsonObject *find_bitmap(JsonObject *node, const char *name)
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
         JsonObject *bitmap = json_array_get_object_element(list, i);
 
-        if (g_strcmp0(string_of(bitmap, "name"), name) == 0)
+        if (g_strcmp0(xldrv_json_string(bitmap, "name"), name) == 0)
             return bitmap;
     }
     return NULL;
@@ -77,7 +67,7 @@ static gboolean fail_inconsistent(const XmlconfDisk *disk, const char *name, con
 /* The bitmaps called that of the images from the disk's own down, as "bitmaps" of block-dirty-bitmap-merge. */
 static char *find_sources(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *name, GError **error)
 {
-    g_autoptr(JsonNode) nodes = get_nodes(host, disk, error);
+    g_autoptr(JsonNode) nodes = xldrv_storage_nodes(host, disk, error);
     g_autoptr(GString) json = g_string_new("[");
     gboolean ended = FALSE;
     const char *path;
@@ -103,7 +93,7 @@ static char *find_sources(const XldrvDeviceHost *host, const XmlconfDisk *disk, 
         if (ended)
             continue;
         g_string_append(json, i ? ", {\"node\": " : "{\"node\": ");
-        xldrv_json_append_string(json, string_of(node, "node-name"));
+        xldrv_json_append_string(json, xldrv_json_string(node, "node-name"));
         g_string_append(json, ", \"name\": ");
         xldrv_json_append_string(json, name);
         g_string_append_c(json, '}');
@@ -124,7 +114,7 @@ gboolean xldrv_bitmap_check(const XldrvDeviceHost *host, const XmlconfDisk *disk
 gboolean xldrv_bitmap_count(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *name, guint64 *bytes,
                             GError **error)
 {
-    g_autoptr(JsonNode) nodes = get_nodes(host, disk, error);
+    g_autoptr(JsonNode) nodes = xldrv_storage_nodes(host, disk, error);
     JsonObject *bitmap = nodes ? find_bitmap(find_node(nodes, xmlconf_disk_source(disk)), name) : NULL;
 
     if (!nodes)
@@ -178,7 +168,7 @@ gboolean xldrv_bitmap_merge(const XldrvDeviceHost *host, const XmlconfDisk *disk
 
 static gboolean remove_running(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *name, GError **error)
 {
-    g_autoptr(JsonNode) nodes = get_nodes(host, disk, error);
+    g_autoptr(JsonNode) nodes = xldrv_storage_nodes(host, disk, error);
 
     if (!nodes)
         return FALSE;
@@ -222,7 +212,7 @@ static gboolean remove_stored(const XmlconfDisk *disk, const char *name, GError 
     if (!read_bitmaps(disk, path, &root, &list, error))
         return FALSE;
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
-        if (g_strcmp0(string_of(json_array_get_object_element(list, i), "name"), name) == 0)
+        if (g_strcmp0(xldrv_json_string(json_array_get_object_element(list, i), "name"), name) == 0)
             return xldrv_qemu_img(argv, NULL, &why) || fail(disk, name, why, error);
     }
     return TRUE;

@@ -236,15 +236,9 @@ static gboolean wait_until(const XldrvDeviceHost *host, const XmlconfDisk *disk,
     }
 }
 
-static const char *string_of(JsonObject *object, const char *name)
-{
-    return json_object_get_string_member_with_default(object, name, NULL);
-}
-
 char *xldrv_blockjob_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *path, GError **error)
 {
-    g_autoptr(JsonNode) nodes =
-        xldrv_storage_query(host, disk, "{\"execute\": \"query-named-block-nodes\", \"arguments\": {\"flat\": true}}", error);
+    g_autoptr(JsonNode) nodes = xldrv_storage_nodes(host, disk, error);
     JsonArray *list = nodes && JSON_NODE_HOLDS_ARRAY(nodes) ? json_node_get_array(nodes) : NULL;
 
     if (!nodes)
@@ -253,11 +247,11 @@ char *xldrv_blockjob_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, 
         return g_strdup(XLDRV_STORAGE_NODE);
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
         JsonObject *node = json_array_get_object_element(list, i);
-        const char *driver = string_of(node, "drv");
+        const char *driver = xldrv_json_string(node, "drv");
 
-        if (g_strcmp0(string_of(node, "file"), path) == 0 && g_strcmp0(driver, "file") != 0 &&
+        if (g_strcmp0(xldrv_json_string(node, "file"), path) == 0 && g_strcmp0(driver, "file") != 0 &&
             g_strcmp0(driver, "host_device") != 0)
-            return g_strdup(string_of(node, "node-name"));
+            return g_strdup(xldrv_json_string(node, "node-name"));
     }
     xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "the storage daemon of disk '%s' does not have image '%s'", disk->target,
                     path);

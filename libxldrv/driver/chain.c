@@ -10,15 +10,9 @@
 
 #include "libxldrv/driver/storage.h"
 #include "libxldrv/host/qemu-img.h"
+#include "libxldrv/host/qmp.h"
 
 #define MAX_CHAIN 200u /* as libvirt has it */
-
-static const char *string_of(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    return node && json_node_get_value_type(node) == G_TYPE_STRING ? json_node_get_string(node) : NULL;
-}
 
 static gboolean is_block(const char *path)
 {
@@ -29,7 +23,7 @@ static gboolean is_block(const char *path)
 
 static void add(XmlconfDisk *disk, JsonObject *image)
 {
-    const char *name = string_of(image, "filename"), *format = string_of(image, "format");
+    const char *name = xldrv_json_string(image, "filename"), *format = xldrv_json_string(image, "format");
     XmlconfBacking *backing = xmlconf_backing_add(&disk->backing);
 
     if (!name || !format)

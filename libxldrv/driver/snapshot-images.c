@@ -82,7 +82,7 @@ static int has(const XmlconfDisk *disk, const char *name, GError **error)
         JsonNode *one = json_array_get_element(list, i);
 
         if (JSON_NODE_HOLDS_OBJECT(one) &&
-            g_strcmp0(json_object_get_string_member_with_default(json_node_get_object(one), "name", NULL), name) == 0)
+            g_strcmp0(xldrv_json_string(json_node_get_object(one), "name"), name) == 0)
             return TRUE;
     }
     return FALSE;

@@ -383,6 +383,11 @@ JsonNode *xldrv_storage_query(const XldrvDeviceHost *host, const XmlconfDisk *di
     return xldrv_qmp_query(qmp, command, error);
 }
 
+JsonNode *xldrv_storage_nodes(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    return xldrv_storage_query(host, disk, "{\"execute\": \"query-named-block-nodes\", \"arguments\": {\"flat\": true}}", error);
+}
+
 /* ---- sizes */
 
 static gboolean fail_resize(const XmlconfDisk *disk, const GError *why, GError **error)

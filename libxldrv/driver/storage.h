@@ -45,3 +45,5 @@ gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError *
  * The latter is the one that needs no job. */
 gboolean xldrv_storage_command(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);
 JsonNode *xldrv_storage_query(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);
+/* All block nodes that it has. */
+JsonNode *xldrv_storage_nodes(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);

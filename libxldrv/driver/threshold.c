@@ -25,23 +25,17 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(State, state_clear)
 
 /* ---- the daemon */
 
-static const char *string_of(JsonObject *object, const char *name)
-{
-    return json_object_get_string_member_with_default(object, name, NULL);
-}
-
 static gboolean is_file_node(JsonObject *node, const char *path)
 {
-    const char *driver = string_of(node, "drv");
+    const char *driver = xldrv_json_string(node, "drv");
 
-    return g_strcmp0(string_of(node, "file"), path) == 0 &&
+    return g_strcmp0(xldrv_json_string(node, "file"), path) == 0 &&
            (g_strcmp0(driver, "file") == 0 || g_strcmp0(driver, "host_device") == 0);
 }
 
 static gboolean find_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, State *state, GError **error)
 {
-    g_autoptr(JsonNode) nodes =
-        xldrv_storage_query(host, disk, "{\"execute\": \"query-named-block-nodes\", \"arguments\": {\"flat\": true}}", error);
+    g_autoptr(JsonNode) nodes = xldrv_storage_nodes(host, disk, error);
     JsonArray *list = nodes && JSON_NODE_HOLDS_ARRAY(nodes) ? json_node_get_array(nodes) : NULL;
 
     for (guint i = 0; list && i < json_array_get_length(list) && !state->node; i++) {
@@ -49,7 +43,7 @@ static gboolean find_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, 
 
         if (!is_file_node(node, xmlconf_disk_source(disk)))
             continue;
-        state->node = g_strdup(string_of(node, "node-name"));
+        state->node = g_strdup(xldrv_json_string(node, "node-name"));
         state->threshold = (guint64)json_object_get_int_member_with_default(node, "write_threshold", 0);
     }
     return state->node || !nodes ||
@@ -67,7 +61,7 @@ static void find_highest(const XldrvDeviceHost *host, const XmlconfDisk *disk, S
         JsonObject *node = json_array_get_object_element(list, i);
         JsonNode *stats = json_object_get_member(node, "stats");
 
-        if (g_strcmp0(string_of(node, "node-name"), state->node) == 0 && stats && JSON_NODE_HOLDS_OBJECT(stats))
+        if (g_strcmp0(xldrv_json_string(node, "node-name"), state->node) == 0 && stats && JSON_NODE_HOLDS_OBJECT(stats))
             state->highest =
                 (guint64)json_object_get_int_member_with_default(json_node_get_object(stats), "wr_highest_offset", 0);
     }

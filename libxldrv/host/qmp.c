@@ -31,6 +31,11 @@ void xldrv_json_append_string(GString *json, const char *text)
     g_string_append_c(json, '"');
 }
 
+const char *xldrv_json_string(JsonObject *object, const char *name)
+{
+    return json_object_get_string_member_with_default(object, name, NULL);
+}
+
 /* One line into @line, without its end. */
 static gboolean read_line(int fd, GString *line, gint64 end)
 {
