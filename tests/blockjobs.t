@@ -12,46 +12,16 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
+from disks import define, disk, good, make, qemu_img, refused
 from host import Console, Host, wait_for
 
 WRONG = "cat: can't open '/tmp/wrong': No such file or directory"
-
-
-def qemu_img(*args):
-    return subprocess.run(["qemu-img", *args], check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def make(host, name, form, mib=16):
-    path = f"{host.root}/{name}"
-    qemu_img("create", "-q", "-f", form, path, f"{mib}M")
-    return path
-
-
-def disk(path, target, form, extra=""):
-    return f"<disk type='file'><driver type='{form}'/><source file='{path}'/><target dev='{target}'/>{extra}</disk>"
-
-
-def define(host, name, devices):
-    text = host.xml(name=name, cmdline="console=hvc0 guest.modules").replace("<console", devices + "<console")
-    result = host.virsh_args("define", host.write_xml(text, f"{name}.xml"))
-    tap.equal(result.status, 0, f"define {name}") or tap.note(result)
-
-
-def good(host, command, name=None):
-    result = host.virsh(command)
-    tap.equal(result.status, 0, name or command) or tap.note(result)
-    return result.out
 
 
 def progress(host, domain, *options):
     """virsh shows it on its standard error."""
     result = host.virsh(f"blockjob {domain} xvda {' '.join(options)}")
     return result.out + result.err
-
-
-def refused(host, command, part, name):
-    result = host.virsh(command)
-    tap.ok(result.status != 0 and part in result.err, f"refused: {name}", result)
 
 
 def run(console, command, seconds=60):

@@ -12,40 +12,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import tap
+from disks import define, disk, good, make, qemu_img, refused
 from host import TOP, Console, Host, guest_files, wait_for
-
-MIB = 1 << 20
-
-
-def qemu_img(*args):
-    return subprocess.run(["qemu-img", *args], check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def make(host, name, form, mib=8):
-    path = f"{host.root}/{name}"
-    qemu_img("create", "-q", "-f", form, path, f"{mib}M")
-    return path
-
-
-def disk(path, target, form, extra=""):
-    return f"<disk type='file'><driver type='{form}'/><source file='{path}'/><target dev='{target}'/>{extra}</disk>"
-
-
-def define(host, name, devices, **options):
-    text = host.xml(name=name, cmdline="console=hvc0 guest.modules", **options).replace("<console", devices + "<console")
-    result = host.virsh_args("define", host.write_xml(text, f"{name}.xml"))
-    tap.equal(result.status, 0, f"define {name}") or tap.note(result)
-
-
-def good(host, command, name=None):
-    result = host.virsh(command)
-    tap.equal(result.status, 0, name or command.split(" --")[0]) or tap.note(result)
-    return result.out
-
-
-def refused(host, command, part, name):
-    result = host.virsh(command)
-    tap.ok(result.status != 0 and part in result.err, f"refused: {name}", result)
 
 
 def run(console, command, seconds=60):
@@ -386,7 +354,7 @@ def bad_external(host):
     tap.equal(sources(host, "e"), {"xvda": "top1", "xvdb": "top2"}, "the disks are where they were")
     tap.ok(not [n for n in os.listdir(host.root) if n.endswith(".x") or n == "x.mem"], "and no file is left")
     tap.equal(names(host, "e"), ["d1", "m1"], "nor a snapshot")
-    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", f"{host.root}/top2", "-F", "qcow2", f"{host.root}/mine", "8M")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", f"{host.root}/top2", "-F", "qcow2", f"{host.root}/mine", "16M")
     good(host, f"snapshot-create-as e r1 --disk-only --reuse-external --diskspec xvdb,file={host.root}/mine "
                "--diskspec xvda,snapshot=no", "--reuse-external")
     good(host, "snapshot-delete e r1 --metadata")
