@@ -165,7 +165,7 @@ struct domus_vbd_source {
     uint32_t kind;        /* enum domus_vbd_source_kind */
     uint32_t nbd_flags;   /* NBD: the export's transmission flags */
     uint32_t block_bytes; /* NBD: the server's minimum block size */
-    uint32_t reserved;    /* 0 */
+    uint32_t reconnect_seconds; /* NBD: when the server is gone, requests wait so long for another image before they fail */
     uint64_t size_bytes;  /* NBD: of the export */
 };
 

@@ -93,6 +93,7 @@ static const struct {
     {"<disk>" FILE_SOURCE "<target dev='xvda' bus='ide'/></disk>", XMLCONF_ERROR_XML, "has bus 'ide', where targets are hda"},
     {"<disk>" FILE_SOURCE "<target dev='hda' bus='virtio'/></disk>", XMLCONF_ERROR_UNSUPPORTED, "value 'virtio'"},
     {"<disk type='network'>" XVDA "</disk>", XMLCONF_ERROR_XML, "disk 'xvda' has no source"},
+    {"<disk><source file='/a'><reconnect delay='3'/></source>" XVDA "</disk>", XMLCONF_ERROR_XML, "has a <reconnect> and"},
     {"<disk type='tape'>" XVDA "</disk>", XMLCONF_ERROR_XML, "value 'tape' of attribute 'type' is not known"},
     {"<disk device='floppy'>" XVDA FILE_SOURCE "</disk>", XMLCONF_ERROR_UNSUPPORTED, "value 'floppy'"},
     {DISK("<driver type='ploop'/>"), XMLCONF_ERROR_UNSUPPORTED, "value 'ploop'"},

@@ -105,6 +105,8 @@ static gboolean check_source(const XmlconfDisk *disk, GError **error)
         if (others[i].value && others[i].type != disk->type)
             return fail(disk, others[i].problem, error);
     }
+    if (disk->reconnect_delay && disk->type != XMLCONF_DISK_NETWORK)
+        return fail(disk, "has a <reconnect> and is not of type 'network'", error);
     if (!disk->pool != !disk->volume)
         return fail(disk, "needs a pool and a volume in its <source>", error);
     if (!xmlconf_disk_source(disk) && disk->device != XMLCONF_DISK_CDROM)

@@ -285,6 +285,7 @@ static const XmlconfField fields[] = {
     {"source/host@port", &xmlconf_value_string, DISK(port)},
     {"source/host@transport", &xmlconf_value_word, DISK(transport), .choices = transports},
     {"source/host@socket", &xmlconf_value_path, DISK(socket)},
+    {"source/reconnect@delay", &xmlconf_value_count, DISK(reconnect_delay), .max = G_MAXUINT32},
     {"source@pool", &xmlconf_value_string, DISK(pool)},
     {"source@volume", &xmlconf_value_string, DISK(volume)},
     {"source@mode", &xmlconf_value_word, DISK(volume_mode), .choices = volume_modes},

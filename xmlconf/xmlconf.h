@@ -155,6 +155,7 @@ typedef struct {
     char *file, *dev; /* one of them, or what follows, by type: xmlconf_disk_source; all NULL: no medium */
     char *protocol, *export_name;          /* network: "nbd"; the latter may be NULL */
     char *host, *port, *transport, *socket; /* network: by transport "tcp" (or NULL) or "unix" */
+    guint64 reconnect_delay; /* network: seconds that requests wait for a server that is gone; 0: they fail */
     char *pool, *volume, *volume_mode;     /* volume: the latter "host", or NULL */
     char *volume_file, *volume_dev;        /* running domain, volume: what it is, one of them; set by the driver */
     char *encryption;                      /* "luks"; or NULL */

@@ -23,12 +23,18 @@ static int open_export(const XmlconfDisk *disk, struct domus_vbd_source *source,
 {
     g_autofree char *where = xmlconf_disk_describe(disk);
     const char *name = xmlconf_disk_source(disk);
+    const char *port = disk->port ? disk->port : XMLCONF_NBD_PORT;
     int fd;
 
-    if (!disk->socket)
-        return xldrv_export_open_tcp(disk->host, disk->port ? disk->port : XMLCONF_NBD_PORT, name, where, source, error);
-    fd = xldrv_socket_connect(disk->socket, SOCK_STREAM, CONNECT_MS, error);
-    return fd < 0 ? -1 : xldrv_export_open(fd, name, where, source, error);
+    if (!disk->socket) {
+        fd = xldrv_export_open_tcp(disk->host, port, name, where, source, error);
+    } else {
+        fd = xldrv_socket_connect(disk->socket, SOCK_STREAM, CONNECT_MS, error);
+        if (fd >= 0)
+            fd = xldrv_export_open(fd, name, where, source, error);
+    }
+    source->reconnect_seconds = (guint32)disk->reconnect_delay;
+    return fd;
 }
 
 gboolean xldrv_disk_open_source(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,

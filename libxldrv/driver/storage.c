@@ -33,6 +33,9 @@
 #define CONNECT_MS 5000
 /* It writes what it has not written yet, which on slow storage takes long; what it is killed with is lost. */
 #define END_MS     30000
+/* It is ours, and when it ends there is another at once, also on a busy host or after a restart of this daemon. As long as
+ * guests wait for their SCSI disks. */
+#define RECONNECT_SECONDS 30
 
 #define RESIZE_TRIES    20
 #define RESIZE_RETRY_US 20000
@@ -258,7 +261,10 @@ static int connect_to(const char *path, const char *where, struct domus_vbd_sour
 {
     int fd = xldrv_socket_connect(path, SOCK_STREAM, CONNECT_MS, error);
 
-    return fd < 0 ? -1 : xldrv_export_open(fd, EXPORT, where, source, error);
+    if (fd >= 0)
+        fd = xldrv_export_open(fd, EXPORT, where, source, error);
+    source->reconnect_seconds = RECONNECT_SECONDS;
+    return fd;
 }
 
 /* The listening sockets are there before the daemon is, so a connection waits for it, and breaks when it ends. */

@@ -228,11 +228,19 @@ static void stop(struct hv_xenbus_device *dev)
     hv_blk_stopped(blk);
 }
 
+static void remove_timers(struct hv_blk_device *blk)
+{
+    if (blk->throttle_timer)
+        hv_loop_remove(blk->throttle_timer);
+    if (blk->give_up_timer)
+        hv_loop_remove(blk->give_up_timer);
+}
+
 static void free_device(struct hv_xenbus_device *dev)
 {
     struct hv_blk_device *blk = blk_of(dev);
 
-    hv_loop_remove(blk->throttle_timer);
+    remove_timers(blk);
     hv_blk_image_fini(&blk->next_image);
     hv_blk_image_fini(&blk->image);
     free(blk);
@@ -264,7 +272,7 @@ static const char *find_mistake(const struct domus_vbd *vbd)
     const uint32_t known = DOMUS_VBD_READ_ONLY | DOMUS_VBD_CDROM | DOMUS_VBD_REMOVABLE | DOMUS_VBD_DISCARD |
                            DOMUS_VBD_NO_FLUSH | DOMUS_VBD_PERSISTENT;
 
-    if (vbd->flags & ~known || vbd->reserved || vbd->source.reserved)
+    if (vbd->flags & ~known || vbd->reserved)
         return "an unknown flag is set";
     if (vbd->write_policy > DOMUS_VBD_ENOSPC || vbd->read_policy > DOMUS_VBD_IGNORE)
         return "an unknown error policy";
@@ -321,6 +329,7 @@ static void image_lost(void *opaque)
 {
     struct hv_blk_device *blk = opaque;
 
+    hv_loop_arm(blk->give_up_timer, hv_loop_now() + blk->image.reconnect_seconds * 1000000000ull);
     hv_control_notify(blk->xenbus.domain, HV_EVENT_IMAGE_LOST, (uint64_t)DOMUS_DEVICE_VBD << 32 | blk->xenbus.devid);
 }
 
@@ -329,18 +338,25 @@ static struct hv_blk_host host_of(struct hv_domain *d, struct hv_blk_device *blk
     return (struct hv_blk_host){.loop = d->loop, .uring = d->uring, .lost = image_lost, .opaque = blk};
 }
 
+static int add_timers(struct hv_loop *loop, struct hv_blk_device *blk)
+{
+    blk->throttle_timer = hv_loop_add_timer(loop, hv_blk_throttle_timer, blk);
+    blk->give_up_timer = hv_loop_add_timer(loop, hv_blk_give_up_timer, blk);
+    return blk->throttle_timer && blk->give_up_timer ? 0 : -ENOMEM;
+}
+
 static int add_device(struct hv_domain *d, struct hv_blk_device *blk, const struct domus_vbd *vbd)
 {
     int error = choose_sectors(blk, vbd);
 
     if (!error)
         error = measure(blk, &blk->image, &blk->size_bytes);
-    if (!error && !(blk->throttle_timer = hv_loop_add_timer(d->loop, hv_blk_throttle_timer, blk)))
-        error = -ENOMEM;
+    if (!error)
+        error = add_timers(d->loop, blk);
     if (!error)
         error = hv_xenbus_add(d, &class, vbd->devid, &blk->xenbus);
-    if (error && blk->throttle_timer)
-        hv_loop_remove(blk->throttle_timer);
+    if (error)
+        remove_timers(blk);
     return error;
 }
 
@@ -446,6 +462,9 @@ void hv_blk_change_image(struct hv_blk_device *blk)
     hv_blk_image_fini(&blk->image);
     blk->image = blk->next_image;
     memset(&blk->next_image, 0, sizeof(blk->next_image));
+    blk->given_up = false;
+    if (hv_blk_image_is_lost(&blk->image)) /* while it waited for its turn, when nobody asked */
+        image_lost(blk);
     if (blk->parked)
         return;
     if (measure(blk, &blk->image, &blk->size_bytes))
@@ -497,7 +516,7 @@ long hv_blk_set_image(struct hv_domain *d, struct domus_vbd_image *image, int fd
     image->error[0] = '\0';
     if (!blk)
         return -XEN_ENODEV;
-    if (image->reserved || image->source.reserved)
+    if (image->reserved)
         return -XEN_EINVAL;
     if (image->source.kind == DOMUS_VBD_STAY)
         return stay(blk);

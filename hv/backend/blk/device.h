@@ -70,6 +70,9 @@ struct hv_blk_device {
     struct hv_loop_source *throttle_timer;
     struct hv_blk_list throttled[2]; /* reads, writes */
     struct hv_blk_list held;         /* failed */
+    struct hv_blk_list stranded;     /* their server is gone, and there may soon be another */
+    struct hv_loop_source *give_up_timer;
+    bool given_up; /* there was no other in time */
     uint8_t write_policy, read_policy; /* enum domus_vbd_policy */
     struct hv_blk_request *barrier; /* waits until nothing is in flight, or is what is in flight; none is taken then */
     bool stopping;      /* takes no more; disconnected when nothing is in flight */
@@ -91,10 +94,15 @@ void hv_blk_request_release(struct hv_blk_request *request);
 void hv_blk_request_begin(struct hv_blk_request *request);
 /* Answers: @result is 0 or a negative errno. The device may be freed when it returns. */
 void hv_blk_request_finish(struct hv_blk_request *request, int result);
+/* The image failed with @error, a negative errno: held or answered, as the disk's policy says. The same. */
+void hv_blk_request_fail(struct hv_blk_request *request, int error);
 
 /* held.c: begins the request when the disk's limits let it pass. */
 void hv_blk_admit(struct hv_blk_request *request);
 void hv_blk_throttle_timer(void *blk);
+/* True when the image failed because its server is gone, and the request waits for another image. */
+bool hv_blk_strand(struct hv_blk_request *request, int error);
+void hv_blk_give_up_timer(void *blk);
 /* The image failed. True when the request is held; else it goes on with *@error, which the policy may have made 0. */
 bool hv_blk_hold(struct hv_blk_request *request, int *error);
 void hv_blk_retry_held(struct hv_blk_device *blk);

@@ -1,4 +1,5 @@
-/* Requests that wait: for their turn under the disk's limits, or, after the image failed, for the domain to be unpaused.
+/* Requests that wait: for their turn under the disk's limits; for another image, after their server went; or, after the
+ * image failed, for the domain to be unpaused.
  * They count as in flight, so that barriers and the end of a connection wait for them as for all others. */
 #include "config.h"
 
@@ -9,6 +10,8 @@
 #include "hv/backend/blk/device.h"
 #include "hv/control/server.h"
 #include "hv/loop.h"
+
+#define FROZEN_NS 1000000000ull
 
 static void list_add(struct hv_blk_list *list, struct hv_blk_request *r)
 {
@@ -77,6 +80,14 @@ void hv_blk_admit(struct hv_blk_request *r)
     arm(blk);
 }
 
+static void begin_all(struct hv_blk_device *blk, struct hv_blk_list *list)
+{
+    while (list->first) {
+        blk->waiting--;
+        hv_blk_request_begin(list_take(list));
+    }
+}
+
 /* Those whose turn has come, or all of them. */
 static void release(struct hv_blk_device *blk, bool all)
 {
@@ -84,6 +95,8 @@ static void release(struct hv_blk_device *blk, bool all)
 
     if ((blk->changing || blk->xenbus.domain->frozen) && !all)
         return; /* when the other image is there, or the domain goes on */
+    if (!hv_blk_image_is_lost(&blk->image))
+        begin_all(blk, &blk->stranded);
     for (unsigned write = 0; write < 2; write++) {
         while (blk->throttled[write].first &&
                (all || hv_blk_throttle_due_ns(&blk->throttle, write) <= now)) {
@@ -98,6 +111,47 @@ static void release(struct hv_blk_device *blk, bool all)
 void hv_blk_throttle_timer(void *opaque)
 {
     release(opaque, false);
+}
+
+/* ------------------------------------------------------------------ without a server */
+
+bool hv_blk_strand(struct hv_blk_request *r, int error)
+{
+    struct hv_blk_device *blk = r->queue->blk;
+
+    if (error != -EIO || !blk->image.reconnect_seconds || !hv_blk_image_is_lost(&blk->image) || blk->given_up || blk->stopping)
+        return false;
+    list_add(&blk->stranded, r);
+    blk->waiting++;
+    return true;
+}
+
+static struct hv_blk_request *take_all(struct hv_blk_device *blk, struct hv_blk_list *list)
+{
+    struct hv_blk_request *first = list->first;
+
+    for (const struct hv_blk_request *r = first; r; r = r->next)
+        blk->waiting--;
+    memset(list, 0, sizeof(*list));
+    return first;
+}
+
+void hv_blk_give_up_timer(void *opaque)
+{
+    struct hv_blk_device *blk = opaque;
+    struct hv_blk_request *r, *next;
+
+    if (!hv_blk_image_is_lost(&blk->image))
+        return;
+    if (blk->xenbus.domain->frozen) { /* no answer may come now */
+        hv_loop_arm(blk->give_up_timer, hv_loop_now() + FROZEN_NS);
+        return;
+    }
+    blk->given_up = true;
+    for (r = take_all(blk, &blk->stranded); r; r = next) {
+        next = r->next;
+        hv_blk_request_fail(r, -EIO);
+    }
 }
 
 /* ------------------------------------------------------------------ after an error */
@@ -147,21 +201,15 @@ void hv_blk_retry_held(struct hv_blk_device *blk)
     if (!blk->held.first || blk->changing || blk->xenbus.domain->frozen)
         return;
     blk->stats.held = blk->stats.held_error = 0;
-    while (blk->held.first) {
-        blk->waiting--;
-        hv_blk_request_begin(list_take(&blk->held));
-    }
+    begin_all(blk, &blk->held);
     blk->image.driver->flush(&blk->image);
 }
 
 /* The device may be freed with the last of them. */
-static void fail_held(struct hv_blk_device *blk)
+static void finish_all(struct hv_blk_request *r)
 {
-    struct hv_blk_request *r = blk->held.first, *next;
+    struct hv_blk_request *next;
 
-    memset(&blk->held, 0, sizeof(blk->held));
-    blk->waiting -= blk->stats.held;
-    blk->stats.held = blk->stats.held_error = 0;
     for (; r; r = next) {
         next = r->next;
         hv_blk_request_finish(r, -EIO);
@@ -170,6 +218,12 @@ static void fail_held(struct hv_blk_device *blk)
 
 void hv_blk_let_go(struct hv_blk_device *blk)
 {
+    struct hv_blk_request *stranded, *held;
+
     release(blk, true);
-    fail_held(blk);
+    stranded = take_all(blk, &blk->stranded);
+    held = take_all(blk, &blk->held);
+    blk->stats.held = blk->stats.held_error = 0;
+    finish_all(stranded);
+    finish_all(held);
 }

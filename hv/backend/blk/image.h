@@ -52,6 +52,7 @@ struct hv_blk_image {
     const struct hv_blk_driver *driver; /* NULL: there is none */
     bool writable, can_fua, can_discard;
     unsigned block_bytes; /* what I/O must be aligned to */
+    unsigned reconnect_seconds; /* how long its user waits for another one when its server is gone */
 
     int fd;
     struct hv_uring *uring; /* image.c */

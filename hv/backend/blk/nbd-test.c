@@ -425,6 +425,53 @@ static void test_another_server(void)
     TAP_OK(!hv_blk_set_image(front.d, &image, -1) && detach(), "one that is parked can be detached");
 }
 
+static void attach_patient(unsigned seconds)
+{
+    struct domus_vbd vbd = vbd_of(0, DOMUS_VBD_REPORT, DOMUS_VBD_REPORT);
+
+    vbd.source.reconnect_seconds = seconds;
+    server_start(HANG_UP);
+    if (hv_blk_attach(front.d, &vbd, server.peer))
+        abort();
+    front_write("state", "1");
+    if (!front_connect())
+        abort();
+}
+
+/* The server is gone, and the toolstack was given time to bring another. */
+static void test_reconnect(void)
+{
+    struct domus_vbd_image image = {.devid = FRONT_DEVID, .source = source()};
+
+    attach_patient(60);
+    put_many(BLKIF_OP_READ, 10);
+    for (int i = 0; i < 1000 && !front_stats().lost; i++)
+        front_run_ms(1);
+    put_many(BLKIF_OP_WRITE, 10);
+    front_run_ms(30);
+    TAP_OK(front_stats().lost && !front_stats().held && !front_stats().errors && front_sring(0, 1)->rsp_prod == front.cons[0],
+           "the server goes: all waits, and the domain runs");
+    server_stop();
+    server_start(SERVE);
+    TAP_OK(!hv_blk_set_image(front.d, &image, server.peer) && answers(20, BLKIF_RSP_OKAY) == 20,
+           "another one comes: all goes on by itself");
+    server.mode = HANG_UP;
+    TAP_OK(ask(BLKIF_OP_READ, 0, 1) == BLKIF_RSP_ERROR, "which is not waited for when it goes");
+    TAP_OK(detach(), "detached");
+
+    attach_patient(1);
+    put_many(BLKIF_OP_READ, 10);
+    TAP_OK(answers(10, BLKIF_RSP_ERROR) == 10 && front_stats().errors == 10, "there is no other in time: all fails");
+    TAP_OK(ask(BLKIF_OP_READ, 0, 1) == BLKIF_RSP_ERROR, "and so does what comes, at once");
+    TAP_OK(detach(), "detached");
+
+    attach_patient(60);
+    put_many(BLKIF_OP_WRITE, 10);
+    for (int i = 0; i < 1000 && !front_stats().lost; i++)
+        front_run_ms(1);
+    TAP_OK(detach(), "a disk can be detached while it waits");
+}
+
 /* A server that takes longer than a disk that goes away would wait. */
 static void test_stalled(void)
 {
@@ -624,6 +671,7 @@ int main(void)
     test_broken();
     test_stop_policy();
     test_another_server();
+    test_reconnect();
     test_stalled();
     test_forgotten();
     test_noise();

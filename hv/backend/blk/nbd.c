@@ -51,6 +51,7 @@ struct hv_blk_nbd {
     int fd; /* the image's; -1: broken, or there never was one */
     uint64_t size_bytes;
     bool can_flush, lost;
+    bool hurried;           /* it was not: it did not answer in time */
     struct hv_loop_source *source, *wakeup, *timer;
     bool writing;           /* EPOLLOUT is waited for */
     unsigned going_on;      /* all that were started */
@@ -181,7 +182,7 @@ static bool end_list(struct hv_blk_nbd *nbd, struct list *list, int result)
 
 static bool end_failed(struct hv_blk_nbd *nbd)
 {
-    return end_list(nbd, &nbd->failed, -EIO) && end_list(nbd, &nbd->ended, 0);
+    return end_list(nbd, &nbd->failed, nbd->hurried ? -ETIMEDOUT : -EIO) && end_list(nbd, &nbd->ended, 0);
 }
 
 static void on_wakeup(void *opaque)
@@ -201,9 +202,10 @@ static void on_timer(void *opaque)
     nbd->timed = nbd->going_on && nbd->fd >= 0;
     if (!nbd->timed)
         return;
-    if (hv_loop_now() >= deadline_of(nbd))
+    if (hv_loop_now() >= deadline_of(nbd)) {
+        nbd->hurried = nbd->hurry_ns;
         break_off(nbd, "it does not answer");
-    else
+    } else
         hv_loop_arm(nbd->timer, deadline_of(nbd));
 }
 
@@ -610,6 +612,7 @@ int hv_blk_nbd_open(struct hv_blk_image *image, const struct hv_blk_host *host, 
         .can_fua = source->nbd_flags & NBD_FLAG_SEND_FUA,
         .can_discard = source->nbd_flags & NBD_FLAG_SEND_TRIM,
         .block_bytes = source->block_bytes > 512 ? 4096 : 512,
+        .reconnect_seconds = source->reconnect_seconds,
     };
     return 0;
 }

@@ -220,6 +220,15 @@ static bool tells_of_loss(const struct hv_blk_request *r, int *result)
     return true;
 }
 
+void hv_blk_request_fail(struct hv_blk_request *r, int error)
+{
+    image_failed(r, error);
+    if (hv_blk_hold(r, &error))
+        after(r->queue->blk, NULL, false);
+    else
+        hv_blk_request_finish(r, error);
+}
+
 static void on_done(struct hv_blk_io *io, int result)
 {
     struct hv_blk_request *r = HV_CONTAINER_OF(io, struct hv_blk_request, io);
@@ -229,14 +238,12 @@ static void on_done(struct hv_blk_io *io, int result)
         blk->image.driver->flush(&blk->image);
         return;
     }
-    if (result < 0 && result != -EOPNOTSUPP) {
-        image_failed(r, result);
-        if (hv_blk_hold(r, &result)) {
-            after(blk, NULL, false);
-            return;
-        }
-    }
-    hv_blk_request_finish(r, result);
+    if (hv_blk_strand(r, result))
+        after(blk, NULL, false);
+    else if (result < 0 && result != -EOPNOTSUPP)
+        hv_blk_request_fail(r, result);
+    else
+        hv_blk_request_finish(r, result);
 }
 
 /* ------------------------------------------------------------------ the ring */

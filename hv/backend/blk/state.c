@@ -78,7 +78,7 @@ static bool is_in(const struct hv_blk_list *list, const struct hv_blk_request *w
 
 static bool is_listed(const struct hv_blk_device *blk, const struct hv_blk_request *r)
 {
-    return is_in(&blk->held, r) || is_in(&blk->throttled[0], r) || is_in(&blk->throttled[1], r);
+    return is_in(&blk->held, r) || is_in(&blk->stranded, r) || is_in(&blk->throttled[0], r) || is_in(&blk->throttled[1], r);
 }
 
 static void each_in(const struct hv_blk_list *list, const struct hv_blk_queue *q, waiting_fn *fn, void *opaque)
@@ -94,6 +94,7 @@ static void each_waiting(const struct hv_blk_queue *q, waiting_fn *fn, void *opa
     const struct hv_blk_device *blk = q->blk;
 
     each_in(&blk->held, q, fn, opaque);
+    each_in(&blk->stranded, q, fn, opaque);
     each_in(&blk->throttled[0], q, fn, opaque);
     each_in(&blk->throttled[1], q, fn, opaque);
     if (blk->barrier && blk->barrier->queue == q && !is_listed(blk, blk->barrier))
