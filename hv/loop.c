@@ -1,7 +1,8 @@
 /* The event loop of the main thread.
  *
  * Every source is a descriptor in one epoll set: the caller's, an eventfd for a wake-up, a timerfd
- * for a timer. So arming a timer and waking a source are one system call each and need no lock.
+ * for a timer. So arming a timer and waking a source are one system call each, or none for a source that is woken already,
+ * and need no lock.
  */
 #include "config.h"
 
@@ -35,6 +36,7 @@ struct hv_loop_source {
     };
     void *opaque;
     bool removed;
+    _Atomic bool woken; /* SOURCE_WAKEUP: its function is about to run */
 };
 
 /* All fields belong to the loop thread but @quit. */
@@ -92,7 +94,7 @@ struct hv_loop_source *hv_loop_add_fd(struct hv_loop *loop, int fd, uint32_t eve
 struct hv_loop_source *hv_loop_add_wakeup(struct hv_loop *loop, hv_loop_fn *fn, void *opaque)
 {
     struct hv_loop_source *source =
-        source_add(loop, SOURCE_WAKEUP, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), EPOLLIN, opaque);
+        source_add(loop, SOURCE_WAKEUP, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), EPOLLIN | EPOLLET, opaque);
 
     if (source)
         source->fn = fn;
@@ -122,7 +124,9 @@ void hv_loop_wake(struct hv_loop_source *source)
 {
     uint64_t one = 1;
 
-    /* EAGAIN is a counter that is full: the wake-up is already on its way. */
+    /* Each write is an event, whether what was written before was read or not: nobody reads it. */
+    if (atomic_exchange(&source->woken, true))
+        return;
     while (write(source->fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
 }
@@ -169,6 +173,11 @@ static void dispatch(struct hv_loop_source *source, uint32_t events)
 
     if (source->kind == SOURCE_FD) {
         source->fd_fn(source->opaque, source->fd, events);
+        return;
+    }
+    if (source->kind == SOURCE_WAKEUP) {
+        atomic_store(&source->woken, false); /* what comes from here on runs it again */
+        source->fn(source->opaque);
         return;
     }
     /* Nothing to read: a timer that was armed anew after it fired. */

@@ -37,6 +37,8 @@
 #include "hv/machine/time.h"
 #include "hv/stream/codec.h"
 
+#define LATE_NS 2000u /* that a timer may be */
+
 enum place { STOPPED, RUNNING, QUIESCENT };
 
 struct hv_vcpu_run {
@@ -295,22 +297,23 @@ static uint64_t next_deadline_ns(struct hv_vcpu *v)
     return earlier(hv_lapic_deadline_ns(v), hv_vcpu_xen_deadline_ns(v));
 }
 
-/* A deadline in system time becomes a slightly different CLOCK_MONOTONIC time at each look: a timer
- * that is a little early (it is then set again) or hardly late will do, and saves a system call per
- * run(). */
-static bool is_near(uint64_t armed_ns, uint64_t deadline_ns)
-{
-    if (!armed_ns || !deadline_ns)
-        return armed_ns == deadline_ns;
-    return armed_ns <= deadline_ns ? deadline_ns - armed_ns < 20000 : armed_ns - deadline_ns < 2000;
-}
-
+/* A timer that is early will do, as it is then set again: guests put off most of their deadlines before they come, and a
+ * system call for each would be many. So will one that is hardly late: a deadline in system time becomes a slightly different
+ * CLOCK_MONOTONIC time at each look. */
 static void arm_timer(struct hv_vcpu *v, uint64_t deadline_ns)
 {
-    if (is_near(v->run->armed_ns, deadline_ns))
+    if (!deadline_ns || (v->run->armed_ns && v->run->armed_ns < deadline_ns + LATE_NS))
         return;
     hv_loop_arm(v->run->timer, deadline_ns);
     v->run->armed_ns = deadline_ns;
+}
+
+/* Nothing is to come while it sleeps. */
+static void disarm_timer(struct hv_vcpu *v)
+{
+    if (v->run->armed_ns)
+        hv_loop_arm(v->run->timer, 0);
+    v->run->armed_ns = 0;
 }
 
 static void timer_due(void *opaque)
@@ -427,7 +430,8 @@ static bool wait_turn(struct hv_vcpu *v)
          */
         pthread_mutex_unlock(&run->lock);
         set_runstate(v, resting_runstate(v));
-        arm_timer(v, 0);
+        if (!run->poll_ns) /* else it will not sleep long enough */
+            disarm_timer(v);
         deadline_ns = next_deadline_ns(v);
         found = !paused && poll_for_work(v, deadline_ns);
         since = hv_loop_now();
