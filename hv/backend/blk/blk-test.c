@@ -301,25 +301,68 @@ static bool connect_two_queues(void)
     return front_wait_state(XenbusStateConnected);
 }
 
-static void test_queues(void)
+#define MANY    60u
+#define ENTRIES 64u /* of a ring of two pages */
+
+/* So many requests in one go on the second queue, of pages that follow each other. How many were answered @status, and are
+ * in memory what they are in the image. */
+static unsigned ask_many(uint8_t operation, int status)
 {
     struct blkif_sring *ring = front_sring(1, 2);
+    uint32_t start = ring->req_prod;
     unsigned good = 0;
 
-    TAP_OK(connect_two_queues(), "two queues with rings of two pages");
-    for (unsigned i = 0; i < 60; i++) {
-        ring->ring[i].req = request(BLKIF_OP_READ, i * 8, 1);
-        ring->ring[i].req.id = 1000 + i;
-        ring->ring[i].req.seg[0].gref = DATA_REF + i;
+    for (unsigned i = 0; i < MANY; i++) {
+        struct blkif_request *r = &ring->ring[(start + i) % ENTRIES].req;
+
+        *r = request(operation, i * 8, 1);
+        r->id = 1000 + i;
+        r->seg[0].gref = DATA_REF + i;
     }
-    ring->req_prod = 60;
+    ring->req_prod = start + MANY;
     front_kick(1);
-    for (int i = 0; i < 2000 && __atomic_load_n(&ring->rsp_prod, __ATOMIC_SEQ_CST) < 60; i++)
+    for (int i = 0; i < 2000 && __atomic_load_n(&ring->rsp_prod, __ATOMIC_SEQ_CST) != start + MANY; i++)
         front_run_ms(1);
-    for (unsigned i = 0; i < 60; i++)
-        good += ring->ring[i].rsp.status == BLKIF_RSP_OKAY && ring->ring[i].rsp.id >= 1000 &&
-                ring->ring[i].rsp.id < 1060 && image_is(i * 4096, front_data(i), 4096);
-    TAP_OK(ring->rsp_prod == 60 && good == 60, "60 requests in one go: %u are right", good);
+    for (unsigned i = 0; i < MANY && ring->rsp_prod == start + MANY; i++) {
+        const struct blkif_response *r = &ring->ring[(start + i) % ENTRIES].rsp;
+        unsigned number = (unsigned)(r->id - 1000);
+
+        good += r->status == status && number < MANY && (status || image_is(number * 4096, front_data(number), 4096));
+    }
+    return good;
+}
+
+static void test_queues(void)
+{
+    unsigned good;
+
+    TAP_OK(!hv_blk_detach(front.d, FRONT_DEVID, true) && front_wait_state(0) && !front_attach(0), "one that can be written");
+    TAP_OK(connect_two_queues(), "two queues with rings of two pages");
+    good = ask_many(BLKIF_OP_READ, BLKIF_RSP_OKAY);
+    TAP_OK(good == MANY, "%u requests in one go: %u are right", MANY, good);
+    for (unsigned i = 0; i < MANY; i++)
+        memset(front_data(i), (int)i + 1, 4096);
+    good = ask_many(BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
+    TAP_OK(good == MANY, "and written: %u", good);
+}
+
+/* Writes that go together fail for those of them that cannot be made. */
+static void test_cut_short(void)
+{
+    unsigned good;
+
+    close(front.image);
+    front.image = memfd_create("image", MFD_ALLOW_SEALING);
+    if (front.image < 0 || ftruncate(front.image, IMAGE_BYTES))
+        abort();
+    TAP_OK(!hv_blk_detach(front.d, FRONT_DEVID, true) && front_wait_state(0) && !front_attach(0) && connect_two_queues(),
+           "a disk on an image that cannot grow");
+    if (ftruncate(front.image, 20 * 4096) || fcntl(front.image, F_ADD_SEALS, F_SEAL_GROW))
+        abort();
+    good = ask_many(BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
+    TAP_OK(good == 20, "becomes shorter: of many writes those are made that can be: %u", good);
+    good = ask_many(BLKIF_OP_WRITE, BLKIF_RSP_ERROR);
+    TAP_OK(good == MANY - 20, "and no others: %u", good);
 }
 
 /* An image without the page cache, where the file system here can do it. */
@@ -386,6 +429,7 @@ int main(void)
     test_discard();
     test_forced();
     test_queues();
+    test_cut_short();
     test_direct();
     test_bad_images();
     front_free();

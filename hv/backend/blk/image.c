@@ -38,41 +38,9 @@ static unsigned find_block(int fd, int flags)
 
 /* ------------------------------------------------------------------ the driver */
 
-static void uring_done(struct hv_uring_op *op, int result)
+static void file_wait(struct hv_blk_image *image)
 {
-    struct hv_blk_io *io = HV_CONTAINER_OF(op, struct hv_blk_io, uring);
-
-    io->done(io, result);
-}
-
-static void uring_start(struct hv_blk_image *image, struct hv_blk_io *io)
-{
-    static const enum hv_uring_kind kinds[] = {
-        [HV_BLK_READ] = HV_URING_READ,
-        [HV_BLK_WRITE] = HV_URING_WRITE,
-        [HV_BLK_SYNC] = HV_URING_SYNC,
-        [HV_BLK_DISCARD] = HV_URING_DISCARD,
-    };
-
-    io->uring = (struct hv_uring_op){
-        .kind = kinds[io->kind],
-        .fd = image->fd,
-        .iov = io->iov,
-        .nr_iov = io->nr_iov,
-        .offset = io->offset,
-        .bytes = io->bytes,
-        .done = uring_done,
-    };
-    hv_uring_start(image->uring, &io->uring);
-}
-
-static void uring_flush(struct hv_blk_image *image)
-{
-    hv_uring_flush(image->uring);
-}
-
-static void uring_wait(struct hv_blk_image *image)
-{
+    hv_blk_merge_flush(image);
     hv_uring_wait(image->uring);
 }
 
@@ -105,9 +73,9 @@ static void file_release(struct hv_blk_image *image)
 }
 
 static const struct hv_blk_driver file_driver = {
-    .start = uring_start,
-    .flush = uring_flush,
-    .wait = uring_wait,
+    .start = hv_blk_merge_start,
+    .flush = hv_blk_merge_flush,
+    .wait = file_wait,
     .size = file_size,
     .allow_small = file_allow_small,
     .release = file_release,

@@ -23,7 +23,10 @@ struct hv_blk_io {
     void (*done)(struct hv_blk_io *io, int result);
 
     union { /* the driver's own */
-        struct hv_uring_op uring;
+        struct {
+            struct hv_uring_op op;
+            struct hv_blk_io *next; /* WRITE: that follows it on the disk, and goes with it */
+        } file;
         struct {
             struct hv_blk_io *next;
             uint64_t done_bytes; /* DISCARD: of the pieces before this one */
@@ -55,7 +58,9 @@ struct hv_blk_image {
     unsigned reconnect_seconds; /* how long its user waits for another one when its server is gone */
 
     int fd;
-    struct hv_uring *uring; /* image.c */
+    struct hv_uring *uring; /* files */
+    struct hv_blk_io *first, *last; /* merge.c: writes since the last flush, one behind the other */
+    unsigned nr_parts;              /* of their memory */
     struct hv_blk_nbd *nbd; /* nbd.c */
 };
 
@@ -76,6 +81,10 @@ void hv_blk_image_fini(struct hv_blk_image *image);
 void hv_blk_image_give_back(struct hv_blk_image *image);
 /* Whether it was served by a server that is gone. nbd.c */
 bool hv_blk_image_is_lost(const struct hv_blk_image *image);
+
+/* Inside: merge.c. As in a driver. */
+void hv_blk_merge_start(struct hv_blk_image *image, struct hv_blk_io *io);
+void hv_blk_merge_flush(struct hv_blk_image *image);
 
 /* Inside: nbd.c. @fd is -1 for a drive without a medium. */
 int hv_blk_nbd_open(struct hv_blk_image *image, const struct hv_blk_host *host, const struct domus_vbd_source *source,
