@@ -455,24 +455,142 @@ def pull_lost(host, console, socket, scratch):
     tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == 1, 60), "but the disk's storage daemon, a new one")
 
 
+def push_one(host, name, number, since=None, checkpoint=None, target="xvda"):
+    """A backup of one disk, likewise."""
+    path = f"{host.root}/{name}.{target}.{number}"
+    text = "<domainbackup>" + (f"<incremental>{since}</incremental>" if since else "") + \
+        f"<disks><disk name='{target}' type='file'><target file='{path}'/></disk></disks></domainbackup>"
+    files = [host.write_xml(text, "backup.xml")]
+    if checkpoint:
+        files.append(host.write_xml(f"<domaincheckpoint><name>{checkpoint}</name><disks><disk name='{target}'/></disks>"
+                                    "</domaincheckpoint>", "checkpoint.xml"))
+    result = host.virsh_args("backup-begin", name, *files)
+    tap.equal(result.status, 0, f"backup {number}" + (f" since {since}" if since else "")) or tap.note(result)
+    tap.ok(wait_for(lambda: "None" in host.virsh(f"domjobinfo {name}").out, 60), f"backup {number} ends")
+    return {target: path}
+
+
+def known(host, name, expected, what):
+    """How many blocks were written since each checkpoint; None: that is not known."""
+    found = {one: sizes(host, name, one) for one in expected}
+    tap.equal(found, {one: [] if blocks is None else [blocks * BLOCK] for one, blocks in expected.items()}, what)
+
+
 def overlay(host):
-    """A disk that went on in another image has no checkpoint there but a new one; back on the first, it has the first again."""
-    define(host, "o", disk(make(host, "o.qcow2"), "xvda"))
+    """Checkpoints go on when a disk goes on in an overlay, and when images of its chain are put together."""
+    image = make(host, "o.qcow2")
+    define(host, "o", disk(image, "xvda") + disk(make(host, "raw.o", "raw"), "xvdb", "raw"))
     console = boot(host, "o")
-    good(host, "checkpoint-create-as o c1")
+    write(console, "f", at=7)
+    full = push_one(host, "o", "full", None, "c1")
     write(console, "a")
-    good(host, "snapshot-create-as o s --disk-only --no-metadata", "an overlay")
-    tap.equal(sizes(host, "o", "c1"), [], "on the overlay c1 cannot be used")
-    result = backup(host, "o", "<domainbackup><incremental>c1</incremental></domainbackup>")
-    tap.ok(result.status and "there is none in image" in result.err, "refused: a backup since it, by name", result)
-    good(host, "checkpoint-create-as o c2")
+    good(host, "snapshot-create-as o s1 --disk-only --no-metadata", "an overlay")
+    known(host, "o", {"c1": 1}, "on the overlay c1 is known")
     write(console, "b", at=3)
-    tap.equal(sizes(host, "o", "c2"), [BLOCK], "a new one can")
-    good(host, "blockcommit o xvda --active --pivot", "blockcommit")
-    tap.equal((sizes(host, "o", "c1"), sizes(host, "o", "c2")), ([2 * BLOCK], []), "c1 knows what was written meanwhile, c2 is gone")
+    good(host, "checkpoint-create-as o c2 --diskspec xvda", "another checkpoint")
+    write(console, "c", at=5)
+    good(host, "snapshot-create-as o s2 --disk-only --no-metadata --diskspec xvdb,snapshot=no", "another overlay")
+    write(console, "d", at=0)
+    known(host, "o", {"c1": 3, "c2": 2}, "on that both are")
+    host.stop(signal.SIGKILL)
+    host.start()
+    known(host, "o", {"c1": 3, "c2": 2}, "and by another domusd")
+    console.close()
+    console = attach(host, "o")
+    incremental = push_one(host, "o", "incremental", "c1", "c3")
+    good(host, "suspend o")
     console.close()
     good(host, "destroy o")
-    good(host, "undefine o --checkpoints-metadata")
+    same(host, restore(host, [full, incremental], "xvda"), f"{host.root}/o.s2", "full and incremental across two overlays")
+    tap.equal(bitmaps(f"{host.root}/o.s2"), {"c1": True, "c2": True, "c3": True}, "the overlay has the bitmaps")
+    console = boot(host, "o")
+    write(console, "e", at=9)
+    known(host, "o", {"c1": 4, "c2": 3, "c3": 1}, "in the next run")
+    put_together(host, console, full, incremental)
+
+
+def put_together(host, console, full, incremental):
+    middle, image = f"{host.root}/o.s1", f"{host.root}/o.qcow2"
+    good(host, f"blockcommit o xvda --top {middle} --base {image} --wait", "blockcommit of the one in the middle")
+    known(host, "o", {"c1": 4, "c2": 3, "c3": 1}, "a commit loses nothing, nor adds what was not written")
+    good(host, "snapshot-create-as o s3 --disk-only --no-metadata --diskspec xvdb,snapshot=no", "an overlay again")
+    write(console, "g", at=11)
+    known(host, "o", {"c1": 5, "c2": 4, "c3": 2}, "where they go on")
+    good(host, f"blockpull o xvda --base {image} --wait", "blockpull of what is above the first")
+    known(host, "o", {"c1": 5, "c2": 4, "c3": 2}, "loses nothing")
+    good(host, "blockcommit o xvda --active --pivot", "blockcommit of the active one")
+    known(host, "o", {"c1": 5, "c2": 4, "c3": 2}, "neither does that")
+    copy = f"{host.root}/o.copy"
+    good(host, f"blockcopy o xvda {copy} --format qcow2 --wait --pivot --transient-job", "blockcopy with --pivot")
+    write(console, "h", at=13)
+    known(host, "o", {"c1": 6, "c2": 5, "c3": 3}, "on the copy they are known")
+    later = push_one(host, "o", "later", "c3")
+    good(host, "suspend o")
+    console.close()
+    good(host, "destroy o")
+    same(host, restore(host, [full, incremental, later], "xvda"), copy, "a chain of backups across all of that")
+    not_running(host, copy)
+
+
+def not_running(host, image):
+    """Overlays of a domain that does not run."""
+    good(host, "snapshot-create-as o s4 --disk-only --diskspec xvdb,snapshot=no", "a snapshot of a domain that does not run")
+    overlay_path = f"{host.root}/o.s4"
+    tap.equal(bitmaps(overlay_path), {"c1": True, "c2": True, "c3": True}, "its overlay has the bitmaps")
+    console = boot(host, "o")
+    write(console, "i", at=15)
+    good(host, "checkpoint-create-as o c4 --diskspec xvda")
+    write(console, "j", at=17)
+    known(host, "o", {"c1": 8, "c3": 5, "c4": 1}, "they go on there")
+    console.close()
+    good(host, "destroy o")
+    good(host, "snapshot-delete o s4", "the snapshot is deleted")
+    good(host, "start o --paused")
+    known(host, "o", {"c1": 8, "c3": 5, "c4": 1}, "its image has all that is known")
+    good(host, "snapshot-create-as o s5 --disk-only --no-metadata --diskspec xvdb,snapshot=no")
+    good(host, "checkpoint-delete o c2", "a checkpoint is deleted")
+    good(host, "blockcopy o xvda " + f"{host.root}/o.out --format raw --wait --pivot --transient-job", "blockcopy to a raw image")
+    known(host, "o", {"c1": None}, "where nothing is known any more")
+    result = backup(host, "o", "<domainbackup><incremental>c1</incremental><disks><disk name='xvda'/></disks></domainbackup>")
+    tap.ok(result.status and "there is none in image" in result.err, "refused: a backup since it, by name", result)
+    good(host, "destroy o")
+    tap.equal([set(bitmaps(path)) for path in (image, f"{host.root}/o.s5")], [{"c1", "c3", "c4"}] * 2, "no image of the chain has it")
+    good(host, "undefine o --checkpoints-metadata --snapshots-metadata")
+
+
+def overlay_faults(host):
+    """What is not known is not taken for nothing."""
+    image = make(host, "f.qcow2")
+    define(host, "f", disk(image, "xvda"))
+    console = boot(host, "f")
+    good(host, "checkpoint-create-as f c1")
+    write(console, "a")
+    there = f"{host.root}/f.there"
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", image, there, "16M")
+    subprocess.run(["qemu-img", "bitmap", "--add", json.dumps({"driver": "qcow2", "backing": None, "file": {
+        "driver": "file", "filename": there}}).join(("json:", "")), "c1"], check=True)
+    refused(host, f"snapshot-create-as f s --disk-only --reuse-external --no-metadata --diskspec xvda,file={there}",
+            "bitmap 'c1'", "an overlay that has a bitmap of that name")
+    tap.contains(host.virsh("domblklist f").out, "f.qcow2", "the disk is where it was")
+    known(host, "f", {"c1": 1}, "and c1 what it was")
+    good(host, "snapshot-create-as f s1 --disk-only --no-metadata")
+    good(host, "snapshot-create-as f s2 --disk-only --no-metadata")
+    good(host, "destroy f")
+    console.close()
+    qemu_img("bitmap", "--remove", "-f", "qcow2", f"{host.root}/f.s1", "c1")
+    good(host, "start f --paused")
+    known(host, "f", {"c1": None}, "a bitmap that somebody removed in the middle")
+    good(host, "blockpull f xvda --wait", "blockpull")
+    known(host, "f", {"c1": None}, "does not make it look whole")
+    result = backup(host, "f", "<domainbackup><incremental>c1</incremental></domainbackup>")
+    tap.ok(result.status and "cannot be used" in result.err, "refused: a backup since it", result)
+    good(host, "checkpoint-create-as f c2")
+    good(host, "snapshot-create-as f s3 --disk-only --no-metadata")
+    good(host, "blockresize f xvda 32M")
+    known(host, "f", {"c2": None}, "a disk that got another size on the overlay")
+    good(host, "checkpoint-delete f c1 --children", "all can be deleted")
+    good(host, "destroy f")
+    good(host, "undefine f")
 
 
 def threshold(host):
@@ -517,7 +635,7 @@ def threshold(host):
     good(host, "undefine w")
 
 
-PARTS = (tree, broken, killed, incremental, pull, overlay, threshold)
+PARTS = (tree, broken, killed, incremental, pull, overlay, overlay_faults, threshold)
 
 with Host() as host:
     for part in PARTS:

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/bitmaps.h"
 #include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/handlers.h"
@@ -151,7 +152,9 @@ static gboolean pull(Start *s, const char *base, GError **error)
             return FALSE;
         append_node(more, "base-node", node);
     }
-    return run(s, "block-stream", more->str, &mark, error);
+    return xldrv_bitmaps_prune(&s->host, s->disk, error) &&
+           xldrv_bitmaps_carry(&s->host, s->disk, 0, XLDRV_STORAGE_NODE, error) &&
+           run(s, "block-stream", more->str, &mark, error);
 }
 
 static GVariant *handle_pull(GVariant *args, const char *base, guint64 speed, gboolean bytes, GError **error)
@@ -181,14 +184,16 @@ static gboolean commit(Start *s, guint top, guint base, gboolean remove, GError 
     gboolean block = base_path && g_str_has_prefix(base_path, "/dev/");
     g_autofree char *top_node = xldrv_blockjob_node(&s->host, s->disk, xldrv_chain_path(s->disk, top), error);
     g_autofree char *base_node = top_node ? xldrv_blockjob_node(&s->host, s->disk, base_path, error) : NULL;
-    g_autofree char *kind =
-        g_strconcat(top ? XLDRV_BLOCKJOB_COMMIT : XLDRV_BLOCKJOB_ACTIVE, remove ? XLDRV_BLOCKJOB_DELETE : "", NULL);
+    g_autofree char *kind = top ? g_strdup_printf(XLDRV_BLOCKJOB_COMMIT_FORMAT "%s", top, base, remove ? XLDRV_BLOCKJOB_DELETE : "")
+                                : g_strconcat(XLDRV_BLOCKJOB_ACTIVE, remove ? XLDRV_BLOCKJOB_DELETE : "", NULL);
     XldrvBlockJobMark mark = {.target = s->disk->target, .kind = kind, .routed = s->disk->routed};
     g_autoptr(GString) more = g_string_new(NULL);
 
-    if (!base_node)
+    if (!base_node || (top && !xldrv_bitmaps_prune(&s->host, s->disk, error)))
         return FALSE;
-    if (!top) {
+    if (top) {
+        g_string_append(more, ", \"auto-finalize\": false");
+    } else {
         mark.mirror.type = block ? "block" : "file";
         mark.mirror.job = XLDRV_BLOCKJOB_ACTIVE;
         mark.mirror.format = xldrv_chain_format(s->disk, base);

@@ -17,6 +17,8 @@
 #define XLDRV_BLOCKJOB_ACTIVE "active-commit"
 #define XLDRV_BLOCKJOB_COPY   "copy"
 #define XLDRV_BLOCKJOB_BACKUP "backup"
+/* Which images: as xldrv_blockjob_commit has it. */
+#define XLDRV_BLOCKJOB_COMMIT_FORMAT XLDRV_BLOCKJOB_COMMIT " %u %u"
 /* After the kind of a commit: images that are not needed any more are to be removed. */
 #define XLDRV_BLOCKJOB_DELETE " delete"
 

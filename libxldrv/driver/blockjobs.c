@@ -3,6 +3,7 @@
 
 #include "libxldrv/driver/blockjob.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -218,6 +219,34 @@ static gboolean is_over(const XldrvBlockJobState *state)
     return !*state->status || strcmp(state->status, "concluded") == 0 || strcmp(state->status, "null") == 0;
 }
 
+/* What the images of a commit know that are about to go is kept in the one that they were committed into. */
+static gboolean carry_committed(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    guint top = 0, base = 0;
+    const char *path;
+    g_autofree char *node = NULL;
+
+    if (!disk->job || sscanf(disk->job, XLDRV_BLOCKJOB_COMMIT_FORMAT, &top, &base) != 2 || !(path = xldrv_chain_path(disk, base)))
+        return TRUE;
+    node = xldrv_blockjob_node(host, disk, path, error);
+    return node && xldrv_bitmaps_carry(host, disk, top, node, error);
+}
+
+/* A commit waits before it takes images out of the chain. */
+static void finalize(const XldrvDeviceHost *host, const XmlconfDisk *disk, const XldrvBlockJobState *state)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (strcmp(state->status, "pending") != 0)
+        return;
+    if (carry_committed(host, disk, &why)) {
+        command(host, disk, "job-finalize", "\"id\": \"" JOB "\"", NULL);
+        return;
+    }
+    g_warning("the commit of disk '%s' of domain '%s' is not completed: %s", disk->target, host->name, why->message);
+    command(host, disk, "job-cancel", "\"id\": \"" JOB "\"", NULL);
+}
+
 /* Until it is over, or (@ready) waits for a decision. */
 static gboolean wait_until(const XldrvDeviceHost *host, const XmlconfDisk *disk, gboolean ready, guint seconds,
                            XldrvBlockJobState *state, GError **error)
@@ -229,6 +258,7 @@ static gboolean wait_until(const XldrvDeviceHost *host, const XmlconfDisk *disk,
             return FALSE;
         if (is_over(state) || (ready && strcmp(state->status, "ready") == 0))
             return TRUE;
+        finalize(host, disk, state);
         xldrv_blockjob_state_clear(state);
         if (seconds && g_get_monotonic_time() > end)
             return xldrv_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "block job of disk '%s' does not end", disk->target);
@@ -369,6 +399,18 @@ static gboolean take_mirror(XmlconfDomain *domain, gconstpointer data, GError **
     return apply_mark(domain, &none, NULL);
 }
 
+/* As far as the image can have bitmaps. Without them checkpoints are of no use there, which whoever needs them is told. */
+static void carry_to_mirror(const XldrvDeviceHost *host, const XmlconfDisk *disk)
+{
+    const char *path = disk->mirror.dev ? disk->mirror.dev : disk->mirror.file;
+    gboolean copy = xldrv_blockjob_type(disk) == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY;
+    g_autoptr(GError) why = NULL;
+    g_autofree char *node = copy ? g_strdup(XLDRV_BLOCKJOB_NODE) : xldrv_blockjob_node(host, disk, path, &why);
+
+    if (!node || !xldrv_bitmaps_carry(host, disk, 0, node, &why))
+        g_warning("%s", why->message);
+}
+
 /* The guest's requests wait. The daemon has finished, so both images have the same in them. */
 static gboolean move_over(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk, GError **error)
 {
@@ -377,6 +419,7 @@ static gboolean move_over(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk 
     const Pivot pivot = {.before = disk};
     const XmlconfDisk *now;
 
+    carry_to_mirror(&host, disk);
     xldrv_disk_close_source(&host, disk, XLDRV_STORAGE_CURRENT);
     if (!xldrv_change(driver, job, &both, take_mirror, &pivot, error))
         return FALSE;
@@ -528,6 +571,7 @@ static void look_at_disk(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *
 
     if (!xldrv_blockjob_look(&host, disk, &state, NULL))
         return; /* it is started again, and then it has no job */
+    finalize(&host, disk, &state);
     if (is_over(&state)) {
         conclude(driver, job, disk, &state);
     } else if (is_mirror(disk) && strcmp(state.status, "ready") == 0 && !disk->mirror.ready) {

@@ -88,6 +88,13 @@ const char *xldrv_chain_path(const XmlconfDisk *disk, guint index)
     return !backing ? NULL : backing->file ? backing->file : backing->dev ? backing->dev : backing->name;
 }
 
+gboolean xldrv_chain_is_block(const XmlconfDisk *disk, guint index)
+{
+    const XmlconfBacking *backing = index ? element_of(disk, index) : NULL;
+
+    return index ? backing && backing->dev : xmlconf_disk_actual_type(disk) == XMLCONF_DISK_BLOCK;
+}
+
 const char *xldrv_chain_format(const XmlconfDisk *disk, guint index)
 {
     const XmlconfBacking *backing = index ? element_of(disk, index) : NULL;

@@ -10,6 +10,8 @@ void xldrv_chain_learn(XmlconfDisk *disk);
 guint xldrv_chain_length(const XmlconfDisk *disk);
 /* The path of the @index-th of them, 0 being its own; NULL: there are not so many. */
 const char *xldrv_chain_path(const XmlconfDisk *disk, guint index);
+/* Whether it is on a block device. */
+gboolean xldrv_chain_is_block(const XmlconfDisk *disk, guint index);
 /* QEMU's name of its format. */
 const char *xldrv_chain_format(const XmlconfDisk *disk, guint index);
 /* The index of that path, or of libvirt's "xvda[1]"; -1: none. */

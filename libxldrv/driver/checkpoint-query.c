@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libxldrv/driver/bitmaps.h"
+#include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/checkpoint.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/snapshot.h"
@@ -143,16 +144,30 @@ gboolean xldrv_checkpoint_remove_bitmaps(XldrvDriver *driver, XldrvJob *job, con
         const XmlconfDisk *disk = xldrv_find_disk(config, target, NULL);
 
         if (disk && xmlconf_disk_source(disk) && disk->type != XMLCONF_DISK_NETWORK && strcmp(disk->format, "qcow2") == 0 &&
-            !xldrv_bitmap_remove(&host, disk, bitmap, error))
+            !xldrv_bitmap_remove_all(&host, disk, bitmap, error))
             return FALSE;
     }
     return config != NULL;
 }
 
+/* A job that takes images out of a chain has bitmaps in its hands; a backup has copies. */
+static gboolean check_jobs(const XldrvJob *job, const XmlconfSnapshot *checkpoint, GError **error)
+{
+    const char *target;
+
+    for (guint at = 0; job->instance && (target = xldrv_checkpoint_next(checkpoint, &at, NULL));) {
+        const XmlconfDisk *disk = xldrv_find_disk(job->live, target, NULL);
+
+        if (disk && xldrv_blockjob_type(disk) != VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP && !xldrv_blockjob_check_disk(disk, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean delete_one(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *checkpoint, gboolean metadata_only,
                            GError **error)
 {
-    return metadata_only || xldrv_checkpoint_remove_bitmaps(driver, job, checkpoint, error);
+    return metadata_only || (check_jobs(job, checkpoint, error) && xldrv_checkpoint_remove_bitmaps(driver, job, checkpoint, error));
 }
 
 GVariant *xldrv_handle_domain_checkpoint_delete(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

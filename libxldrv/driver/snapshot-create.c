@@ -223,7 +223,7 @@ static gboolean take_disks(const Creation *c, GError **error)
         return xldrv_snapshot_images_take(&host, c->config, c->snapshot, error);
     if (!xldrv_overlays_make(c->job->instance, c->config, c->snapshot, reuse, error))
         return FALSE;
-    if (xldrv_overlays_use(c->driver, c->job, c->snapshot, error))
+    if (xldrv_overlays_use(c->driver, c->job, c->config, c->snapshot, error))
         return TRUE;
     xldrv_overlays_remove(c->snapshot, reuse);
     return FALSE;

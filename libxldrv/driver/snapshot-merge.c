@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/bitmaps.h"
 #include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/change.h"
@@ -13,6 +14,7 @@
 /* One disk. */
 typedef struct {
     const char *target;
+    const XmlconfDisk *disk;
     const char *overlay, *base, *base_format;
     gboolean base_is_block;
     guint depth; /* of the overlay in the disk's images; 0: the disk is on it */
@@ -48,6 +50,7 @@ static gboolean find(const XmlconfSnapshot *snapshot, XmlconfDomain *now, const 
         return refuse(snapshot, plan->name, "has an overlay that is on another image by now", error);
     *m = (Merge){
         .target = plan->name,
+        .disk = disk,
         .overlay = overlay_of(plan),
         .base = base,
         .base_format = xldrv_chain_format(disk, (guint)depth + 1),
@@ -114,10 +117,12 @@ static gboolean run(const char *const *argv, const Merge *m, GError **error)
 
 static gboolean merge_unused(const Merge *m, GError **error)
 {
+    const XldrvDeviceHost nobody = {0};
     const char *commit[] = {"commit", "-q", "-f", "qcow2", m->overlay, NULL};
     const char *rebase[] = {"rebase", "-q", "-u", "-f", m->upper_format, "-b", m->base, "-F", m->base_format, m->upper, NULL};
 
-    return run(commit, m, error) && (!m->depth || run(rebase, m, error));
+    return xldrv_bitmaps_prune(&nobody, m->disk, error) && run(commit, m, error) &&
+           xldrv_bitmaps_carry_stored(m->disk, m->depth, error) && (!m->depth || run(rebase, m, error));
 }
 
 /* The definition is on the overlay, too, where it was the top of what runs. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libxldrv/driver/bitmaps.h"
 #include "libxldrv/driver/chain.h"
 #include "libxldrv/driver/change.h"
 #include "libxldrv/driver/run.h"
@@ -83,6 +84,38 @@ void xldrv_overlays_remove(const XmlconfSnapshot *snapshot, gboolean reuse)
 {
     if (!reuse)
         remove_until(snapshot, G_MAXUINT);
+}
+
+/* ---- their bitmaps */
+
+/* Of the first @n. */
+static void take_back(XmlconfDomain *config, const XmlconfSnapshot *snapshot, guint n)
+{
+    const XmlconfSnapshotDisk *plan;
+
+    for (guint at = 0; n > 0 && (plan = next(snapshot, &at)); n--) {
+        const XmlconfDisk *disk = xldrv_find_disk(config, plan->name, NULL);
+
+        if (disk)
+            xldrv_bitmaps_take_back(disk, path_of(plan));
+    }
+}
+
+/* What marks writes to the images that they are put on does so to them, too. All or nothing. */
+static gboolean begin_bitmaps(XmlconfDomain *config, const XmlconfSnapshot *snapshot, GError **error)
+{
+    const XmlconfSnapshotDisk *plan;
+    guint n = 0;
+
+    for (guint at = 0; (plan = next(snapshot, &at)); n++) {
+        const XmlconfDisk *disk = xldrv_find_disk(config, plan->name, error);
+
+        if (disk && xldrv_bitmaps_begin(disk, path_of(plan), error))
+            continue;
+        take_back(config, snapshot, n);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 /* ---- using them */
@@ -187,8 +220,13 @@ static gboolean use_running(Switch *s, const XldrvImpact *impact, GError **error
     g_autoptr(GError) why = NULL;
 
     parked = for_disks(s, s->live, n, xldrv_disk_suspend, error);
-    if (parked < n || !xldrv_change(s->driver, s->job, impact, move, &m, error)) {
+    if (parked < n || !begin_bitmaps(s->live, s->snapshot, error)) {
         continue_all(s, s->live, parked);
+        return FALSE;
+    }
+    if (!xldrv_change(s->driver, s->job, impact, move, &m, error)) {
+        take_back(s->live, s->snapshot, n);
+        continue_all(s, s->live, n);
         return FALSE;
     }
     switched = for_disks(s, s->job->live, n, xldrv_disk_continue, error);
@@ -197,7 +235,20 @@ static gboolean use_running(Switch *s, const XldrvImpact *impact, GError **error
     for_disks(s, s->job->live, switched, xldrv_disk_suspend, NULL);
     if (!xldrv_change_back(s->driver, s->job, s->live, s->config, &why))
         g_warning("%s", why->message);
+    take_back(s->live, s->snapshot, n);
     continue_all(s, s->live, n);
+    return FALSE;
+}
+
+static gboolean use_stopped(Switch *s, XmlconfDomain *paths, const XldrvImpact *impact, GError **error)
+{
+    const Move m = {s->snapshot, s->config};
+
+    if (!begin_bitmaps(paths, s->snapshot, error))
+        return FALSE;
+    if (xldrv_change(s->driver, s->job, impact, move, &m, error))
+        return TRUE;
+    take_back(paths, s->snapshot, count(s->snapshot));
     return FALSE;
 }
 
@@ -206,7 +257,8 @@ static XmlconfDomain *ref(XmlconfDomain *domain)
     return domain ? xmlconf_domain_ref(domain) : NULL;
 }
 
-gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error)
+gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *paths, const XmlconfSnapshot *snapshot,
+                            GError **error)
 {
     const XldrvImpact impact = {.live = job->instance != NULL, .config = job->config != NULL}, live = {.live = TRUE};
     g_autoptr(XmlconfDomain) old_live = ref(job->instance ? job->live : NULL), old_config = ref(job->config);
@@ -216,11 +268,10 @@ gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, const XmlconfSna
                 .host = {driver, job->instance, job->uuid_text, job->name},
                 .live = old_live,
                 .config = old_config};
-    const Move m = {snapshot, old_config};
 
     if (!count(snapshot))
         return TRUE;
     if (!job->instance)
-        return xldrv_change(driver, job, &impact, move, &m, error);
+        return use_stopped(&s, paths, &impact, error);
     return use_running(&s, &impact, error) && xldrv_change(driver, job, &live, learn, snapshot, error);
 }

@@ -48,8 +48,10 @@ gboolean xldrv_overlays_make(XldrvInstance *instance, XmlconfDomain *config, con
                              GError **error);
 /* Removes those that make made. */
 void xldrv_overlays_remove(const XmlconfSnapshot *snapshot, gboolean reuse);
-/* Puts the disks of the domain, of what runs and of the definition, on the overlays. On failure all is as it was. */
-gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error);
+/* Puts the disks of the domain, of what runs and of the definition, on the overlays; in @paths all disks have their paths. What
+ * marks writes to the images that they were on (bitmaps.h) does so to the overlays, too. On failure all is as it was. */
+gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *paths, const XmlconfSnapshot *snapshot,
+                            GError **error);
 /* What that does to a document. */
 gboolean xldrv_overlays_put_in(XmlconfDomain *domain, const XmlconfSnapshot *snapshot);
 

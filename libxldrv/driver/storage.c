@@ -69,7 +69,8 @@ static void append_cache(GString *json, const XmlconfDisk *disk)
                            disk->discard == XMLCONF_DISCARD_IGNORE ? "ignore" : "unmap");
 }
 
-static char *blockdev_of(const XmlconfDisk *disk)
+/* @backing: what it is on, in the place of what the image says; NULL: as that says. */
+static char *blockdev_of(const XmlconfDisk *disk, const char *backing)
 {
     GString *json = g_string_new("{\"driver\": ");
     gboolean is_qcow2 = strcmp(disk->format, "qcow2") == 0;
@@ -86,8 +87,20 @@ static char *blockdev_of(const XmlconfDisk *disk)
     append_cache(json, disk);
     if (disk->io)
         g_string_append_printf(json, ", \"aio\": \"%s\"", disk->io);
-    g_string_append(json, ", \"locking\": \"on\"}}");
+    g_string_append(json, ", \"locking\": \"on\"}");
+    if (backing)
+        g_string_append_printf(json, ", \"backing\": %s", backing);
+    g_string_append_c(json, '}');
     return g_string_free(json, FALSE);
+}
+
+gboolean xldrv_storage_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *backing, GError **error)
+{
+    g_autofree char *options = blockdev_of(disk, backing);
+    g_autofree char *command =
+        g_strdup_printf("{\"execute\": \"blockdev-reopen\", \"arguments\": {\"options\": [%s]}}", options);
+
+    return xldrv_storage_command(host, disk, command, error);
 }
 
 char *xldrv_storage_blockdev(const XmlconfDisk *disk)
@@ -95,7 +108,7 @@ char *xldrv_storage_blockdev(const XmlconfDisk *disk)
     XmlconfDisk reading = *disk;
 
     reading.readonly = TRUE;
-    return blockdev_of(&reading);
+    return blockdev_of(&reading, NULL);
 }
 
 static gboolean writes_through(const XmlconfDisk *disk)
@@ -123,7 +136,7 @@ static GPtrArray *arguments_of(const char *program, const XmlconfDisk *disk)
         g_ptr_array_add(argv, g_strdup("secret,id=secret,file=/proc/self/fd/" G_STRINGIFY(SECRET_FD)));
     }
     g_ptr_array_add(argv, g_strdup("--blockdev"));
-    g_ptr_array_add(argv, blockdev_of(disk));
+    g_ptr_array_add(argv, blockdev_of(disk, NULL));
     for (gsize i = 0; i < G_N_ELEMENTS(fixed); i++)
         g_ptr_array_add(argv, g_strdup(fixed[i]));
     g_ptr_array_add(argv, g_strdup("--export"));

@@ -45,5 +45,8 @@ gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError *
  * The latter is the one that needs no job. */
 gboolean xldrv_storage_command(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);
 JsonNode *xldrv_storage_query(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);
+/* Gives the images that the disk's is on other options: @backing is what they are in QEMU's option --blockdev, without changes but
+ * of those. */
+gboolean xldrv_storage_reopen(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *backing, GError **error);
 /* All block nodes that it has. */
 JsonNode *xldrv_storage_nodes(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
