@@ -30,6 +30,8 @@ static void test_defaults(void)
     g_assert_cmpuint(settings.socket_mode, ==, 0600);
     g_assert_cmpuint(settings.limits.max_clients, ==, xldrv_default_limits.max_clients);
     g_assert_cmpuint(settings.log_level, ==, 3);
+    g_assert_null(settings.backup_cert_dir);
+    g_assert_true(settings.backup_verify);
     g_assert_null(settings.engine);
     g_assert_cmpuint(settings.console_log_bytes, ==, 2097152);
     g_assert_cmpuint(settings.console_log_backups, ==, 3);

@@ -52,6 +52,8 @@ static const struct {
     {"tls", "tls_no_verify_certificate", NUMBER, AT(tls_no_verify), 0, 1},
     {"tls", "tls_no_sanity_certificate", NUMBER, AT(tls_no_sanity), 0, 1},
     {"tls", "tls_allowed_dn_list", LIST, AT(tls_allowed_names), 0, 0},
+    {"tls", "backup_tls_x509_cert_dir", STRING, AT(backup_cert_dir), 0, 0},
+    {"tls", "backup_tls_x509_verify", NUMBER, AT(backup_verify), 0, 1},
     {"console_logs", "max_size", NUMBER, AT(console_log_bytes), 65536, G_MAXUINT32},
     {"console_logs", "max_backups", NUMBER, AT(console_log_backups), 0, 1000},
     {"log", "verbosity", SIGNED_NUMBER, AT(verbosity), 0, 2},
@@ -220,6 +222,7 @@ gboolean xldrv_settings_load(XldrvSettings *settings, const char *path, gboolean
                                 .auth_unix_rw = XLDRV_AUTH_POLKIT,
                                 .auth_tcp = XLDRV_AUTH_SASL,
                                 .tcp_min_ssf = 112,
+                                .backup_verify = TRUE,
                                 .log_level = XLDRV_LOG_WARNING,
                                 .limits = xldrv_default_limits,
                                 .admin_limits = xldrv_default_limits};

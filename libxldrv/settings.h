@@ -27,6 +27,8 @@ typedef struct {
     char **sasl_allowed; /* NULL: not set */
     char *key_file, *cert_file, *client_key_file, *client_cert_file, *ca_file, *crl_file, *tls_priority;
     gboolean tls_no_verify, tls_no_sanity;
+    char *backup_cert_dir; /* NULL: not set */
+    gboolean backup_verify;
     char **tls_allowed_names; /* NULL: not set */
 } XldrvSettings;
 

@@ -69,6 +69,14 @@ static char *pki_file(const XldrvPaths *paths, const char *setting, const char *
     return setting ? g_strdup(setting) : g_build_filename(paths->root, PKI_DIR, name, NULL);
 }
 
+/* As libvirt's qemu driver has it. */
+static char *backup_dir(const XldrvSettings *s, const XldrvPaths *paths)
+{
+    g_autofree char *own = pki_file(paths, s->backup_cert_dir, "libvirt-backup");
+
+    return s->backup_cert_dir || g_file_test(own, G_FILE_TEST_IS_DIR) ? g_steal_pointer(&own) : pki_file(paths, NULL, "qemu");
+}
+
 XldrvPki *xldrv_sockets_pki(const XldrvSettings *s, const XldrvPaths *paths)
 {
     XldrvPki *pki = g_new0(XldrvPki, 1);
@@ -81,6 +89,8 @@ XldrvPki *xldrv_sockets_pki(const XldrvSettings *s, const XldrvPaths *paths)
         .client_cert_file = pki_file(paths, s->client_cert_file, "libvirt/clientcert.pem"),
         .client_key_file = pki_file(paths, s->client_key_file, "libvirt/private/clientkey.pem"),
         .priority = g_strdup(s->tls_priority),
+        .backup_dir = backup_dir(s, paths),
+        .backup_verify = s->backup_verify,
     };
     return pki;
 }

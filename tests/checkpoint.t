@@ -429,7 +429,7 @@ def pull_refused(host, socket, scratch):
             (f"<server transport='unix' socket='{host.root}/no/where'/>", "<disk name='xvda'/>", "no/where"),
             (f"<server transport='unix' socket='{socket}'/>", f"<disk name='xvda'><scratch file='{host.root}/p.qcow2'/></disk>",
              "already exists"),
-            ("<server name='localhost' tls='yes'/>", "<disk name='xvda'/>", "without TLS"),
+            ("<server name='localhost' tls='yes'/>", "<disk name='xvda'/>", "TLS needs"),
             ("<server name='localhost'/>", "<disk name='xvda'><target file='/t'/></disk>", "<target>"),
             (f"<server transport='unix' socket='{socket}'/>", "<disk name='xvdb' incremental='c1'/>", "not in checkpoint 'c1'")):
         result = backup(host, "p", f"<domainbackup mode='pull'>{server}<disks>{disk_text}</disks></domainbackup>")

@@ -52,7 +52,7 @@ static const XmlconfChoice modes[] = {{"push", FALSE, NULL}, {"pull", TRUE, NULL
 static const XmlconfChoice transports[] = {
     {"tcp", 0, NULL}, {"unix", 0, NULL}, {"rdma", 0, "backups are served by TCP and UNIX sockets"}, {NULL, 0, NULL},
 };
-static const XmlconfChoice tls[] = {{"no", 0, NULL}, {"yes", -1, "backups are served without TLS"}, {NULL, 0, NULL}};
+static const XmlconfChoice tls[] = {{"no", 0, NULL}, {"yes", 0, NULL}, {NULL, 0, NULL}};
 
 #define BACKUP(member) .offset = G_STRUCT_OFFSET(XmlconfBackup, member)
 
@@ -60,7 +60,7 @@ static const XmlconfField fields[] = {
     {"@mode", &xmlconf_value_enum, BACKUP(pull), .choices = modes},
     {"incremental", &xmlconf_value_line, BACKUP(incremental)},
     {"server@transport", &xmlconf_value_word, BACKUP(server.transport), .choices = transports},
-    {"server@tls", &xmlconf_value_checked, .choices = tls},
+    {"server@tls", &xmlconf_value_word, BACKUP(server.tls), .choices = tls},
     {"server@name", &xmlconf_value_line, BACKUP(server.name)},
     {"server@port", &xmlconf_value_line, BACKUP(server.port)},
     {"server@socket", &xmlconf_value_path, BACKUP(server.socket)},
@@ -105,12 +105,15 @@ static gboolean complete_server(XmlconfBackup *backup, GError **error)
     gboolean is_unix = g_strcmp0(backup->server.transport, "unix") == 0;
 
     if (!backup->pull)
-        return (!backup->server.transport && !backup->server.name && !backup->server.port && !backup->server.socket) ||
+        return (!backup->server.transport && !backup->server.tls && !backup->server.name && !backup->server.port &&
+                !backup->server.socket) ||
                xmlconf_fail(error, "use of <server> requires pull mode backup");
     if (is_unix ? !backup->server.socket : !backup->server.name)
         return xmlconf_fail(error, is_unix ? "the backup's <server> needs a socket" : "a backup of mode pull needs a <server>");
     if (is_unix ? backup->server.name || backup->server.port : backup->server.socket != NULL)
         return xmlconf_fail(error, "the backup's <server> has more than one address");
+    if (is_unix && g_strcmp0(backup->server.tls, "yes") == 0)
+        return xmlconf_fail(error, "TLS is for backups that are served by TCP, and not by a UNIX socket");
     if (!backup->server.transport)
         backup->server.transport = g_strdup("tcp");
     if (!is_unix && !backup->server.port)

@@ -643,6 +643,7 @@ typedef struct {
     char *incremental; /* of disks that say nothing; or NULL */
     struct {
         char *transport;   /* "tcp" or "unix"; NULL: there is none */
+        char *tls;         /* "yes" (tcp) or "no"; or NULL */
         char *name, *port; /* tcp */
         char *socket;      /* unix */
     } server;

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "libxldrv/host/qemu-img.h"
 #include "libxldrv/host/socket.h"
 #include "libxldrv/host/tcp.h"
+#include "libxldrv/host/tls-pipe.h"
 #include "libxldrv/state/files.h"
 
 #define PROGRAM    "qemu-storage-daemon"
@@ -25,6 +27,8 @@
 #define EXPORT     "backup" /* of a disk's storage daemon */
 #define NODE       "bitmap" /* there, while the bitmap's image is filled */
 #define LISTEN_FD  3        /* in the server; those to the disks come next, in their order */
+#define ADDRESS    "addr.type=fd,addr.str=" G_STRINGIFY(LISTEN_FD)
+#define TLS        "tls" /* there, the certificates */
 #define GONE_TRIES 500
 #define GONE_US    10000
 
@@ -208,9 +212,8 @@ static int listen_on(const XmlconfBackup *plan, GError **error)
                                : xldrv_tcp_open(plan->server.name, plan->server.port, TRUE, CONNECT_MS, error);
 }
 
-static gboolean spawn(const Server *s, const XldrvBackup *b, GError **error)
+static gboolean spawn(const Server *s, const XldrvBackup *b, const char *log, GError **error)
 {
-    g_autofree char *log = xldrv_file_path(b->driver->paths->log_dir, b->job->name, ".storage.log", error);
     g_autofree char *path = process_path(b->driver, b->job->uuid_text);
     const XldrvSpawn spawn = {.argv = (const char *const *)s->argv->pdata,
                               .fds = (const int *)(gconstpointer)s->fds->data,
@@ -218,9 +221,41 @@ static gboolean spawn(const Server *s, const XldrvBackup *b, GError **error)
                               .log_path = log,
                               .pid_path = path,
                               .confine = TRUE};
-    g_autoptr(XldrvProcess) process = log ? xldrv_process_spawn(&spawn, error) : NULL;
+    g_autoptr(XldrvProcess) process = xldrv_process_spawn(&spawn, error);
 
     return process != NULL;
+}
+
+static gboolean is_tls(const XmlconfBackup *plan)
+{
+    return g_strcmp0(plan->server.tls, "yes") == 0;
+}
+
+/* QEMU says less of what is not there. */
+static gboolean check_certificates(const XldrvPki *pki, GError **error)
+{
+    static const char *const names[] = {"ca-cert.pem", "server-cert.pem", "server-key.pem"};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(pki->backup_dir, names[i], NULL);
+
+        if (access(path, R_OK) < 0)
+            return xldrv_set_system_error(error, errno, "TLS needs '%s'", path);
+    }
+    return TRUE;
+}
+
+static gboolean add_certificates(Server *s, const XldrvPki *pki, GError **error)
+{
+    GString *json;
+
+    if (!check_certificates(pki, error))
+        return FALSE;
+    json = g_string_new("{\"qom-type\": \"tls-creds-x509\", \"id\": \"" TLS "\", \"endpoint\": \"server\", \"dir\": ");
+    xldrv_json_append_string(json, pki->backup_dir);
+    g_string_append_printf(json, ", \"verify-peer\": %s}", pki->backup_verify ? "true" : "false");
+    add_argument(s, "--object", json);
+    return TRUE;
 }
 
 /* As a client: by when it answers it serves. */
@@ -230,6 +265,10 @@ static gboolean try_it(const XmlconfBackup *plan, GError **error)
     struct domus_vbd_source source;
     int fd = -1;
 
+    if (is_tls(plan)) {
+        fd = xldrv_tcp_open(plan->server.name, plan->server.port, FALSE, CONNECT_MS, error);
+        return fd >= 0 && xldrv_export_greets(fd, first->export_name, error);
+    }
     if (plan->server.socket) {
         fd = xldrv_socket_connect(plan->server.socket, SOCK_STREAM, CONNECT_MS, error);
         fd = fd < 0 ? -1 : xldrv_export_open(fd, first->export_name, plan->server.socket, &source, error);
@@ -243,19 +282,26 @@ static gboolean try_it(const XmlconfBackup *plan, GError **error)
 
 static gboolean start(Server *s, XldrvBackup *b, GError **error)
 {
-    GString *address = g_string_new("addr.type=fd,addr.str=" G_STRINGIFY(LISTEN_FD));
     const XmlconfBackup *plan = &b->plan;
+    g_autofree char *log = xldrv_file_path(b->driver->paths->log_dir, b->job->name, ".storage.log", error), *complaint = NULL;
+    goffset log_start = log ? xldrv_storage_log_size(log) : 0;
+    g_autoptr(GError) why = NULL;
 
-    add_argument(s, "--nbd-server", address);
+    if (!log)
+        return FALSE;
+    add_argument(s, "--nbd-server", g_string_new(is_tls(plan) ? ADDRESS ",tls-creds=" TLS : ADDRESS));
     for (guint i = 0; i < plan->disks->len; i++)
         add_export_argument(s, i, plan->disks->pdata[i]);
     g_ptr_array_add(s->argv, NULL);
-    if (!spawn(s, b, error))
+    if (!spawn(s, b, log, error))
         return FALSE;
     for (guint i = 0; i < s->fds->len; i++) /* so that a server that ends takes its connections with it */
         close(g_array_index(s->fds, int, i));
     g_array_set_size(s->fds, 0);
-    return try_it(plan, error);
+    if (try_it(plan, &why))
+        return TRUE;
+    complaint = xldrv_storage_complaint(log, log_start);
+    return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "%s", complaint ? complaint : why->message);
 }
 
 gboolean xldrv_backup_serve(XldrvBackup *b, GError **error)
@@ -266,7 +312,7 @@ gboolean xldrv_backup_serve(XldrvBackup *b, GError **error)
     gboolean ok = program != NULL;
 
     g_ptr_array_add(s.argv, program);
-    ok = ok && add_fd(&s, listen_on(&b->plan, &why));
+    ok = ok && (!is_tls(&b->plan) || add_certificates(&s, b->driver->pki, &why)) && add_fd(&s, listen_on(&b->plan, &why));
     for (guint i = 0; ok && i < b->plan.disks->len; i++)
         ok = add_disk(&s, b, i, &why);
     return (ok && start(&s, b, &why)) ||

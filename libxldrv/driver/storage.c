@@ -186,7 +186,7 @@ typedef struct {
     guint n_fds;
 } Spawn;
 
-static goffset file_size(const char *path)
+goffset xldrv_storage_log_size(const char *path)
 {
     struct stat st;
 
@@ -221,7 +221,7 @@ static gboolean prepare(Spawn *s, const XldrvDeviceHost *host, const XmlconfDisk
     s->log = xldrv_file_path(host->driver->paths->log_dir, host->name, ".storage.log", error);
     if (!s->log)
         return FALSE;
-    s->log_start = file_size(s->log);
+    s->log_start = xldrv_storage_log_size(s->log);
     return add_fd(s, xldrv_socket_listen(s->nbd, SOCK_STREAM, error)) &&
            add_fd(s, xldrv_socket_listen(s->qmp, SOCK_STREAM, error)) &&
            (!disk->encryption || add_fd(s, make_secret_file(disk, error)));
@@ -246,7 +246,7 @@ static gboolean start(const Spawn *s, const XmlconfDisk *disk, GError **error)
 static char *complaint_of(const char *line)
 {
     const char *text = line + strlen(PROGRAM ": ");
-    const char *json_end = g_str_has_prefix(text, "--blockdev") ? g_strrstr(text, "}: ") : NULL;
+    const char *json_end = g_str_has_prefix(text, "--") ? g_strrstr(text, "}: ") : NULL;
     const char *colon = strstr(text, ": ");
 
     if (json_end)
@@ -254,15 +254,14 @@ static char *complaint_of(const char *line)
     return g_strdup(g_str_has_prefix(text, "--") && colon ? colon + 2 : text);
 }
 
-/* The last thing that the daemon complained about, or NULL. */
-static char *find_complaint(const Spawn *s)
+char *xldrv_storage_complaint(const char *path, goffset from)
 {
-    g_autofree char *text = xldrv_file_read(s->log, 16 << 20, NULL);
+    g_autofree char *text = xldrv_file_read(path, 16 << 20, NULL);
     char *found = NULL;
 
-    if (!text || (goffset)strlen(text) < s->log_start)
+    if (!text || (goffset)strlen(text) < from)
         return NULL;
-    g_auto(GStrv) lines = g_strsplit(text + s->log_start, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(text + from, "\n", -1);
     for (char **line = lines; *line && !found; line++) {
         if (g_str_has_prefix(*line, PROGRAM ": "))
             found = complaint_of(*line);
@@ -299,7 +298,7 @@ static int start_and_connect(const XldrvDeviceHost *host, const XmlconfDisk *dis
     if (fd >= 0)
         return fd;
     xldrv_storage_close(host, disk->target, slot);
-    complaint = find_complaint(&s);
+    complaint = xldrv_storage_complaint(s.log, s.log_start);
     xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot open image '%s' of disk '%s' as %s: %s",
                     xmlconf_disk_source(disk), disk->target, xldrv_storage_format(disk), complaint ? complaint : why->message);
     return -1;

@@ -41,6 +41,10 @@ gboolean xldrv_storage_resize(const XldrvDeviceHost *host, const XmlconfDisk *di
 /* The size of what is in the image of a disk that no daemon serves now. By qemu-img. */
 gboolean xldrv_storage_measure(const XmlconfDisk *disk, guint64 *bytes, GError **error);
 
+/* What a storage daemon complained about in its log @path after @from bytes; NULL: nothing. */
+char *xldrv_storage_complaint(const char *path, goffset from);
+goffset xldrv_storage_log_size(const char *path);
+
 /* One command, in QEMU's machine protocol, to the daemon that serves a disk; query: what it returns, NULL with an error.
  * The latter is the one that needs no job. */
 gboolean xldrv_storage_command(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *command, GError **error);

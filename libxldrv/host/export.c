@@ -10,6 +10,8 @@
 #include <linux/nbd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -108,6 +110,25 @@ int xldrv_export_open(int fd, const char *name, const char *where, struct domus_
         out = take_socket(nbd, where, source, error);
     nbd_close(nbd);
     return out;
+}
+
+gboolean xldrv_export_greets(int fd, const char *where, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_MS * G_TIME_SPAN_MILLISECOND;
+    char magic[8];
+    gsize got = 0;
+
+    while (got < sizeof(magic)) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        gint64 left = end - g_get_monotonic_time();
+        ssize_t n = left > 0 && poll(&wait, 1, (int)(left / 1000) + 1) > 0 ? recv(fd, magic + got, sizeof(magic) - got, 0) : 0;
+
+        if (n <= 0)
+            break;
+        got += (gsize)n;
+    }
+    close(fd);
+    return (got == sizeof(magic) && memcmp(magic, "NBDMAGIC", sizeof(magic)) == 0) || fail(where, "the server does not answer", error);
 }
 
 /* A host that is gone is noticed, however long nothing is asked or answered. */

@@ -11,6 +11,9 @@
  * simple replies. A socket and *@source, or -1 with an error; @where names the server in it. Blocks for 10 s at most. */
 int xldrv_export_open(int fd, const char *name, const char *where, struct domus_vbd_source *source, GError **error);
 
-/* The same for a server at @host, @port. */
+/* Whether there is a server at the other end of @fd (taken): of one that wants TLS no more is known without a certificate. */
+gboolean xldrv_export_greets(int fd, const char *where, GError **error);
+
+/* The same as xldrv_export_open for a server at @host, @port. */
 int xldrv_export_open_tcp(const char *host, const char *port, const char *name, const char *where,
                           struct domus_vbd_source *source, GError **error);

@@ -44,6 +44,8 @@ XldrvPki *xldrv_pki_copy(const XldrvPki *pki)
         .client_cert_file = g_strdup(pki->client_cert_file),
         .client_key_file = g_strdup(pki->client_key_file),
         .priority = g_strdup(pki->priority),
+        .backup_dir = g_strdup(pki->backup_dir),
+        .backup_verify = pki->backup_verify,
     };
     return copy;
 }
@@ -59,6 +61,7 @@ void xldrv_pki_free(XldrvPki *pki)
     g_free(pki->client_cert_file);
     g_free(pki->client_key_file);
     g_free(pki->priority);
+    g_free(pki->backup_dir);
     g_free(pki);
 }
 

@@ -9,6 +9,8 @@ typedef struct {
     char *server_cert_file, *server_key_file;
     char *client_cert_file, *client_key_file;
     char *priority; /* NULL: gnutls's own */
+    char *backup_dir; /* what backups are served with, in files of QEMU's names */
+    gboolean backup_verify; /* whose clients need certificates */
 } XldrvPki;
 
 XldrvPki *xldrv_pki_copy(const XldrvPki *pki);
