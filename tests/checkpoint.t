@@ -171,31 +171,178 @@ def broken(host):
     good(host, "undefine k --checkpoints-metadata")
 
 
+MOMENTS = (0.15, 0.35, 0.55, 0.75, 0.95)  # of the time that it takes
+
+
+def files_of(host, name):
+    """Those of a domain in the run directory, and what is in the making."""
+    uuid = host.virsh(f"domuuid {name}").out.strip()
+    pending = [f"{kind}/pending" for kind in ("snapshot", "checkpoint")
+               if os.path.exists(f"{host.root}/var/lib/domus/{kind}/{uuid}/pending")]
+    return sorted([path for path in os.listdir(f"{host.root}/run/domus") if path.startswith(uuid)] + pending)
+
+
+def images_of(host, name):
+    """Those that its disks are on."""
+    found = set()
+    for path in re.findall(r"xvd\w +(\S+)", host.virsh(f"domblklist {name}").out):
+        chain = json.loads(qemu_img("info", "-U", "--backing-chain", "--output=json", path))
+        found |= {image["filename"] for image in chain}
+    return found
+
+
+KEPT = "c0"  # of the checkpoints that killed() makes
+
+
+class Operation:
+    """Something that is begun and must be there as a whole or not at all; @number makes it another each time."""
+
+    def __init__(self, host, title):
+        self.host, self.title = host, title
+
+    def path(self, number, what=""):
+        return f"{self.host.root}/m.{self.title}{number}{what}"
+
+    def command(self, number):
+        raise NotImplementedError
+
+    def is_there(self, number):
+        raise NotImplementedError
+
+    def end(self, number):
+        """Ends or removes what would stay."""
+
+    def begin(self, number):
+        return subprocess.Popen(["virsh", "-c", self.host.uri, *self.command(number)], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+
+class Checkpoint(Operation):
+    def command(self, number):
+        return ["checkpoint-create-as", "m", f"{self.title}{number}"]
+
+    def is_there(self, number):
+        return f"{self.title}{number}" in checkpoints(self.host, "m")
+
+
+class Snapshot(Operation):
+    """Of disks alone, or (memory) of both."""
+
+    def __init__(self, host, title, memory):
+        super().__init__(host, title)
+        self.memory = memory
+
+    def command(self, number):
+        how = {"none": ["--disk-only"], "external": ["--memspec", self.path(number, ".memory")], "internal": []}[self.memory]
+        return ["snapshot-create-as", "m", f"{self.title}{number}", *how]
+
+    def is_there(self, number):
+        listed = f"{self.title}{number}" in self.host.virsh("snapshot-list m --name").out.split()
+        own = self.host.virsh("domblklist m").out
+        if self.memory == "internal":
+            has = [f"{self.title}{number}" in qemu_img("snapshot", "-U", "-l", path).split()
+                   for path in re.findall(r"xvd\w +(\S+)", own)]
+            tap.equal(has, [listed, listed], f"{self.title}{number} is known, and in the images, or neither")
+        else:
+            has = [f"m{disk}.{self.title}{number}" in own for disk in ("", "2")]
+            tap.equal(has, [listed, listed], f"{self.title}{number} is known, and the disks are on its overlays, or neither")
+        if self.memory == "external":
+            tap.equal(os.path.exists(self.path(number, ".memory")), listed, "and so it is with its memory")
+        return listed
+
+    def end(self, number):
+        if os.path.exists(self.path(number, ".memory")):
+            os.unlink(self.path(number, ".memory"))
+
+
+class Backup(Operation):
+    """With a checkpoint."""
+
+    def __init__(self, host, title, pull):
+        super().__init__(host, title)
+        self.pull = pull
+
+    def command(self, number):
+        place = "scratch" if self.pull else "target"
+        server = f"<server transport='unix' socket='{self.path(number, '.sock')}'/>" if self.pull else ""
+        disks = "".join(f"<disk name='{disk}' type='file'><{place} file='{self.path(number, disk)}'/></disk>"
+                        for disk in ("xvda", "xvdb"))
+        xml = f"<domainbackup mode='{'pull' if self.pull else 'push'}'>{server}<disks>{disks}</disks></domainbackup>"
+        checkpoint = f"<domaincheckpoint><name>{self.title}{number}</name></domaincheckpoint>"
+        return ["backup-begin", "m", self.host.write_xml(xml, "backup.xml"), self.host.write_xml(checkpoint, "checkpoint.xml")]
+
+    def is_there(self, number):
+        if self.pull:
+            there = self.host.virsh("backup-dumpxml m").status == 0
+            has = [os.path.exists(self.path(number, disk)) for disk in ("xvda", "xvdb", ".sock")]
+            tap.equal(has, [there] * 3, f"{self.title}{number} has its files, or nothing")
+            if there:
+                tap.equal(len(nbd("nbdinfo", "--size", f"nbd+unix:///xvda?socket={self.path(number, '.sock')}").split()), 1,
+                          "and is served")
+            return there
+        tap.ok(wait_for(lambda: self.host.virsh("backup-dumpxml m").status, 60), f"{self.title}{number} ends")
+        has = [os.path.exists(self.path(number, disk)) for disk in ("xvda", "xvdb")]
+        tap.equal(has[0], has[1], f"{self.title}{number} has all of its files or none")
+        return has[0]
+
+    def end(self, number):
+        self.host.virsh("domjobabort m")
+        for disk in ("xvda", "xvdb"):
+            if not self.pull and os.path.exists(self.path(number, disk)):
+                os.unlink(self.path(number, disk))
+
+
+def check_whole(host, operation, number, done, files, what):
+    there = operation.is_there(number)
+    tap.ok(there or not done, f"{what}: what a client was told of is there")
+    operation.end(number)
+    tap.ok(wait_for(lambda: files_of(host, "m") == files, 30), f"{what}: no files are left", (files_of(host, "m"), files))
+    runs = host.state("m") == "running"
+    tap.ok(wait_for(lambda: len(host.processes("qemu-storage-daemon")) == (2 if runs else 0), 30), f"{what}: nor processes")
+    tap.equal({f"{host.root}/{name}" for name in os.listdir(host.root) if re.match(r"m2?\.(?!xml)", name)} - images_of(host, "m"),
+              set(), f"{what}: nor images")
+    for name in checkpoints(host, "m") if runs else []:
+        tap.equal(len(sizes(host, "m", name)), 2, f"{what}: the checkpoint can be used")
+        if name != KEPT:
+            good(host, f"checkpoint-delete m {name}")
+
+
+def kill_during(host, operation, files):
+    """At moments of the time that it takes when it is let alone."""
+    began = time.monotonic()
+    tap.equal(operation.begin(0).wait(60), 0, f"{operation.title}0")
+    took = time.monotonic() - began
+    check_whole(host, operation, 0, True, files, f"{operation.title}0")
+    for number, moment in enumerate(MOMENTS, 1):
+        client = operation.begin(number)
+        time.sleep(took * moment)
+        host.stop(signal.SIGKILL)
+        done = client.wait(30) == 0
+        host.start()
+        check_whole(host, operation, number, done, files, f"{operation.title}{number}")
+
+
 def killed(host):
-    """domusd is killed at some moment of making one: there is all of it or nothing."""
-    image = make(host, "m.qcow2")
-    define(host, "m", disk(image, "xvda"))
+    """domusd is killed at some moment: there is all of what it was at or nothing, and nothing else is left."""
+    images = [make(host, "m.qcow2"), make(host, "m2.qcow2")]
+    define(host, "m", disk(images[0], "xvda") + disk(images[1], "xvdb"), memory_mib=128)
     console = boot(host, "m")
     write(console, "a")
-    known = set()
-    for number, milliseconds in enumerate((20, 40, 60, 80, 100, 120, 150, 200, 300)):
-        client = subprocess.Popen(["virsh", "-c", host.uri, f"checkpoint-create-as m c{number}"], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
-        time.sleep(milliseconds / 1000)
-        host.stop(signal.SIGKILL)
-        known |= {f"c{number}"} if client.wait(30) == 0 else set()
-        host.start()
-        console.close()
-        console = attach(host, "m")
-        write(console, "b", at=number)
-        listed = checkpoints(host, "m")
-        tap.ok(known <= set(listed), f"after {milliseconds} ms: what was made is there", (known, listed))
-        known = set(listed)
-        tap.ok(all(sizes(host, "m", name) for name in listed), "and each can be used")
+    files = files_of(host, "m")
+    for operation in (Checkpoint(host, "c"), Backup(host, "push", False), Backup(host, "pull", True), Snapshot(host, "s", "none"),
+                      Snapshot(host, "memory", "external"), Snapshot(host, "internal", "internal")):
+        kill_during(host, operation, files)
+    console.close()
+    console = attach(host, "m")
+    write(console, "b", at=1)
+    known_ones = set(checkpoints(host, "m"))
+    own = re.findall(r"xvd\w +(\S+)", host.virsh("domblklist m").out)
     console.close()
     good(host, "destroy m")
-    tap.equal(set(bitmaps(image)), known, "the image has the bitmaps of those and no others")
-    good(host, "undefine m --checkpoints-metadata")
+    for path in own:
+        tap.equal(set(bitmaps(path)), known_ones, "an image has the bitmaps of the checkpoints and no others")
+    kill_during(host, Snapshot(host, "off", "none"), [])
+    good(host, "undefine m --checkpoints-metadata --snapshots-metadata")
 
 
 def backup(host, name, text, checkpoint=None, *options):

@@ -250,39 +250,39 @@ static void set_current(XldrvMomentKind kind, XldrvDomain *domain, const char *n
     domain->moments[kind].current = g_strdup(name);
 }
 
-/* The file @which of the folder says @name, or (NULL) is not there. */
-static gboolean write_name(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *which, const char *name,
+/* The file @which of the folder says @text, or (NULL) is not there. */
+static gboolean write_text(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *which, const char *text,
                            GError **error)
 {
     g_autofree char *path = path_of(kind, driver, job, which, "", error);
 
-    return path && (!name || xldrv_moments_make_folder(kind, driver, job, error)) &&
-           (name ? xldrv_file_replace(path, name, error) : xldrv_file_remove(path, error));
+    return path && (!text || xldrv_moments_make_folder(kind, driver, job, error)) &&
+           (text ? xldrv_file_replace(path, text, error) : xldrv_file_remove(path, error));
 }
 
-static char *read_name(XldrvMomentKind kind, const XldrvDriver *driver, const XldrvDomain *domain, const char *which)
+static char *read_text(XldrvMomentKind kind, const XldrvDriver *driver, const XldrvDomain *domain, const char *which, gsize max)
 {
     g_autofree char *path = path_of(kind, driver, domain, which, "", NULL);
 
-    return path && g_file_test(path, G_FILE_TEST_EXISTS) ? xldrv_file_read(path, NAME_MAX_BYTES, NULL) : NULL;
+    return path && g_file_test(path, G_FILE_TEST_EXISTS) ? xldrv_file_read(path, max, NULL) : NULL;
 }
 
 gboolean xldrv_moments_set_current(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *name, GError **error)
 {
-    if (!write_name(kind, driver, job, CURRENT, name, error))
+    if (!write_text(kind, driver, job, CURRENT, name, error))
         return FALSE;
     set_current(kind, job, name);
     return TRUE;
 }
 
-gboolean xldrv_moments_set_pending(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *name, GError **error)
+gboolean xldrv_moments_set_pending(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *text, GError **error)
 {
-    return write_name(kind, driver, job, PENDING, name, error);
+    return write_text(kind, driver, job, PENDING, text, error);
 }
 
 char *xldrv_moments_pending(XldrvMomentKind kind, const XldrvDriver *driver, const XldrvDomain *domain)
 {
-    return read_name(kind, driver, domain, PENDING);
+    return read_text(kind, driver, domain, PENDING, DOCUMENT_MAX);
 }
 
 /* Children first: a daemon that is killed in between leaves one that can be removed again. */
@@ -392,7 +392,7 @@ void xldrv_moments_load(XldrvDriver *driver, XldrvDomain *domain)
     for (XldrvMomentKind kind = 0; kind < XLDRV_N_MOMENTS; kind++) {
         Load load = {kind, domain};
         g_autofree char *folder = folder_of(kind, driver, domain);
-        g_autofree char *name = read_name(kind, driver, domain, CURRENT);
+        g_autofree char *name = read_text(kind, driver, domain, CURRENT, NAME_MAX_BYTES);
 
         xldrv_file_each(folder, DOCUMENT, load_one, &load);
         if (name && index_of(domain->moments[kind].list, name) >= 0)

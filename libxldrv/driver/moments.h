@@ -1,8 +1,8 @@
 /* What is known of moments in domains' pasts that can be gone back to: snapshots, or (checkpoints) compared with. Here and on
  * disk: var/lib/domus/snapshot/UUID/ has for each snapshot NAME.xml, its document, and where a running domain's memory belongs
  * to an internal one NAME.mem, a saved domain (saved.h) whose disks are as the snapshot of the images has them; the file
- * "current" has the name of the current one. var/lib/domus/checkpoint/UUID/ has the same for checkpoints, and "pending", the
- * name of one that is being made (checkpoint.h). By the UUID, so that a domain keeps them under whatever name.
+ * "current" has the name of the current one, and "pending" says which is being taken (snapshot-pending.c). The same for checkpoints
+ * is in var/lib/domus/checkpoint/UUID/ (checkpoint.h). By the UUID, so that a domain keeps them under whatever name.
  *
  * What changes them is called with the domain's job; what looks at them needs none. */
 #pragma once
@@ -43,8 +43,8 @@ gboolean xldrv_moments_set_current(XldrvMomentKind kind, XldrvDriver *driver, Xl
 /* What is known of it, and memory that is kept here. Its children become its parent's, which becomes the current one if it
  * was. */
 gboolean xldrv_moments_remove(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *name, GError **error);
-/* The name of the one that is being made, on disk; NULL: none is. */
-gboolean xldrv_moments_set_pending(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *name, GError **error);
+/* What is to be known, on disk, of the one that is being made; NULL: none is. */
+gboolean xldrv_moments_set_pending(XldrvMomentKind kind, XldrvDriver *driver, XldrvJob *job, const char *text, GError **error);
 /* What a daemon that ended left there; NULL: nothing. A copy. */
 char *xldrv_moments_pending(XldrvMomentKind kind, const XldrvDriver *driver, const XldrvDomain *domain);
 

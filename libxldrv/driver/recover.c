@@ -12,6 +12,7 @@
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/moments.h"
+#include "libxldrv/driver/snapshot.h"
 #include "libxldrv/state/definitions.h"
 
 /* ---- definitions */
@@ -163,6 +164,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_blockjobs_recover(driver, job);
         xldrv_backup_recover(driver, job);
         xldrv_checkpoint_recover(driver, job);
+        xldrv_snapshot_recover(driver, job);
         look_at_disks(job, reaction->instance);
         look_at_interfaces(job, reaction->instance);
         look_at_display(driver, job, reaction->instance);
@@ -253,9 +255,25 @@ static void find_again(const XldrvStatus *status, gpointer data)
                                                    : VIR_DOMAIN_SHUTOFF_CRASHED);
 }
 
+/* Of those that run it is done when they are caught up with. */
+static void recover_snapshots(XldrvDriver *driver)
+{
+    g_autoptr(GPtrArray) all = xldrv_domains_all(driver->domains);
+
+    for (guint i = 0; i < all->len; i++) {
+        g_autofree char *pending = xldrv_moments_pending(XLDRV_SNAPSHOTS, driver, all->pdata[i]);
+        g_autoptr(XldrvJobGuard) job =
+            pending && !xldrv_domain_is_active(all->pdata[i]) ? xldrv_job_begin_waiting(all->pdata[i], "recover") : NULL;
+
+        if (job && !job->instance)
+            xldrv_snapshot_recover(driver, job);
+    }
+}
+
 void xldrv_recover(XldrvDriver *driver)
 {
     xldrv_definitions_load(driver->paths, add_definition, driver);
     xldrv_status_load(driver->paths, find_again, driver);
+    recover_snapshots(driver);
     wait_until_caught_up(driver);
 }

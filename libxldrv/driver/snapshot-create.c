@@ -182,7 +182,7 @@ static gboolean plan(Creation *c, GError **error)
     external = c->flags & DISK_ONLY || snapshot->memory == XMLCONF_SNAPSHOT_EXTERNAL;
     if (!xldrv_snapshot_plan(snapshot, c->config, external ? XMLCONF_SNAPSHOT_EXTERNAL : XMLCONF_SNAPSHOT_INTERNAL,
                              (c->flags & REUSE_EXT) != 0, error) ||
-        !check_name_in_images(snapshot, error))
+        !check_name_in_images(snapshot, error) || !xldrv_snapshot_images_check_free(c->config, snapshot, error))
         return FALSE;
     if (c->flags & DISK_ONLY && xldrv_snapshot_has_disk(snapshot, XMLCONF_SNAPSHOT_INTERNAL) && c->job->instance)
         return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
@@ -268,15 +268,19 @@ static gboolean keep(const Creation *c, GError **error)
 
 static GVariant *create(Creation *c, GError **error)
 {
-    gboolean memory;
+    gboolean memory, ok;
 
     if (!(c->flags & NO_METADATA) && !xldrv_moments_check_free(XLDRV_SNAPSHOTS, c->job, c->snapshot->name, error))
         return NULL;
     if (!plan(c, error))
         return NULL;
     describe(c);
+    if (!xldrv_snapshot_announce(c->driver, c->job, c->snapshot, (c->flags & REUSE_EXT) != 0, (c->flags & NO_METADATA) != 0, error))
+        return NULL;
     memory = c->snapshot->memory != XMLCONF_SNAPSHOT_NO;
-    if (!(memory ? take_with_memory(c, error) : take_disks(c, error)) || !keep(c, error))
+    ok = (memory ? take_with_memory(c, error) : take_disks(c, error)) && keep(c, error);
+    xldrv_snapshot_forget(c->driver, c->job);
+    if (!ok)
         return NULL;
     if (c->flags & HALT && c->job->instance)
         xldrv_stop(c->driver, c->job, VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT, VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT, FALSE);

@@ -136,15 +136,20 @@ static guint for_each(const XldrvDeviceHost *host, XmlconfDomain *config, const 
     return done;
 }
 
+gboolean xldrv_snapshot_images_check_free(XmlconfDomain *config, const XmlconfSnapshot *snapshot, GError **error)
+{
+    gboolean ok;
+
+    for_each(NULL, config, snapshot, G_MAXUINT, check_free, &ok, error);
+    return ok;
+}
+
 gboolean xldrv_snapshot_images_take(const XldrvDeviceHost *host, XmlconfDomain *config, const XmlconfSnapshot *snapshot,
                                     GError **error)
 {
     gboolean ok, ignored;
     guint done;
 
-    for_each(host, config, snapshot, G_MAXUINT, check_free, &ok, error);
-    if (!ok)
-        return FALSE;
     done = for_each(host, config, snapshot, G_MAXUINT, take, &ok, error);
     if (!ok)
         for_each(host, config, snapshot, done, drop, &ignored, NULL);

@@ -86,6 +86,39 @@ void xldrv_overlays_remove(const XmlconfSnapshot *snapshot, gboolean reuse)
         remove_until(snapshot, G_MAXUINT);
 }
 
+static gboolean has_source(XmlconfDomain *domain, const XmlconfSnapshotDisk *plan)
+{
+    const XmlconfDisk *disk = domain ? xldrv_find_disk(domain, plan->name, NULL) : NULL;
+
+    return disk && g_strcmp0(xmlconf_disk_source(disk), path_of(plan)) == 0;
+}
+
+gboolean xldrv_overlays_are_used(XmlconfDomain *config, const XmlconfSnapshot *snapshot)
+{
+    const XmlconfSnapshotDisk *plan;
+
+    for (guint at = 0; (plan = next(snapshot, &at));) {
+        if (!has_source(config, plan))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean is_used(const XldrvJob *job, const XmlconfSnapshotDisk *plan)
+{
+    return (job->instance && has_source(job->live, plan)) || has_source(job->config, plan);
+}
+
+void xldrv_overlays_remove_unused(XldrvJob *job, const XmlconfSnapshot *snapshot)
+{
+    const XmlconfSnapshotDisk *plan;
+
+    for (guint at = 0; (plan = next(snapshot, &at));) {
+        if (plan->file && !is_used(job, plan))
+            unlink(plan->file);
+    }
+}
+
 /* ---- their bitmaps */
 
 /* Of the first @n. */
@@ -95,6 +128,18 @@ static void take_back(XmlconfDomain *config, const XmlconfSnapshot *snapshot, gu
 
     for (guint at = 0; n > 0 && (plan = next(snapshot, &at)); n--) {
         const XmlconfDisk *disk = xldrv_find_disk(config, plan->name, NULL);
+
+        if (disk)
+            xldrv_bitmaps_take_back(disk, path_of(plan));
+    }
+}
+
+void xldrv_overlays_take_back(XldrvJob *job, XmlconfDomain *config, const XmlconfSnapshot *snapshot)
+{
+    const XmlconfSnapshotDisk *plan;
+
+    for (guint at = 0; (plan = next(snapshot, &at));) {
+        const XmlconfDisk *disk = is_used(job, plan) ? NULL : xldrv_find_disk(config, plan->name, NULL);
 
         if (disk)
             xldrv_bitmaps_take_back(disk, path_of(plan));

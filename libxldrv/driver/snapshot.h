@@ -11,6 +11,7 @@
  *   snapshot-plan.c    what happens to which disk
  *   snapshot-images.c  internal snapshots of images
  *   snapshot-overlays.c  external ones of disks
+ *   snapshot-pending.c   what a daemon that is killed leaves
  *   snapshot-revert.c  going back
  *   snapshot-delete.c, snapshot-merge.c  forgetting
  *   snapshot-query.c   lists and lookups
@@ -31,6 +32,16 @@ gboolean xldrv_snapshot_has_disk(const XmlconfSnapshot *snapshot, XmlconfSnapsho
 /* A copy of a domain's configuration, running or not, whose disks all have their paths: those of volumes are looked up. */
 XmlconfDomain *xldrv_snapshot_config(XldrvDriver *driver, XldrvJob *job, GError **error);
 
+/* Says on disk that a snapshot is being taken: overlays that are there already (@reuse), and that nothing is to be known of it
+ * (@hidden). Until xldrv_snapshot_forget. */
+gboolean xldrv_snapshot_announce(XldrvDriver *driver, XldrvJob *job, XmlconfSnapshot *snapshot, gboolean reuse,
+                                 gboolean hidden, GError **error);
+void xldrv_snapshot_forget(XldrvDriver *driver, XldrvJob *job);
+/* Completes, or takes back, what a daemon that ended had begun. */
+void xldrv_snapshot_recover(XldrvDriver *driver, XldrvJob *job);
+
+/* Whether none of the images has one of the name of its internal snapshot. */
+gboolean xldrv_snapshot_images_check_free(XmlconfDomain *config, const XmlconfSnapshot *snapshot, GError **error);
 /* Takes the internal snapshots of @snapshot of the images of @config, a running domain's (host->instance) or not. All or
  * none. */
 gboolean xldrv_snapshot_images_take(const XldrvDeviceHost *host, XmlconfDomain *config, const XmlconfSnapshot *snapshot,
@@ -46,6 +57,11 @@ gboolean xldrv_snapshot_images_drop(const XldrvDeviceHost *host, XmlconfDomain *
 /* Makes the overlays of @snapshot on top of the images of @config, but for those that are there (@reuse). All or none. */
 gboolean xldrv_overlays_make(XldrvInstance *instance, XmlconfDomain *config, const XmlconfSnapshot *snapshot, gboolean reuse,
                              GError **error);
+/* Whether the disks of @config are on them. */
+gboolean xldrv_overlays_are_used(XmlconfDomain *config, const XmlconfSnapshot *snapshot);
+/* Of those that neither what runs nor the definition has: removes them, or only what of bitmaps was put into them. */
+void xldrv_overlays_remove_unused(XldrvJob *job, const XmlconfSnapshot *snapshot);
+void xldrv_overlays_take_back(XldrvJob *job, XmlconfDomain *config, const XmlconfSnapshot *snapshot);
 /* Removes those that make made. */
 void xldrv_overlays_remove(const XmlconfSnapshot *snapshot, gboolean reuse);
 /* Puts the disks of the domain, of what runs and of the definition, on the overlays; in @paths all disks have their paths. What

@@ -17,7 +17,7 @@ static gboolean sync_file(int fd, const char *path, GError **error)
 
 gboolean xldrv_target_write(const char *path, gboolean direct, XldrvTargetFn fn, gpointer data, GError **error)
 {
-    g_autofree char *part = g_strconcat(path, ".part", NULL);
+    g_autofree char *part = g_strconcat(path, XLDRV_TARGET_PART, NULL);
     int fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | (direct ? O_DIRECT : 0), 0600);
     gboolean ok;
 

@@ -1,6 +1,9 @@
 /* Files that a domain is written to, at a client's path. */
 #pragma once
 
+/* What a file is called beside that until it is complete. */
+#define XLDRV_TARGET_PART ".part"
+
 #include <glib.h>
 
 /* Writes to @fd, which is at the file's beginning. */
