@@ -748,7 +748,6 @@ def threshold(host):
     console = boot(host, "w")
     watcher = Console(["virsh", "-c", host.uri, "event", "--all", "--loop"], dict(os.environ, LC_ALL="C.UTF-8"))
     time.sleep(1)
-    refused(host, "domblkthreshold w xvdb 1", "'xvdb' is not supported: its image is raw", "of a raw disk, by name")
     refused(host, "domblkthreshold w xvdz 1", "xvdz", "of a disk that is not there")
     event = r"block-threshold' for domain 'w': dev: xvda\(\S*/w.qcow2\) (\d+) (\d+)"
     good(host, f"domblkthreshold w xvda {2 << 20}")
@@ -776,10 +775,43 @@ def threshold(host):
     tap.ok(wait_for(lambda: host.state("w") != "paused" or host.virsh("resume w").status == 0, 30), "is started again")
     tap.ok(not watcher.expect(event, 2), "which is no event")
     good(host, "domblkthreshold w xvda 0", "none")
+    threshold_of_raw(host, console, watcher)
     watcher.close()
     console.close()
     good(host, "destroy w")
     good(host, "undefine w")
+
+
+def threshold_of_raw(host, console, watcher):
+    """A raw image has a storage daemon for as long as it has a threshold."""
+    def served():
+        return [pid for pid in host.processes("qemu-storage-daemon") if b"w.raw" in open(f"/proc/{pid}/cmdline", "rb").read()]
+
+    event = r"block-threshold' for domain 'w': dev: xvdb\(\S*/w.raw\) (\d+) (\d+)"
+    write(console, "d", "xvdb", at=100)
+    good(host, f"domblkthreshold w xvdb {4 << 20}", "a threshold of a raw disk")
+    tap.equal(len(served()), 1, "which has a storage daemon then")
+    write(console, "e", "xvdb", at=1)
+    tap.ok(not watcher.expect(event, 1), "no event below it, whatever was written before")
+    watcher.text = ""
+    result = host.virsh(f"blockcopy w xvdb {host.root}/w.copy --format raw --transient-job --wait --finish")
+    tap.equal(result.status, 0, "a block job meanwhile") or tap.note(result)
+    tap.equal(len(served()), 1, "does not take it away")
+    write(console, "f", "xvdb", at=80)
+    match = watcher.expect(event, 30)
+    tap.ok(match and int(match[1]) == 4 << 20 and int(match[2]) == 80 * BLOCK + BLOCK - (4 << 20), "event: block-threshold",
+           watcher.text[-500:])
+    tap.ok(wait_for(lambda: not served(), 20), "then it has none any more")
+    write(console, "g", "xvdb", at=2)
+    good(host, f"domblkthreshold w xvdb {8 << 20}", "another one")
+    host.stop(signal.SIGKILL)
+    host.start()
+    tap.equal(len(served()), 1, "it is there for another domusd")
+    good(host, "domblkthreshold w xvdb 0", "none")
+    tap.ok(wait_for(lambda: not served(), 20), "takes the storage daemon away")
+    with open(f"{host.root}/w.raw", "rb") as f:
+        data = f.read()
+    tap.equal([data[at * BLOCK:at * BLOCK + 1] for at in (100, 1, 80, 2)], [b"d", b"e", b"f", b"g"], "the image has all that was written")
 
 
 PARTS = (tree, broken, killed, incremental, pull, overlay, overlay_faults, threshold)

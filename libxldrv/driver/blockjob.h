@@ -1,7 +1,7 @@
 /* Block jobs: copying, committing and pulling images while the guest uses them.
  *
  * The storage daemon of a disk does them, one at a time; a raw image, which the hypervisor has open itself, is given to such a
- * daemon for as long as the job lasts (disk->routed). The document of the running domain says what is under way (disk->job
+ * daemon for as long as the job lasts, or a threshold is set (disk->routed). The document of the running domain says what is under way (disk->job
  * and disk->mirror), so a new domusd knows it, and somebody looks every now and then how far it is. A job that ends in the
  * disk being elsewhere does so while the guest's requests wait.
  *
@@ -86,8 +86,10 @@ gboolean xldrv_blockjob_mark(XldrvDriver *driver, XldrvJob *job, const XldrvBloc
 
 /* Gives a raw image to a storage daemon; does nothing for one that has one. The disk of job->live is another afterwards. */
 gboolean xldrv_blockjob_route(XldrvDriver *driver, XldrvJob *job, const char *target, GError **error);
-/* Takes it back, if there is no job. */
+/* Takes it back, if there is neither a job nor a threshold. */
 void xldrv_blockjob_unroute(XldrvDriver *driver, XldrvJob *job, const char *target);
+/* Does so with all of the domain's disks: what a daemon that ended did not come to. */
+void xldrv_blockjobs_unroute_all(XldrvDriver *driver, XldrvJob *job);
 /* The name of the daemon's node of the image at @path in the disk's chain; NULL with an error. */
 char *xldrv_blockjob_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *path, GError **error);
 

@@ -326,8 +326,17 @@ void xldrv_blockjob_unroute(XldrvDriver *driver, XldrvJob *job, const char *targ
     const XmlconfDisk *disk = find(job, target, &live, NULL);
     g_autoptr(GError) why = NULL;
 
-    if (disk && disk->routed && !disk->job && !set_routed(driver, job, disk, FALSE, &why))
+    if (disk && disk->routed && !disk->job && !disk->threshold && !set_routed(driver, job, disk, FALSE, &why))
         g_warning("%s", why->message); /* it is served as before */
+}
+
+void xldrv_blockjobs_unroute_all(XldrvDriver *driver, XldrvJob *job)
+{
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(job->live);
+    const GPtrArray *disks = xmlconf_domain_config(live)->disks;
+
+    for (guint i = 0; disks && i < disks->len; i++)
+        xldrv_blockjob_unroute(driver, job, ((const XmlconfDisk *)disks->pdata[i])->target);
 }
 
 /* ---- ends */

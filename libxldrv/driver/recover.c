@@ -163,6 +163,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
         xldrv_backup_recover(driver, job);
+        xldrv_blockjobs_unroute_all(driver, job);
         xldrv_checkpoint_recover(driver, job);
         xldrv_snapshot_recover(driver, job);
         look_at_disks(job, reaction->instance);

@@ -2,7 +2,7 @@
  *
  * The disk's storage daemon watches the writes, and forgets the threshold when one goes beyond it. It is asked every now and then
  * whether it has it still, because it listens to one connection at a time, and that is for commands. One that was started again
- * is told anew. */
+ * is told anew. A raw image is given to such a daemon for as long as it has a threshold. */
 #include "config.h"
 
 #include "libxldrv/driver/blockjob.h"
@@ -128,9 +128,11 @@ static void look_at_disk(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *
         tell_daemon(&host, disk, state.node, threshold, NULL);
         return;
     }
-    if (mark(driver, job, disk->target, 0, NULL))
-        xldrv_event_block_threshold(driver->events, job, disk->target, xmlconf_disk_source(disk), threshold,
-                                    state.highest - threshold);
+    if (!mark(driver, job, disk->target, 0, NULL))
+        return;
+    xldrv_event_block_threshold(driver->events, job, disk->target, xmlconf_disk_source(disk), threshold,
+                                state.highest - threshold);
+    xldrv_blockjob_unroute(driver, job, disk->target);
 }
 
 void xldrv_threshold_look(XldrvDriver *driver, XldrvJob *job)
@@ -148,34 +150,48 @@ void xldrv_threshold_look(XldrvDriver *driver, XldrvJob *job)
 
 static gboolean check_disk(const XmlconfDisk *disk, GError **error)
 {
-    if (!xmlconf_disk_source(disk) || disk->type == XMLCONF_DISK_NETWORK)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "threshold of disk '%s' is not supported: it has no image "
-                               "of this host", disk->target);
-    if (disk->routed || !xmlconf_disk_is_served(disk))
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                               "threshold of disk '%s' is not supported: its image is raw, and does not grow", disk->target);
-    return TRUE;
+    const char *why = !xmlconf_disk_source(disk) || disk->type == XMLCONF_DISK_NETWORK ? "it has no image of this host"
+                      : disk->readonly                                                 ? "it is read-only"
+                      : disk->shareable && !xmlconf_disk_is_served(disk)               ? "it is shared with other domains"
+                                                                                       : NULL;
+
+    return !why || xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "threshold of disk '%s' is not supported: %s",
+                                   disk->target, why);
+}
+
+/* Of one that a daemon serves. */
+static gboolean set_served(XldrvDriver *driver, XldrvJob *job, const char *target, guint64 threshold, GError **error)
+{
+    const XldrvDeviceHost host = {driver, job->instance, job->uuid_text, job->name};
+    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(job->live);
+    const XmlconfDisk *disk = xldrv_find_disk(live, target, error);
+    g_auto(State) state = {0};
+
+    /* Until the daemon knows it nobody looks. */
+    return disk && find_node(&host, disk, &state, error) && tell_daemon(&host, disk, state.node, threshold, error) &&
+           mark(driver, job, disk->target, threshold, error);
 }
 
 static gboolean set(XldrvDriver *driver, XldrvJob *job, const char *name, guint64 threshold, GError **error)
 {
-    const XldrvDeviceHost host = {driver, job->instance, job->uuid_text, job->name};
     g_autoptr(XmlconfDomain) live = NULL;
     const XmlconfDisk *disk;
-    g_auto(State) state = {0};
+    gboolean ok;
 
     if (!job->instance)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running");
     live = xmlconf_domain_ref(job->live);
     disk = xldrv_find_disk(live, name, error);
-    if (!disk || !check_disk(disk, error) || !find_node(&host, disk, &state, error))
+    if (!disk || !check_disk(disk, error))
         return FALSE;
-    /* Until the daemon knows it nobody looks. */
-    if (!tell_daemon(&host, disk, state.node, threshold, error) || !mark(driver, job, disk->target, threshold, error))
-        return FALSE;
-    if (threshold)
+    if (!threshold && !xmlconf_disk_is_served(disk))
+        return TRUE;
+    ok = (!threshold || xldrv_blockjob_route(driver, job, disk->target, error)) &&
+         set_served(driver, job, disk->target, threshold, error);
+    xldrv_blockjob_unroute(driver, job, disk->target); /* unless it is set */
+    if (ok && threshold)
         xldrv_blockjobs_watch(driver, job);
-    return TRUE;
+    return ok;
 }
 
 GVariant *xldrv_handle_domain_set_block_threshold(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
