@@ -128,7 +128,7 @@ gboolean xldrv_bitmaps_prune(const XldrvDeviceHost *host, const XmlconfDisk *dis
     for (guint i = 0; own && i < own->bitmaps->len; i++) {
         const XldrvBitmap *bitmap = own->bitmaps->pdata[i];
 
-        if (bitmap->persistent && !xldrv_bitmap_depth(chain, disk, bitmap->name, NULL) &&
+        if (goes_on(bitmap) && !xldrv_bitmap_depth(chain, disk, bitmap->name, NULL) &&
             !xldrv_bitmap_remove(host, disk, bitmap->name, error))
             return FALSE;
     }
@@ -202,7 +202,8 @@ gboolean xldrv_bitmaps_carry(const XldrvDeviceHost *host, const XmlconfDisk *dis
         const XldrvBitmap *bitmap = list->pdata[i];
         guint depth = xldrv_bitmap_depth(chain, disk, bitmap->name, NULL);
 
-        if (depth)
+        /* The first of them may be the one that it comes into. */
+        if (depth > 1 || (depth && g_strcmp0(to->node, ((const XldrvBitmapImage *)chain->pdata[0])->node) != 0))
             append_carry(&c, bitmap, depth);
     }
     return run(host, disk, &c, error);

@@ -168,11 +168,12 @@ static GPtrArray *read_running(const XldrvDeviceHost *host, const XmlconfDisk *d
     for (guint i = 0; nodes && (path = xldrv_chain_path(disk, i)); i++) {
         JsonObject *node = find_node(nodes, i ? NULL : XLDRV_STORAGE_NODE, path);
 
-        if (!node) {
+        /* What is on the network may be called otherwise there. */
+        if (!node && g_strcmp0(xldrv_chain_format(disk, i), "qcow2") == 0) {
             fail_missing(disk, path, error);
             return NULL;
         }
-        g_ptr_array_add(chain, image_of(node, path));
+        g_ptr_array_add(chain, node ? image_of(node, path) : image_new(path));
     }
     return nodes ? g_steal_pointer(&chain) : NULL;
 }
