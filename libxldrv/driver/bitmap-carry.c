@@ -218,8 +218,8 @@ static gboolean merge_stored(const char *from, const char *path, const char *nam
     g_autoptr(GError) why = NULL;
 
     return xldrv_qemu_img(argv, NULL, &why) ||
-           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "bitmap '%s' of image '%s' cannot be kept in image '%s': %s", name, from,
-                           path, why->message);
+           xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "bitmap '%s' of image '%s' cannot be kept in image '%s': %s",
+                           name, from, path, why->message);
 }
 
 gboolean xldrv_bitmaps_carry_stored(const XmlconfDisk *disk, guint from, GError **error)

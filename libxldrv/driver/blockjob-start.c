@@ -184,8 +184,9 @@ static gboolean commit(Start *s, guint top, guint base, gboolean remove, GError 
     gboolean block = base_path && g_str_has_prefix(base_path, "/dev/");
     g_autofree char *top_node = xldrv_blockjob_node(&s->host, s->disk, xldrv_chain_path(s->disk, top), error);
     g_autofree char *base_node = top_node ? xldrv_blockjob_node(&s->host, s->disk, base_path, error) : NULL;
-    g_autofree char *kind = top ? g_strdup_printf(XLDRV_BLOCKJOB_COMMIT_FORMAT "%s", top, base, remove ? XLDRV_BLOCKJOB_DELETE : "")
-                                : g_strconcat(XLDRV_BLOCKJOB_ACTIVE, remove ? XLDRV_BLOCKJOB_DELETE : "", NULL);
+    const char *suffix = remove ? XLDRV_BLOCKJOB_DELETE : "";
+    g_autofree char *kind = top ? g_strdup_printf(XLDRV_BLOCKJOB_COMMIT_FORMAT "%s", top, base, suffix)
+                                : g_strconcat(XLDRV_BLOCKJOB_ACTIVE, suffix, NULL);
     XldrvBlockJobMark mark = {.target = s->disk->target, .kind = kind, .routed = s->disk->routed};
     g_autoptr(GString) more = g_string_new(NULL);
 

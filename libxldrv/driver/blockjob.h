@@ -1,9 +1,9 @@
 /* Block jobs: copying, committing and pulling images while the guest uses them.
  *
- * The storage daemon of a disk does them, one at a time; a raw image, which the hypervisor has open itself, is given to such a
- * daemon for as long as the job lasts, or a threshold is set (disk->routed). The document of the running domain says what is under way (disk->job
- * and disk->mirror), so a new domusd knows it, and somebody looks every now and then how far it is. A job that ends in the
- * disk being elsewhere does so while the guest's requests wait.
+ * The storage daemon of a disk does them, one at a time; a raw image, which the hypervisor has open itself, is given to such
+ * a daemon for as long as the job lasts, or a threshold is set (disk->routed). The document of the running domain says what
+ * is under way (disk->job and disk->mirror), so a new domusd knows it, and somebody looks every now and then how far it is.
+ * A job that ends in the disk being elsewhere does so while the guest's requests wait.
  *
  *   blockjobs.c      following jobs, and their ends
  *   blockjob-start.c, blockjob-query.c  procedures

@@ -167,7 +167,8 @@ static gboolean check_jobs(const XldrvJob *job, const XmlconfSnapshot *checkpoin
 static gboolean delete_one(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *checkpoint, gboolean metadata_only,
                            GError **error)
 {
-    return metadata_only || (check_jobs(job, checkpoint, error) && xldrv_checkpoint_remove_bitmaps(driver, job, checkpoint, error));
+    return metadata_only ||
+           (check_jobs(job, checkpoint, error) && xldrv_checkpoint_remove_bitmaps(driver, job, checkpoint, error));
 }
 
 GVariant *xldrv_handle_domain_checkpoint_delete(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

@@ -268,14 +268,14 @@ static gboolean keep(const Creation *c, GError **error)
 
 static GVariant *create(Creation *c, GError **error)
 {
-    gboolean memory, ok;
+    gboolean memory, ok, hidden = (c->flags & NO_METADATA) != 0, reuse = (c->flags & REUSE_EXT) != 0;
 
     if (!(c->flags & NO_METADATA) && !xldrv_moments_check_free(XLDRV_SNAPSHOTS, c->job, c->snapshot->name, error))
         return NULL;
     if (!plan(c, error))
         return NULL;
     describe(c);
-    if (!xldrv_snapshot_announce(c->driver, c->job, c->snapshot, (c->flags & REUSE_EXT) != 0, (c->flags & NO_METADATA) != 0, error))
+    if (!xldrv_snapshot_announce(c->driver, c->job, c->snapshot, reuse, hidden, error))
         return NULL;
     memory = c->snapshot->memory != XMLCONF_SNAPSHOT_NO;
     ok = (memory ? take_with_memory(c, error) : take_disks(c, error)) && keep(c, error);

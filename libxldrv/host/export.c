@@ -128,7 +128,8 @@ gboolean xldrv_export_greets(int fd, const char *where, GError **error)
         got += (gsize)n;
     }
     close(fd);
-    return (got == sizeof(magic) && memcmp(magic, "NBDMAGIC", sizeof(magic)) == 0) || fail(where, "the server does not answer", error);
+    return (got == sizeof(magic) && memcmp(magic, "NBDMAGIC", sizeof(magic)) == 0) ||
+           fail(where, "the server does not answer", error);
 }
 
 /* A host that is gone is noticed, however long nothing is asked or answered. */

@@ -1,7 +1,7 @@
-/* server-fuzz: whole conversations, of messages that are mostly valid in an order that nobody thought of: calls, streams and their
- * holes, descriptors that come or do not, keepalive, authentication; some of them damaged, or cut off. After all of them a good
- * client is served, and nothing of the bad ones is left. Deterministic: the seed is the round; DOMUS_FUZZ_ROUNDS changes how long it
- * takes. */
+/* server-fuzz: whole conversations, of messages that are mostly valid in an order that nobody thought of: calls, streams and
+ * their holes, descriptors that come or do not, keepalive, authentication; some of them damaged, or cut off. After all of
+ * them a good client is served, and nothing of the bad ones is left. Deterministic: the seed is the round;
+ * DOMUS_FUZZ_ROUNDS changes how long it takes. */
 #include "config.h"
 
 #include <fcntl.h>
@@ -63,7 +63,8 @@ static void put_noise(Talk *talk, GByteArray *to, guint max)
 
 static void put_message(Talk *talk, guint32 program, gint32 procedure, guint32 type, guint32 status, const GByteArray *payload)
 {
-    const guint32 words[] = {XLDRV_HEADER_SIZE + payload->len, program, 1, (guint32)procedure, type, below(talk, SERIALS), status};
+    const guint32 words[] = {XLDRV_HEADER_SIZE + payload->len, program, 1, (guint32)procedure, type,
+                             below(talk, SERIALS), status};
 
     for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
         put_word(talk->bytes, words[i]);
@@ -75,8 +76,8 @@ static gint32 any_procedure(Talk *talk)
 {
     static const gint32 procedures[] = {
         TEST_OPEN, TEST_ECHO, TEST_QUICK, TEST_FAIL, TEST_CONSOLE, TEST_TAKE_FD, TEST_GIVE_FD, TEST_SUBSCRIBE, TEST_EVENT,
-        TEST_CHANGE, TEST_UNSERVED, TEST_KEEPALIVE, TEST_WRONG_TYPE, TEST_DOWNLOAD, TEST_UPLOAD, TEST_FOREIGN_ERROR, TEST_NO_STREAM,
-        TEST_FAILING_STREAM, TEST_CLOSE, 66, 67, 68, 69, 70, 0, -1, G_MAXINT32,
+        TEST_CHANGE, TEST_UNSERVED, TEST_KEEPALIVE, TEST_WRONG_TYPE, TEST_DOWNLOAD, TEST_UPLOAD, TEST_FOREIGN_ERROR,
+        TEST_NO_STREAM, TEST_FAILING_STREAM, TEST_CLOSE, 66, 67, 68, 69, 70, 0, -1, G_MAXINT32,
     };
 
     return procedures[below(talk, G_N_ELEMENTS(procedures))];
@@ -89,8 +90,8 @@ static void put_call(Talk *talk)
 
     if (procedure == TEST_OPEN || procedure == TEST_FAIL || below(talk, 8) == 0)
         put_word(payload, any_word(talk));
-    put_message(talk, TEST_PROGRAM, procedure, below(talk, 12) ? XLDRV_TYPE_CALL : below(talk, 8), below(talk, 12) ? 0 : below(talk, 4),
-                payload);
+    put_message(talk, TEST_PROGRAM, procedure, below(talk, 12) ? XLDRV_TYPE_CALL : below(talk, 8),
+                below(talk, 12) ? 0 : below(talk, 4), payload);
 }
 
 static void put_stream(Talk *talk)
