@@ -17,12 +17,13 @@ from host import wait_for
 from remote import Pki
 from traveller import BRIDGE, HOST_IP, MIB, Peer, Ticks, boot, check
 
-MAGIC = b"DomusHV\0"  # what a stream begins with
+# What a stream begins with, a connection for a disk, and what is on that.
+MAGICS = (b"DomusHV\0", b"DomusDK\0", b"NBDMAGIC")
 ETH_P_IP = 0x0800
 
 
 class Wire(threading.Thread):
-    """Whether what a stream begins with is seen on the loopback."""
+    """Whether any of that is seen on the loopback."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -35,7 +36,8 @@ class Wire(threading.Thread):
     def run(self):
         while not self.ended:
             try:
-                self.seen = self.seen or MAGIC in self.socket.recv(65535)
+                data = self.socket.recv(65535)
+                self.seen = self.seen or any(magic in data for magic in MAGICS)
             except TimeoutError:
                 pass
 
@@ -104,6 +106,9 @@ with Peer() as a, Peer() as b:
     hop(b, a, ticks, "with it")
     hop(a, b, ticks, "by another name", "--tls --tls-destination localhost", f"tcp://{HOST_IP}")
     hop(b, a, ticks, "peer to peer", "--tls --p2p")
-    tap.equal(a.virsh("destroy g1").status, 0, "destroy")
-    a.virsh("undefine g1")
+    there = a.write_xml(a.virsh("dumpxml --migratable g1").out.replace(image, f"{b.root}/copy.img"), "there.xml")
+    hop(a, b, ticks, "with its disk", f"--tls --copy-storage-all --xml {there}")
+    tap.contains(b.virsh("domblklist g1").out, f"{b.root}/copy.img", "with its disk: which was copied")
+    tap.equal(b.virsh("destroy g1").status, 0, "destroy")
+    b.virsh("undefine g1")
 tap.done()

@@ -42,7 +42,7 @@ def refused(source, target, ticks):
     result = migrate(source, target)
     tap.ok(result.status != 0 and "g1" in result.err, "a name that is taken there", result)
     target.virsh("undefine g1")
-    for option, why in (("--p2p --tunnelled", "tunnelled"), ("--copy-storage-all", "copying disks"), ("--postcopy --tls", "post-copy"),
+    for option, why in (("--p2p --tunnelled", "tunnelled"), ("--postcopy --tls", "post-copy"),
                         ("--compressed --comp-methods xbzrle", "xbzrle"), ("--comp-methods zstd", "not compressed"),
                         ("--parallel", "parallel")):
         result = migrate(source, target, f"--live {option}")

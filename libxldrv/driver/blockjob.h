@@ -19,6 +19,8 @@
 #define XLDRV_BLOCKJOB_BACKUP "backup"
 /* Which images: as xldrv_blockjob_commit has it. */
 #define XLDRV_BLOCKJOB_COMMIT_FORMAT XLDRV_BLOCKJOB_COMMIT " %u %u"
+/* A copy to where the domain migrates to; ended where no migration is under way: migrate-disks.h. */
+#define XLDRV_BLOCKJOB_MIGRATE "migrate"
 /* After the kind of a commit: images that are not needed any more are to be removed. */
 #define XLDRV_BLOCKJOB_DELETE " delete"
 

@@ -33,6 +33,7 @@ int xldrv_blockjob_type(const XmlconfDisk *disk)
         {XLDRV_BLOCKJOB_COMMIT, VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT},
         {XLDRV_BLOCKJOB_ACTIVE, VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT},
         {XLDRV_BLOCKJOB_BACKUP, VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP},
+        {XLDRV_BLOCKJOB_MIGRATE, VIR_DOMAIN_BLOCK_JOB_TYPE_COPY},
     };
 
     for (gsize i = 0; disk->job && i < G_N_ELEMENTS(rows); i++) {
@@ -42,11 +43,16 @@ int xldrv_blockjob_type(const XmlconfDisk *disk)
     return 0;
 }
 
+static gboolean is_migration(const XmlconfDisk *disk)
+{
+    return g_strcmp0(disk->job, XLDRV_BLOCKJOB_MIGRATE) == 0;
+}
+
 static gboolean is_mirror(const XmlconfDisk *disk)
 {
     int type = xldrv_blockjob_type(disk);
 
-    return type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY || type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT;
+    return (type == VIR_DOMAIN_BLOCK_JOB_TYPE_COPY || type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT) && !is_migration(disk);
 }
 
 static gboolean is_backup(const XmlconfDisk *disk)
@@ -371,7 +377,7 @@ static void conclude(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *disk
 {
     const XldrvDeviceHost host = host_of(driver, job);
     const XldrvImpact live = {.live = TRUE};
-    gboolean ok = *state->status && !state->error && !is_mirror(disk);
+    gboolean ok = *state->status && !state->error && !is_mirror(disk) && !is_migration(disk);
     const XmlconfDisk *now;
 
     if (!ok)
@@ -583,6 +589,8 @@ static void look_at_disk(XldrvDriver *driver, XldrvJob *job, const XmlconfDisk *
     finalize(&host, disk, &state);
     if (is_over(&state)) {
         conclude(driver, job, disk, &state);
+    } else if (is_migration(disk)) { /* whose daemon has ended: nobody else could have the domain's job now */
+        xldrv_blockjob_cancel(driver, job, disk->target, NULL);
     } else if (is_mirror(disk) && strcmp(state.status, "ready") == 0 && !disk->mirror.ready) {
         if (mark_ready(driver, job, disk, "yes", NULL))
             tell(driver, job, disk, VIR_DOMAIN_BLOCK_JOB_READY);

@@ -53,6 +53,7 @@ typedef struct {
     int long_job;         /* virDomainJobOperation; 0: there is none */
     gint64 long_job_us;   /* when it began */
     gboolean abort_asked; /* it is to end */
+    guint64 disk_total, disk_done; /* bytes of disks that it copies */
     XldrvProcess *migrator; /* what moves it to another host, which makes long jobs of it; NULL: nothing does */
     gint64 migrator_us;     /* when that was started */
     guint64 sender;          /* client that had it sent, whose end settles what is open */
@@ -61,7 +62,7 @@ typedef struct {
     guint64 max_speed_mib, postcopy_speed_mib; /* in a second; 0: no limit */
     int completed_job;    /* the last that was completed; 0: none, or its statistics were taken */
     struct domus_stream_status completed;
-    guint64 completed_disk_bytes; /* of that job: what a backup copied; 0 for others */
+    guint64 completed_disk_bytes; /* of that job: what was copied of disks */
     gint64 backup_us;             /* with the job: when the backup began */
     guint64 backup_bytes;         /* with the job: of its disks that are complete */
 

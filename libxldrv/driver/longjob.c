@@ -14,6 +14,7 @@
 #define POLL_US        5000
 #define POLL_FROZEN_US 200
 #define SOON_BYTES     (4u << 20)
+#define LOOK_US        500000 /* at what goes on beside the stream */
 
 void xldrv_longjob_begin(XldrvJob *job, virDomainJobOperation operation)
 {
@@ -21,6 +22,7 @@ void xldrv_longjob_begin(XldrvJob *job, virDomainJobOperation operation)
     job->long_job = operation;
     job->long_job_us = g_get_monotonic_time();
     job->abort_asked = FALSE;
+    job->disk_total = job->disk_done = 0;
     job->completed_job = 0;
     g_mutex_unlock(&job->lock);
 }
@@ -68,6 +70,13 @@ static void tell_iteration(XldrvJob *job, guint64 *told, const struct domus_stre
 
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error)
 {
+    return xldrv_stream_wait_while(job, what, NULL, NULL, status, error);
+}
+
+gboolean xldrv_stream_wait_while(XldrvJob *job, const char *what, XldrvStreamLookFn look, gpointer data,
+                                 struct domus_stream_status *status, GError **error)
+{
+    gint64 look_at = look ? g_get_monotonic_time() + LOOK_US : G_MAXINT64;
     guint64 told = 0;
 
     for (;;) {
@@ -83,6 +92,13 @@ gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_
             xldrv_stream_end(job->instance);
             return xldrv_set_error(error, VIR_ERR_OPERATION_ABORTED, "%s of domain '%s' was canceled by client", what,
                                    job->name);
+        }
+        if (status->phase != DOMUS_STREAM_FROZEN && g_get_monotonic_time() > look_at) {
+            if (!look(data, error)) {
+                xldrv_stream_end(job->instance);
+                return FALSE;
+            }
+            look_at = g_get_monotonic_time() + LOOK_US;
         }
         g_usleep(is_urgent(status) ? POLL_FROZEN_US : POLL_US);
     }
@@ -134,23 +150,29 @@ gboolean xldrv_stream_claim(XldrvInstance *instance, const char *name, GError **
 
 #define NS_PER_MS 1000000u
 
-static gboolean snapshot(XldrvDomain *domain, int *operation, gint64 *began_us, XldrvInstance **instance)
+/* What a job copies of disks, in bytes. */
+typedef struct {
+    guint64 total, done;
+} Disks;
+
+static gboolean snapshot(XldrvDomain *domain, int *operation, gint64 *began_us, Disks *disks, XldrvInstance **instance)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
     /* What migrates it by itself is at work before there is something to send, and afterwards. */
     *operation = domain->migrator && !domain->long_job ? VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT : domain->long_job;
     *began_us = domain->long_job ? domain->long_job_us : domain->migrator_us;
+    *disks = (Disks){domain->long_job ? domain->disk_total : 0, domain->long_job ? domain->disk_done : 0};
     *instance = domain->instance ? xldrv_instance_ref(domain->instance) : NULL;
     return *operation != 0;
 }
 
 /* Of the job that is under way; FALSE: there is none. */
-static gboolean current(XldrvDomain *domain, int *operation, struct domus_stream_status *status)
+static gboolean current(XldrvDomain *domain, int *operation, struct domus_stream_status *status, Disks *disks)
 {
     XldrvInstance *instance;
     gint64 began_us;
-    gboolean any = snapshot(domain, operation, &began_us, &instance);
+    gboolean any = snapshot(domain, operation, &began_us, disks, &instance);
 
     *status = (struct domus_stream_status){0};
     if (any && instance)
@@ -166,38 +188,50 @@ static guint64 processed(const struct domus_stream_status *s)
     return s->memory_bytes > s->remaining_bytes ? s->memory_bytes - s->remaining_bytes : 0;
 }
 
+static GVariant *job_info(int type, const struct domus_stream_status *s, const Disks *disks)
+{
+    const guint64 none = 0, left = disks->total - disks->done;
+
+    return g_variant_new("(ittttttttttt)", type, s->elapsed_ns / NS_PER_MS, none, s->memory_bytes + disks->total,
+                         processed(s) + disks->done, s->remaining_bytes + left, s->memory_bytes, processed(s),
+                         s->remaining_bytes, disks->total, disks->done, left);
+}
+
 GVariant *xldrv_handle_domain_get_job_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
-    const guint64 none = 0;
     struct domus_stream_status s;
     int operation;
+    Disks disks;
 
     if (!domain)
         return NULL;
-    if (!current(domain, &operation, &s)) {
-        guint64 total, done;
-        gboolean backup = xldrv_backup_progress(domain, &total, &done);
+    if (!current(domain, &operation, &s, &disks)) {
+        gboolean backup = xldrv_backup_progress(domain, &disks.total, &disks.done);
 
-        return g_variant_new("(ittttttttttt)", backup ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE, none, none, total, done,
-                             total - done, none, none, none, total, done, total - done);
+        return job_info(backup ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE, &s, &disks);
     }
-    return g_variant_new("(ittttttttttt)", VIR_DOMAIN_JOB_UNBOUNDED, s.elapsed_ns / NS_PER_MS, none, s.memory_bytes,
-                         processed(&s), s.remaining_bytes, s.memory_bytes, processed(&s), s.remaining_bytes, none, none,
-                         none);
+    return job_info(VIR_DOMAIN_JOB_UNBOUNDED, &s, &disks);
+}
+
+static void add_disks(GVariantBuilder *params, const Disks *disks)
+{
+    xldrv_params_add(params, VIR_DOMAIN_JOB_DISK_TOTAL, g_variant_new_uint64(disks->total));
+    xldrv_params_add(params, VIR_DOMAIN_JOB_DISK_PROCESSED, g_variant_new_uint64(disks->done));
+    xldrv_params_add(params, VIR_DOMAIN_JOB_DISK_REMAINING, g_variant_new_uint64(disks->total - disks->done));
 }
 
 /* Of a backup, in bytes of its disks. */
-static GVariant *disk_stats(guint64 elapsed_ms, guint64 total, guint64 done)
+static GVariant *disk_stats(guint64 elapsed_ms, const Disks *disks)
 {
     const struct {
         const char *name;
         guint64 value;
     } rows[] = {
-        {VIR_DOMAIN_JOB_TIME_ELAPSED, elapsed_ms},   {VIR_DOMAIN_JOB_DATA_TOTAL, total},
-        {VIR_DOMAIN_JOB_DATA_PROCESSED, done},       {VIR_DOMAIN_JOB_DATA_REMAINING, total - done},
-        {VIR_DOMAIN_JOB_DISK_TOTAL, total},          {VIR_DOMAIN_JOB_DISK_PROCESSED, done},
-        {VIR_DOMAIN_JOB_DISK_REMAINING, total - done},
+        {VIR_DOMAIN_JOB_TIME_ELAPSED, elapsed_ms},
+        {VIR_DOMAIN_JOB_DATA_TOTAL, disks->total},
+        {VIR_DOMAIN_JOB_DATA_PROCESSED, disks->done},
+        {VIR_DOMAIN_JOB_DATA_REMAINING, disks->total - disks->done},
     };
     GVariantBuilder params;
 
@@ -205,10 +239,11 @@ static GVariant *disk_stats(guint64 elapsed_ms, guint64 total, guint64 done)
     xldrv_params_add(&params, VIR_DOMAIN_JOB_OPERATION, g_variant_new_int32(VIR_DOMAIN_JOB_OPERATION_BACKUP));
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
         xldrv_params_add(&params, rows[i].name, g_variant_new_uint64(rows[i].value));
+    add_disks(&params, disks);
     return g_variant_builder_end(&params);
 }
 
-static GVariant *stats_of(int operation, const struct domus_stream_status *s)
+static GVariant *stats_of(int operation, const struct domus_stream_status *s, const Disks *disks)
 {
     const struct {
         const char *name;
@@ -216,9 +251,9 @@ static GVariant *stats_of(int operation, const struct domus_stream_status *s)
     } rows[] = {
         {VIR_DOMAIN_JOB_TIME_ELAPSED, s->elapsed_ns / NS_PER_MS},
         {VIR_DOMAIN_JOB_DOWNTIME, s->frozen_ns / NS_PER_MS},
-        {VIR_DOMAIN_JOB_DATA_TOTAL, s->memory_bytes},
-        {VIR_DOMAIN_JOB_DATA_PROCESSED, s->transferred_bytes},
-        {VIR_DOMAIN_JOB_DATA_REMAINING, s->remaining_bytes},
+        {VIR_DOMAIN_JOB_DATA_TOTAL, s->memory_bytes + disks->total},
+        {VIR_DOMAIN_JOB_DATA_PROCESSED, s->transferred_bytes + disks->done},
+        {VIR_DOMAIN_JOB_DATA_REMAINING, s->remaining_bytes + disks->total - disks->done},
         {VIR_DOMAIN_JOB_MEMORY_TOTAL, s->memory_bytes},
         {VIR_DOMAIN_JOB_MEMORY_PROCESSED, s->transferred_bytes},
         {VIR_DOMAIN_JOB_MEMORY_REMAINING, s->remaining_bytes},
@@ -236,6 +271,8 @@ static GVariant *stats_of(int operation, const struct domus_stream_status *s)
     xldrv_params_add(&params, VIR_DOMAIN_JOB_OPERATION, g_variant_new_int32(operation));
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
         xldrv_params_add(&params, rows[i].name, g_variant_new_uint64(rows[i].value));
+    if (disks->total)
+        add_disks(&params, disks);
     if (s->requests)
         xldrv_params_add(&params, VIR_DOMAIN_JOB_MEMORY_POSTCOPY_REQS, g_variant_new_uint64(s->requests));
     if (s->throttle_percent)
@@ -248,26 +285,26 @@ static GVariant *completed_stats(XldrvDomain *domain, gboolean keep)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
     int operation = domain->completed_job;
-    guint64 bytes = domain->completed_disk_bytes;
+    const Disks disks = {domain->completed_disk_bytes, domain->completed_disk_bytes};
 
     if (!keep)
         domain->completed_job = 0;
     if (operation == VIR_DOMAIN_JOB_OPERATION_BACKUP)
-        return disk_stats(domain->completed.elapsed_ns / NS_PER_MS, bytes, bytes);
-    return operation ? stats_of(operation, &domain->completed) : NULL;
+        return disk_stats(domain->completed.elapsed_ns / NS_PER_MS, &disks);
+    return operation ? stats_of(operation, &domain->completed, &disks) : NULL;
 }
 
 static GVariant *current_stats(XldrvDomain *domain)
 {
     struct domus_stream_status s;
-    guint64 total, done;
     int operation;
+    Disks disks;
 
-    if (current(domain, &operation, &s))
-        return stats_of(operation, &s);
-    if (!xldrv_backup_progress(domain, &total, &done))
+    if (current(domain, &operation, &s, &disks))
+        return stats_of(operation, &s, &disks);
+    if (!xldrv_backup_progress(domain, &disks.total, &disks.done))
         return NULL;
-    return disk_stats((guint64)(g_get_monotonic_time() - domain->backup_us) / 1000, total, done);
+    return disk_stats((guint64)(g_get_monotonic_time() - domain->backup_us) / 1000, &disks);
 }
 
 GVariant *xldrv_handle_domain_get_job_stats(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
@@ -291,29 +328,33 @@ GVariant *xldrv_handle_domain_get_job_stats(XldrvCall *call G_GNUC_UNUSED, GVari
 void xldrv_longjob_backup_ended(XldrvDriver *driver, XldrvJob *job, guint64 disk_bytes)
 {
     guint64 elapsed_ns = (guint64)(g_get_monotonic_time() - job->backup_us) * 1000;
+    const Disks disks = {disk_bytes, disk_bytes};
 
     g_mutex_lock(&job->lock);
     job->completed_job = VIR_DOMAIN_JOB_OPERATION_BACKUP;
     job->completed = (struct domus_stream_status){.elapsed_ns = elapsed_ns};
     job->completed_disk_bytes = disk_bytes;
     g_mutex_unlock(&job->lock);
-    xldrv_event_job_completed(driver->events, job, disk_stats(elapsed_ns / NS_PER_MS, disk_bytes, disk_bytes));
+    xldrv_event_job_completed(driver->events, job, disk_stats(elapsed_ns / NS_PER_MS, &disks));
 }
 
 void xldrv_longjob_end(XldrvDriver *driver, XldrvJob *job, const struct domus_stream_status *completed)
 {
     int operation;
+    Disks disks;
 
     g_mutex_lock(&job->lock);
     operation = job->long_job;
+    disks = (Disks){job->disk_total, job->disk_done};
     job->long_job = 0;
     if (completed) {
         job->completed_job = operation;
         job->completed = *completed;
+        job->completed_disk_bytes = disks.total;
     }
     g_mutex_unlock(&job->lock);
     if (completed)
-        xldrv_event_job_completed(driver->events, job, stats_of(operation, completed));
+        xldrv_event_job_completed(driver->events, job, stats_of(operation, completed, &disks));
 }
 
 static GVariant *abort_job(GVariant *args, GError **error)

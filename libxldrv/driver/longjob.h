@@ -15,6 +15,10 @@ gboolean xldrv_longjob_is_aborted(XldrvJob *job);
 /* Waits until the hypervisor has written or sent the domain, or has switched to post-copy: *status's phase. FALSE with an error when it failed or was aborted, which leaves
  * the domain going on. *@status is the last that was heard. */
 gboolean xldrv_stream_wait(XldrvJob *job, const char *what, struct domus_stream_status *status, GError **error);
+/* The same, and @look is asked every now and then whether it is to go on: FALSE with an error ends it. */
+typedef gboolean (*XldrvStreamLookFn)(gpointer data, GError **error);
+gboolean xldrv_stream_wait_while(XldrvJob *job, const char *what, XldrvStreamLookFn look, gpointer data,
+                                 struct domus_stream_status *status, GError **error);
 /* Makes a domain that was received this host's, so that it can run here. TRUE also for one that was not received. */
 gboolean xldrv_stream_claim(XldrvInstance *instance, const char *name, GError **error);
 /* Lets a domain go on whose stream is over or under way. */

@@ -13,14 +13,11 @@
 
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/hooks.h"
-#include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/migrate-disks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/wire.h"
 #include "libxldrv/host/host.h"
-#include "libxldrv/host/tcp.h"
 
-#define FIRST_PORT   49152 /* libvirt's range for migrations */
-#define LAST_PORT    49215
 #define ACCEPT_POLL_MS 200
 
 typedef struct {
@@ -32,6 +29,8 @@ typedef struct {
     XldrvStartOptions options;
     XldrvStart *start;
     gboolean offline; /* only its definition comes: none of what follows here */
+    gboolean taken;   /* it is this host's */
+    XldrvImages *images; /* of disks that are copied; NULL: none are */
     int listen_fd;
     XldrvTlsEnd *tls; /* the acceptor's once there is one; NULL: not encrypted */
     GThread *acceptor;
@@ -91,6 +90,8 @@ static void free_coming(Coming *coming)
     XldrvJob *job = coming->job;
 
     stop_accepting(coming);
+    /* While the next daemon would find that it was not started. */
+    xldrv_images_free(coming->images, coming->taken);
     if (coming->start)
         xldrv_start_cancel(coming->start);
     if (!job->config && !job->instance && !job->removed)
@@ -152,21 +153,6 @@ static gpointer accept_stream(gpointer data)
     return NULL;
 }
 
-/* The first port that is free, or the one that was asked for. */
-static int listen_on(const char *address, int port, int *chosen, GError **error)
-{
-    int fd = -1;
-
-    for (int i = port ? port : FIRST_PORT; fd < 0 && i <= (port ? port : LAST_PORT); i++) {
-        g_autofree char *service = g_strdup_printf("%d", i);
-
-        g_clear_error(error);
-        fd = xldrv_tcp_open(address, service, TRUE, 0, error);
-        *chosen = i;
-    }
-    return fd;
-}
-
 /* Where the source is to send it: as asked for, with a port; or this host's name. A bare HOST or HOST:PORT is fine. */
 static char *open_channel(Coming *coming, const XldrvMigration *migration, GError **error)
 {
@@ -182,7 +168,7 @@ static char *open_channel(Coming *coming, const XldrvMigration *migration, GErro
                         migration->uri);
         return NULL;
     }
-    coming->listen_fd = listen_on(migration->listen_address, port, &port, error);
+    coming->listen_fd = xldrv_migration_listen(migration->listen_address, port, &port, error);
     if (coming->listen_fd < 0)
         return NULL;
     return g_strdup_printf(strchr(host, ':') ? "tcp://[%s]:%d" : "tcp://%s:%d", host, port);
@@ -233,9 +219,31 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
         .run_reason = VIR_DOMAIN_RUNNING_MIGRATED,
         .paused_reason = VIR_DOMAIN_PAUSED_USER,
         .paused_detail = VIR_DOMAIN_EVENT_SUSPENDED_PAUSED,
+        .taken = &coming->taken,
     };
     coming->options.incoming = &coming->incoming;
     return coming;
+}
+
+/* As far as nothing is there that only the guest's arrival brings. */
+static gboolean begin_start(Coming *coming, const XldrvMigration *migration, const XldrvCookie *cookie, GError **error)
+{
+    coming->start = xldrv_start_begin(coming->driver, coming->job, coming->domain, &coming->options, error);
+    if (!coming->start || !(migration->flags & XLDRV_MIGRATE_COPY_FLAGS))
+        return coming->start != NULL;
+    coming->images = xldrv_images_open(coming->driver, coming->job, coming->domain, migration, cookie, error);
+    return coming->images != NULL;
+}
+
+/* The cookie for the source; an empty one where there is nothing to say. */
+static GVariant *answer(const Coming *coming)
+{
+    XldrvCookie cookie = {0};
+
+    if (!xldrv_images_any(coming->images))
+        return g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1);
+    xldrv_images_describe(coming->images, &cookie);
+    return xldrv_cookie_encode(&cookie);
 }
 
 static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
@@ -244,7 +252,10 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
     g_autoptr(XmlconfDomain) domain = read_domain(migration, error);
     const XmlconfDomainConfig *config;
     g_autofree char *uri = NULL;
-    XldrvCookie cookie = {0};
+    g_auto(XldrvCookie) cookie = {0};
+    GVariant *reply;
+    guint64 client;
+    gboolean ok;
     Coming *coming;
     XldrvJob *job;
 
@@ -252,25 +263,27 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
         !xldrv_hooks_change(driver, &domain, "migrate", error) || !xldrv_cookie_decode(cookie_in, &cookie, error))
         return NULL;
     config = xmlconf_domain_config(domain);
-    g_clear_pointer(&cookie.store, g_variant_unref);
     job = xldrv_domains_claim(driver->domains, config->uuid, config->name, "migrate", error);
     if (!job)
         return NULL;
     coming = new_coming(call, domain, job, cookie.id, migration->flags & VIR_MIGRATE_OFFLINE);
-    if (job->instance)
-        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
-    else if (!coming->offline && prepare_tls(coming, migration, error) && (uri = open_channel(coming, migration, error)))
-        coming->start = xldrv_start_begin(driver, job, domain, &coming->options, error);
-    if (job->instance || (!coming->offline && !coming->start)) {
+    ok = !job->instance ||
+         xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
+    if (ok && !coming->offline)
+        ok = prepare_tls(coming, migration, error) && (uri = open_channel(coming, migration, error)) &&
+             begin_start(coming, migration, &cookie, error);
+    if (!ok) {
         free_coming(coming);
         return NULL;
     }
     if (coming->start)
         coming->acceptor = g_thread_new("migration", accept_stream, coming);
-    add(coming);
+    reply = answer(coming);
+    client = coming->client;
+    add(coming); /* and from here on it may be taken out */
     if (xldrv_client_is_closed(xldrv_call_client(call)))
-        xldrv_migration_client_closed(driver, coming->client);
-    return g_variant_new("(@ayms)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1), uri);
+        xldrv_migration_client_closed(driver, client);
+    return g_variant_new("(@ayms)", g_steal_pointer(&reply), uri);
 }
 
 /* ---- finish */
@@ -322,10 +335,17 @@ static GVariant *arrive(XldrvDriver *driver, Coming *coming, const XldrvCookie *
                         GError **error)
 {
     gboolean paused = migration->flags & VIR_MIGRATE_PAUSED, postcopy;
-    XldrvStart *start = g_steal_pointer(&coming->start); /* ends in any case */
+    XldrvStart *start;
     g_autoptr(GError) why = NULL;
 
     stop_accepting(coming);
+    if (xldrv_images_any(coming->images) && !cookie->copied) {
+        xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "the disks of domain '%s' were not copied", coming->job->name);
+        return NULL;
+    }
+    if (coming->images)
+        xldrv_images_close(coming->images);
+    start = g_steal_pointer(&coming->start); /* ends in any case */
     if (!xldrv_start_finish(start, cookie->store, paused, error))
         return NULL;
     postcopy = xldrv_postcopy_is_arriving(coming->job);
@@ -343,7 +363,7 @@ static GVariant *finish(XldrvCall *call, GVariant *args, GVariant *cookie_in, co
 {
     XldrvDriver *driver = xldrv_driver_get();
     Coming *coming = migration->dname ? take(driver, migration->dname, 0) : NULL;
-    XldrvCookie cookie = {0};
+    g_auto(XldrvCookie) cookie = {0};
     GVariant *reply = NULL;
     gboolean allowed;
 
@@ -359,7 +379,6 @@ static GVariant *finish(XldrvCall *call, GVariant *args, GVariant *cookie_in, co
         reply = make_persistent(driver, coming->job, coming->domain, migration, error) ? arrived(coming->job) : NULL;
     else if (allowed && xldrv_cookie_decode(cookie_in, &cookie, error))
         reply = arrive(driver, coming, &cookie, migration, error);
-    g_clear_pointer(&cookie.store, g_variant_unref);
     free_coming(coming);
     return reply;
 }

@@ -12,7 +12,7 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/handlers.h"
 #include "libxldrv/driver/longjob.h"
-#include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/migrate-disks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/moments.h"
 #include "libxldrv/driver/wire.h"
@@ -84,9 +84,12 @@ static GVariant *begin(GVariant *args, const XldrvMigration *migration, GError *
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(XldrvJobGuard) job = domain ? xldrv_job_begin(domain, "migrate", error) : NULL;
     g_autofree char *xml = NULL;
-    XldrvCookie cookie = {0};
+    g_auto(XldrvCookie) cookie = {0};
 
     if (!job || !check_begin(job, migration->flags, error) || !(xml = format_begin(job, migration, error)))
+        return NULL;
+    if (migration->flags & XLDRV_MIGRATE_COPY_FLAGS &&
+        !(cookie.disks = xldrv_copies_list(job, migration, error)))
         return NULL;
     cookie.id = job->instance ? xldrv_instance_id(job->instance) : 0;
     return g_variant_new("(@ays)", xldrv_cookie_encode(&cookie), xml);
@@ -121,6 +124,7 @@ gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, gboolean rec
         !xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error))
         return FALSE;
     xldrv_stream_end(job->instance);
+    xldrv_copies_unroute(driver, job);
     return TRUE;
 }
 
@@ -166,7 +170,8 @@ static gboolean check_safe(XldrvJob *job, const XldrvMigration *migration, int f
         const XmlconfDisk *disk = disks->pdata[i];
         const char *source = xmlconf_disk_source(disk);
 
-        if (source && !disk->readonly && disk->type == XMLCONF_DISK_FILE && !is_shared_file_system(source))
+        if (source && !disk->readonly && disk->type == XMLCONF_DISK_FILE && !xldrv_migration_copies(migration, disk) &&
+            !is_shared_file_system(source))
             return xldrv_set_error(error, VIR_ERR_MIGRATE_UNSAFE,
                                    "disk '%s' is on '%s', which is on no shared file system", disk->target, source);
     }
@@ -207,7 +212,7 @@ static struct domus_stream_limits limits_of(XldrvDomain *domain)
 }
 
 /* The certificate of the other side is for the host's name as we know it, unless we are told another one. */
-static int encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd, GError **error)
+int xldrv_migration_encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd, GError **error)
 {
     g_autoptr(GUri) uri = g_uri_parse(migration->uri, G_URI_FLAGS_NONE, NULL);
     const char *name = migration->tls_destination ? migration->tls_destination : g_uri_get_host(uri);
@@ -219,8 +224,7 @@ static int encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd,
     return -1;
 }
 
-/* "tcp://host:port". */
-static int connect_to(const char *uri, GError **error)
+int xldrv_migration_connect(const char *uri, GError **error)
 {
     g_autoptr(GUri) parsed = uri ? g_uri_parse(uri, G_URI_FLAGS_NONE, NULL) : NULL;
     g_autofree char *port = NULL;
@@ -247,29 +251,26 @@ static gboolean stop_if_not_live(XldrvDriver *driver, XldrvJob *job, const Xldrv
     return TRUE;
 }
 
-static gboolean send_all(XldrvJob *job, int fd, struct domus_stream_status *status, GError **error)
+/* Disks that are copied stay in sync meanwhile. */
+static gboolean send_all(XldrvJob *job, int fd, XldrvCopies *copies, struct domus_stream_status *status, GError **error)
 {
     Send how = {.fd = fd, .limits = limits_of(job)};
 
     return xldrv_instance_control(job->instance, "migrate", send_domain, &how, error) &&
-           xldrv_stream_wait(job, "migrate", status, error);
+           xldrv_stream_wait_while(job, "migrate", xldrv_copies_look, copies, status, error);
 }
 
 /* From here on it stands still, and waits for what is decided elsewhere. */
-static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, GError **error)
+static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, XldrvCopies *copies, GError **error)
 {
     const XldrvDeviceHost host = device_host(driver, job);
-    XldrvCookie cookie = {.id = xldrv_instance_id(job->instance)};
-    GVariant *bytes;
+    g_auto(XldrvCookie) cookie = {.id = xldrv_instance_id(job->instance), .copied = TRUE};
 
-    if (!release_disks(&host, xmlconf_domain_config(job->live)->disks, error))
+    if (!xldrv_copies_complete(copies, error) ||
+        !release_disks(&host, xmlconf_domain_config(job->live)->disks, error))
         return NULL;
     cookie.store = xldrv_store_read_tree(driver->store, cookie.id, error);
-    if (!cookie.store)
-        return NULL;
-    bytes = xldrv_cookie_encode(&cookie);
-    g_variant_unref(cookie.store);
-    return bytes;
+    return cookie.store ? xldrv_cookie_encode(&cookie) : NULL;
 }
 
 static void set_paused_state(XldrvDriver *driver, XldrvJob *job)
@@ -291,11 +292,13 @@ static void undo_perform(XldrvDriver *driver, XldrvJob *job, int state, int reas
         xldrv_set_running_state(driver, job, state, reason);
 }
 
-static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration, GError **error)
+static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration,
+                         const XldrvCookie *prepared, GError **error)
 {
     struct domus_stream_status status = {0};
-    int state = job->state, reason = job->reason, fd = connect_to(migration->uri, error);
+    int state = job->state, reason = job->reason, fd = xldrv_migration_connect(migration->uri, error);
     GVariant *cookie = NULL;
+    XldrvCopies *copies;
 
     if (fd < 0)
         return NULL;
@@ -305,12 +308,15 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     }
     if (migration->flags & VIR_MIGRATE_POSTCOPY)
         xldrv_migration_keep_short(fd);
-    if (migration->flags & VIR_MIGRATE_TLS && (fd = encrypt(driver, migration, fd, error)) < 0)
+    if (migration->flags & VIR_MIGRATE_TLS && (fd = xldrv_migration_encrypt(driver, migration, fd, error)) < 0)
         return NULL;
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
-    if (stop_if_not_live(driver, job, migration, error) && send_all(job, fd, &status, error))
-        cookie = hand_over(driver, job, error);
+    copies = xldrv_copies_new(driver, job, migration, prepared);
+    if (xldrv_copies_start(copies, error) && stop_if_not_live(driver, job, migration, error) &&
+        send_all(job, fd, copies, &status, error))
+        cookie = hand_over(driver, job, copies, error);
     close(fd);
+    xldrv_copies_free(copies);
     if (!cookie || status.phase == DOMUS_STREAM_DONE) /* else it goes on until all is there */
         xldrv_longjob_end(driver, job, cookie ? &status : NULL);
     if (cookie && status.phase == DOMUS_STREAM_POSTCOPY)
@@ -322,9 +328,11 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     return cookie;
 }
 
-static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dconnuri, const XldrvMigration *migration, GError **error)
+static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dconnuri, GVariant *cookie_in,
+                                const XldrvMigration *migration, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
+    g_auto(XldrvCookie) prepared = {0};
     g_autoptr(XldrvJobGuard) job = NULL;
     GVariant *cookie;
 
@@ -335,7 +343,8 @@ static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dco
                    ? g_variant_new("(@ay)", g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1))
                    : NULL;
     job = xldrv_job_begin(domain, "migrate", error);
-    if (!job || !check_running(job, error))
+    if (!job || !check_running(job, error) || !xldrv_blockjob_check_domain(job, error) ||
+        !xldrv_cookie_decode(cookie_in, &prepared, error))
         return NULL;
     g_mutex_lock(&job->lock);
     job->migrate_flags = migration->flags;
@@ -345,7 +354,7 @@ static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dco
     if (migration->postcopy_bandwidth_mib)
         job->postcopy_speed_mib = migration->postcopy_bandwidth_mib;
     g_mutex_unlock(&job->lock);
-    cookie = perform(xldrv_driver_get(), job, migration, error);
+    cookie = perform(xldrv_driver_get(), job, migration, &prepared, error);
     if (cookie && xldrv_client_is_closed(xldrv_call_client(call)))
         xldrv_migration_settle(xldrv_driver_get(), job);
     return cookie ? g_variant_new("(@ay)", cookie) : NULL;
@@ -509,23 +518,25 @@ GVariant *xldrv_handle_domain_migrate_begin3_params(XldrvCall *call G_GNUC_UNUSE
 
 GVariant *xldrv_handle_domain_migrate_perform3(XldrvCall *call, GVariant *args, GError **error)
 {
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 2);
     XldrvMigration migration;
 
     if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 5), &migration, error))
         return NULL;
     migration.uri = xldrv_args_optional_string(args, 4);
     migration.bandwidth_mib = xldrv_args_u64(args, 7);
-    return handle_perform(call, args, xldrv_args_optional_string(args, 3), &migration, error);
+    return handle_perform(call, args, xldrv_args_optional_string(args, 3), cookie, &migration, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_perform3_params(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 2);
+    g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 3);
     XldrvMigration migration;
 
     if (!xldrv_migration_read(params, xldrv_args_u32(args, 4), &migration, error))
         return NULL;
-    return handle_perform(call, args, xldrv_args_optional_string(args, 1), &migration, error);
+    return handle_perform(call, args, xldrv_args_optional_string(args, 1), cookie, &migration, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_confirm3(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)

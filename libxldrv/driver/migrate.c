@@ -10,11 +10,14 @@
 
 #include "libxldrv/driver/store.h"
 #include "libxldrv/driver/wire.h"
+#include "libxldrv/host/tcp.h"
 #include "libxldrv/rpc/rpc.h"
 
 #define METHOD       "zstd" /* of compression */
 #define QUEUE_BYTES  (128u * 1024u)
 #define LINK_DEAD_MS 30000u /* without an answer of the other host */
+#define FIRST_PORT   49152  /* libvirt's range for migrations */
+#define LAST_PORT    49215
 
 void xldrv_migration_tune_socket(int fd)
 {
@@ -32,6 +35,20 @@ void xldrv_migration_keep_short(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
 }
 
+int xldrv_migration_listen(const char *address, int port, int *chosen, GError **error)
+{
+    int fd = -1;
+
+    for (int i = port ? port : FIRST_PORT; fd < 0 && i <= (port ? port : LAST_PORT); i++) {
+        g_autofree char *service = g_strdup_printf("%d", i);
+
+        g_clear_error(error);
+        fd = xldrv_tcp_open(address, service, TRUE, 0, error);
+        *chosen = i;
+    }
+    return fd;
+}
+
 /* ---- flags */
 
 static const struct {
@@ -39,8 +56,6 @@ static const struct {
     const char *name;
 } refused[] = {
     {VIR_MIGRATE_TUNNELLED, "tunnelled"},
-    {VIR_MIGRATE_NON_SHARED_DISK, "copying disks (--copy-storage-all)"},
-    {VIR_MIGRATE_NON_SHARED_INC, "copying disks (--copy-storage-inc)"},
     {VIR_MIGRATE_POSTCOPY_RESUME, "resuming post-copy"},
     {VIR_MIGRATE_PARALLEL, "parallel"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
@@ -68,17 +83,23 @@ static gboolean check_flags(guint flags, GError **error)
     if (flags & VIR_MIGRATE_OFFLINE && !(flags & VIR_MIGRATE_PERSIST_DEST))
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID,
                                "offline migration must be specified with the persistent flag set");
+    if (flags & VIR_MIGRATE_OFFLINE && flags & XLDRV_MIGRATE_COPY_FLAGS)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "offline migration cannot handle non-shared storage");
+    if (flags & VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES && !(flags & XLDRV_MIGRATE_COPY_FLAGS))
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "synchronous writes are asked for of a migration that copies no disks");
     return !(flags & VIR_MIGRATE_POSTCOPY) || check_postcopy(flags, error);
 }
 
 /* ---- parameters */
 
-#define TEXT(name, field) {name, G_STRUCT_OFFSET(XldrvMigration, field), TRUE}
+#define FIELD(name, field, type) {name, G_STRUCT_OFFSET(XldrvMigration, field), type}
+#define TEXT(name, field)        FIELD(name, field, "s")
 
 static const struct {
     const char *name;
     gsize offset;
-    gboolean is_text; /* else an unsigned long long */
+    const char *type; /* "s", "t" or "i" */
 } known[] = {
     TEXT(VIR_MIGRATE_PARAM_URI, uri),
     TEXT(VIR_MIGRATE_PARAM_DEST_NAME, dname),
@@ -87,24 +108,79 @@ static const struct {
     TEXT(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, listen_address),
     TEXT(VIR_MIGRATE_PARAM_TLS_DESTINATION, tls_destination),
     TEXT(VIR_MIGRATE_PARAM_COMPRESSION, compression),
-    {VIR_MIGRATE_PARAM_BANDWIDTH, G_STRUCT_OFFSET(XldrvMigration, bandwidth_mib), FALSE},
-    {VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, G_STRUCT_OFFSET(XldrvMigration, postcopy_bandwidth_mib), FALSE},
+    TEXT(VIR_MIGRATE_PARAM_DISKS_URI, disks_uri),
+    FIELD(VIR_MIGRATE_PARAM_BANDWIDTH, bandwidth_mib, "t"),
+    FIELD(VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, postcopy_bandwidth_mib, "t"),
+    FIELD(VIR_MIGRATE_PARAM_DISKS_PORT, disks_port, "i"),
 };
 
 static gboolean take(XldrvMigration *migration, const char *name, GVariant *value)
 {
+    if (strcmp(name, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0) /* any number of times: xldrv_migration_next_disk */
+        return g_variant_is_of_type(value, G_VARIANT_TYPE_STRING);
     for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
+        gpointer field = (char *)migration + known[i].offset;
+
         if (strcmp(known[i].name, name) != 0)
             continue;
-        if (known[i].is_text && g_variant_is_of_type(value, G_VARIANT_TYPE_STRING))
-            *(const char **)((char *)migration + known[i].offset) = g_variant_get_string(value, NULL);
-        else if (!known[i].is_text && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
-            *(guint64 *)((char *)migration + known[i].offset) = g_variant_get_uint64(value);
-        else
+        if (!g_variant_is_of_type(value, G_VARIANT_TYPE(known[i].type)))
             return FALSE;
+        if (*known[i].type == 's')
+            *(const char **)field = g_variant_get_string(value, NULL);
+        else if (*known[i].type == 't')
+            *(guint64 *)field = g_variant_get_uint64(value);
+        else
+            *(int *)field = g_variant_get_int32(value);
         return TRUE;
     }
     return FALSE;
+}
+
+const char *xldrv_migration_next_disk(const XldrvMigration *migration, guint *at)
+{
+    guint n = migration->params ? (guint)g_variant_n_children(migration->params) : 0;
+
+    while (*at < n) {
+        g_autoptr(GVariant) value = NULL;
+        const char *name;
+
+        g_variant_get_child(migration->params, (*at)++, "(&sv)", &name, &value);
+        if (strcmp(name, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0)
+            return g_variant_get_string(value, NULL); /* which the parameters keep */
+    }
+    return NULL;
+}
+
+gboolean xldrv_migration_copies(const XldrvMigration *migration, const XmlconfDisk *disk)
+{
+    gboolean any = FALSE;
+    const char *name;
+
+    if (!(migration->flags & XLDRV_MIGRATE_COPY_FLAGS))
+        return FALSE;
+    for (guint at = 0; (name = xldrv_migration_next_disk(migration, &at)); any = TRUE) {
+        if (strcmp(name, disk->target) == 0)
+            return TRUE;
+    }
+    return !any && !disk->readonly && !disk->shareable &&
+           (xmlconf_disk_source(disk) || disk->type == XMLCONF_DISK_VOLUME);
+}
+
+/* A URI, or a port alone, as libvirt has it. */
+static gboolean check_disks_address(const XldrvMigration *migration, GError **error)
+{
+    g_autoptr(GUri) uri = migration->disks_uri ? g_uri_parse(migration->disks_uri, G_URI_FLAGS_NONE, NULL) : NULL;
+
+    if (migration->disks_port < 0 || migration->disks_port > G_MAXUINT16)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%d is no port", migration->disks_port);
+    if (!migration->disks_uri)
+        return TRUE;
+    if (migration->disks_port)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "both port and URI requested for disk migration while being mutually exclusive");
+    return (uri && strcmp(g_uri_get_scheme(uri), "tcp") == 0 && g_uri_get_host(uri) && *g_uri_get_host(uri)) ||
+           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "disks cannot be copied to '%s': tcp://HOST[:PORT] is expected",
+                           migration->disks_uri);
 }
 
 /* The parameter may come several times, for several methods; there is one. */
@@ -124,7 +200,7 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
 {
     gsize n = params ? g_variant_n_children(params) : 0;
 
-    *migration = (XldrvMigration){.flags = flags};
+    *migration = (XldrvMigration){.flags = flags, .params = params};
     for (gsize i = 0; i < n; i++) {
         g_autoptr(GVariant) value = NULL;
         const char *name;
@@ -133,47 +209,68 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
         if (!take(migration, name, value))
             return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "migration parameter '%s' is not supported", name);
     }
-    return check_flags(flags, error) && check_compression(migration, error);
+    return check_flags(flags, error) && check_compression(migration, error) && check_disks_address(migration, error);
+}
+
+static GVariant *value_of(const XldrvMigration *migration, gsize which)
+{
+    gconstpointer field = (const char *)migration + known[which].offset;
+    const char *text = *known[which].type == 's' ? *(const char *const *)field : NULL;
+    guint64 number = *known[which].type == 't' ? *(const guint64 *)field : 0;
+    int small = *known[which].type == 'i' ? *(const int *)field : 0;
+
+    if (text)
+        return g_variant_new_string(text);
+    return number ? g_variant_new_uint64(number) : small ? g_variant_new_int32(small) : NULL;
 }
 
 GVariant *xldrv_migration_params(const XldrvMigration *migration)
 {
     GVariantBuilder params;
+    const char *name;
 
     g_variant_builder_init(&params, G_VARIANT_TYPE("a(sv)"));
     for (gsize i = 0; i < G_N_ELEMENTS(known); i++) {
-        gconstpointer at = (const char *)migration + known[i].offset;
-        const char *text = known[i].is_text ? *(const char *const *)at : NULL;
-        guint64 number = known[i].is_text ? 0 : *(const guint64 *)at;
+        GVariant *value = value_of(migration, i);
 
-        if (text)
-            xldrv_params_add(&params, known[i].name, g_variant_new_string(text));
-        else if (number)
-            xldrv_params_add(&params, known[i].name, g_variant_new_uint64(number));
+        if (value)
+            xldrv_params_add(&params, known[i].name, value);
     }
+    for (guint at = 0; (name = xldrv_migration_next_disk(migration, &at));)
+        xldrv_params_add(&params, VIR_MIGRATE_PARAM_MIGRATE_DISKS, g_variant_new_string(name));
     return g_variant_builder_end(&params);
 }
 
 /* ---- cookies */
 
-#define COOKIE_MAGIC "domus-migration-1"
-#define COOKIE_TYPE  G_VARIANT_TYPE("(si(ia(saya(uu))))")
+#define COOKIE_MAGIC "domus-migration-2"
+#define COOKIE_STORE "(ia(saya(uu)))"
+#define COOKIE_TYPE  G_VARIANT_TYPE("(si" COOKIE_STORE XLDRV_COOKIE_DISKS "(us)b)")
 
 GVariant *xldrv_cookie_encode(const XldrvCookie *cookie)
 {
-    g_autoptr(GVariant) empty = g_variant_ref_sink(g_variant_new_parsed("(0, @a(saya(uu)) [])"));
+    g_autoptr(GVariant) no_store = g_variant_ref_sink(g_variant_new_parsed("(0, @a(saya(uu)) [])"));
+    g_autoptr(GVariant) no_disks = g_variant_ref_sink(g_variant_new_parsed("@" XLDRV_COOKIE_DISKS " []"));
     g_autoptr(GVariant) whole = g_variant_ref_sink(
-        g_variant_new("(si@(ia(saya(uu))))", COOKIE_MAGIC, cookie->id, cookie->store ? cookie->store : empty));
+        g_variant_new("(si@" COOKIE_STORE "@" XLDRV_COOKIE_DISKS "(us)b)", COOKIE_MAGIC, cookie->id,
+                      cookie->store ? cookie->store : no_store, cookie->disks ? cookie->disks : no_disks, cookie->port,
+                      cookie->word, cookie->copied));
     g_autoptr(GBytes) bytes = g_variant_get_data_as_bytes(whole);
 
     return g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, bytes, TRUE);
+}
+
+void xldrv_cookie_clear(XldrvCookie *cookie)
+{
+    g_clear_pointer(&cookie->store, g_variant_unref);
+    g_clear_pointer(&cookie->disks, g_variant_unref);
 }
 
 gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **error)
 {
     g_autoptr(GBytes) data = g_variant_get_data_as_bytes(bytes);
     g_autoptr(GVariant) whole = NULL;
-    const char *magic;
+    const char *magic, *word;
 
     *cookie = (XldrvCookie){0};
     if (!g_bytes_get_size(data))
@@ -185,5 +282,9 @@ gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **erro
                                "the other side's migration cookie is of another driver or version");
     g_variant_get_child(whole, 1, "i", &cookie->id);
     cookie->store = g_variant_get_child_value(whole, 2);
+    cookie->disks = g_variant_get_child_value(whole, 3);
+    g_variant_get_child(whole, 4, "(u&s)", &cookie->port, &word);
+    g_variant_get_child(whole, 5, "b", &cookie->copied);
+    g_strlcpy(cookie->word, word, sizeof(cookie->word));
     return TRUE;
 }

@@ -16,17 +16,21 @@
  *
  * In post-copy, Perform ends with the switch, and Finish and Confirm take until all memory is there: migrate-postcopy.c.
  *
- * Refused by name: tunnelled, copying disks, several connections, resuming post-copy that failed, post-copy that is encrypted or
+ * Disks may be copied along: migrate-disks.h.
+ *
+ * Refused by name: tunnelled, several connections, resuming post-copy that failed, post-copy that is encrypted or
  * compressed.
  */
 #pragma once
 
 #include "libxldrv/driver/driver.h"
 
+#define XLDRV_MIGRATE_COPY_FLAGS (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)
 #define XLDRV_MIGRATE_FLAGS                                                                                         \
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
-     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED | VIR_MIGRATE_POSTCOPY)
+     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED | VIR_MIGRATE_POSTCOPY | \
+     XLDRV_MIGRATE_COPY_FLAGS | VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
@@ -34,8 +38,10 @@
 typedef struct {
     guint flags;
     /* Borrowed; NULL: not given. */
-    const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination, *compression;
+    const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination, *compression, *disks_uri;
     guint64 bandwidth_mib, postcopy_bandwidth_mib;                   /* 0: no limit */
+    int disks_port;                                                  /* 0: any that is free */
+    GVariant *params;                                                /* that this was read from; or NULL */
 } XldrvMigration;
 
 /* Reads typed parameters, which have to stay, and flags. Others than those above are refused by name. */
@@ -43,6 +49,11 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
 
 /* The typed parameters again; floating. */
 GVariant *xldrv_migration_params(const XldrvMigration *migration);
+
+/* Whether the disk is copied: one that is named, or where none is, all that can be written and is not shared. */
+gboolean xldrv_migration_copies(const XldrvMigration *migration, const XmlconfDisk *disk);
+/* The names of disks one after the other, *@at from 0 on; NULL: there are no more. */
+const char *xldrv_migration_next_disk(const XldrvMigration *migration, guint *at);
 
 /* Moves the domain to the daemon at that URI, and returns when it is there. Without the domain's job. migrate-peer.c */
 gboolean xldrv_migrate_peer(XldrvDriver *driver, XldrvDomain *domain, const char *destination,
@@ -55,16 +66,32 @@ gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error);
 void xldrv_migration_tune_socket(int fd);
 /* The sender's end, before post-copy: little waits in it, as what is asked for would wait behind that. */
 void xldrv_migration_keep_short(int fd);
+/* Listens on that port, or for 0 on the first one of libvirt's range that is free: *@chosen. -1 with an error. */
+int xldrv_migration_listen(const char *address, int port, int *chosen, GError **error);
+/* Connects to "tcp://HOST:PORT". migrate-source.c */
+int xldrv_migration_connect(const char *uri, GError **error);
+/* Speaks TLS on @fd, which is taken, to the migration's host; the socket inside of it, or -1. migrate-source.c */
+int xldrv_migration_encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd, GError **error);
+
+/* Target, size in bytes, path and format of the image that it is based on and that is not copied ("": none). */
+#define XLDRV_COOKIE_DISKS      "a(stss)"
+#define XLDRV_COOKIE_WORD_CHARS 32
 
 /* What one step tells the next one, on the wire as bytes. */
 typedef struct {
     int id;          /* that the guest knows itself by */
     GVariant *store; /* xldrv_store_read_tree; NULL: not yet */
+    GVariant *disks; /* that are copied, of type XLDRV_COOKIE_DISKS; NULL: none */
+    guint port;      /* where they are taken; 0: nowhere */
+    char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said there */
+    gboolean copied; /* they are at the destination, as they are */
 } XldrvCookie;
+void xldrv_cookie_clear(XldrvCookie *cookie);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XldrvCookie, xldrv_cookie_clear)
 
 /* An array of bytes; floating. */
 GVariant *xldrv_cookie_encode(const XldrvCookie *cookie);
-/* @bytes is such an array; an empty one is no cookie. @cookie->store is a reference. */
+/* @bytes is such an array; an empty one is no cookie. */
 gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **error);
 
 /* A domain that was sent goes on here, if the destination did not get it; @recall: or if it did and does not run it, as a

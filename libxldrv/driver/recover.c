@@ -8,12 +8,13 @@
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/logs.h"
 #include "libxldrv/driver/longjob.h"
-#include "libxldrv/driver/migrate.h"
+#include "libxldrv/driver/migrate-disks.h"
 #include "libxldrv/driver/hooks.h"
 #include "libxldrv/driver/run.h"
 #include "libxldrv/driver/moments.h"
 #include "libxldrv/driver/snapshot.h"
 #include "libxldrv/state/definitions.h"
+#include "libxldrv/state/files.h"
 
 /* ---- definitions */
 
@@ -83,6 +84,7 @@ static gboolean end_stream(XldrvDriver *driver, XldrvJob *job, XldrvInstance *in
         xldrv_migration_settle(driver, job);
     } else if (!(xldrv_postcopy_is_arriving(job) && is_received(instance)) && !xldrv_stream_claim(instance, job->name, &why)) {
         g_warning("%s", why->message);
+        xldrv_images_recover(driver, job->uuid_text, FALSE);
         xldrv_stop(driver, job, VIR_DOMAIN_SHUTOFF_FAILED, VIR_DOMAIN_EVENT_STOPPED_FAILED, FALSE);
     } else if (xldrv_postcopy_is_arriving(job)) {
         xldrv_postcopy_follow_soon(job);
@@ -159,6 +161,7 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         catch_up(driver, job, reaction->instance);
     }
     if (job && job->instance == reaction->instance) {
+        xldrv_images_recover(driver, job->uuid_text, TRUE);
         xldrv_hooks_tell(driver, job->live, "reconnect", "begin");
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
@@ -240,6 +243,8 @@ static void find_again(const XldrvStatus *status, gpointer data)
     g_message("domain '%s' (id %d) %s, removing what is left of it", config->name, status->id,
               status->complete ? "ended while no daemon ran" : "was never started completely");
     xldrv_backup_clean_up(driver, job);
+    /* One that ended may have run here, and then no other image has what it wrote. */
+    xldrv_images_recover(driver, job->uuid_text, status->complete);
     if (instance)
         sweep(driver, status, instance);
     else
@@ -271,10 +276,23 @@ static void recover_snapshots(XldrvDriver *driver)
     }
 }
 
+/* Of a domain that has no process: it was not started, and is taken back but for these. */
+static void sweep_images(const char *path G_GNUC_UNUSED, const char *uuid, gpointer data)
+{
+    XldrvDriver *driver = data;
+    g_autofree char *name = g_strconcat(uuid, ".process", NULL);
+    g_autofree char *written = xldrv_run_path(driver, name);
+    g_autoptr(XldrvProcess) process = xldrv_process_find_written(written);
+
+    if (!process)
+        xldrv_images_recover(driver, uuid, FALSE);
+}
+
 void xldrv_recover(XldrvDriver *driver)
 {
     xldrv_definitions_load(driver->paths, add_definition, driver);
     xldrv_status_load(driver->paths, find_again, driver);
     recover_snapshots(driver);
+    xldrv_file_each(driver->paths->run_dir, XLDRV_IMAGES_SUFFIX, sweep_images, driver);
     wait_until_caught_up(driver);
 }

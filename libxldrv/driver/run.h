@@ -14,6 +14,7 @@ typedef struct {
     int run_reason;             /* virDomainRunningReason */
     int paused_reason;          /* virDomainPausedReason */
     int paused_detail;          /* virDomainEventSuspendedDetailType */
+    gboolean *taken;            /* set when the domain is this host's, whatever fails later; or NULL */
 } XldrvIncoming;
 
 typedef struct {

@@ -521,7 +521,11 @@ static gboolean complete_status(Start *s, GError **error)
 /* As late as anything can fail: from here on it runs here, or nowhere. */
 static gboolean claim(Start *s, GError **error)
 {
-    return !s->incoming || xldrv_stream_claim(s->instance, s->config->name, error);
+    if (s->incoming && !xldrv_stream_claim(s->instance, s->config->name, error))
+        return FALSE;
+    if (s->incoming && s->incoming->taken)
+        *s->incoming->taken = TRUE;
+    return TRUE;
 }
 
 /* The vCPUs have no threads yet, but what cannot be is found out. */

@@ -23,7 +23,6 @@
 #include "libxldrv/state/files.h"
 
 #define PROGRAM    "qemu-storage-daemon"
-#define EXPORT     "disk"
 #define PROCESS    ".storage"
 #define NBD        ".nbd"
 #define QMP        ".qmp"
@@ -119,7 +118,8 @@ static gboolean writes_through(const XmlconfDisk *disk)
 
 static char *export_of(const XmlconfDisk *disk)
 {
-    return g_strdup_printf("type=nbd,id=export,node-name=" XLDRV_STORAGE_NODE ",name=" EXPORT ",writable=%s,writethrough=%s",
+    return g_strdup_printf("type=nbd,id=export,node-name=" XLDRV_STORAGE_NODE ",name=" XLDRV_STORAGE_EXPORT
+                           ",writable=%s,writethrough=%s",
                            disk->readonly ? "off" : "on", writes_through(disk) ? "on" : "off");
 }
 
@@ -274,7 +274,7 @@ static int connect_to(const char *path, const char *where, struct domus_vbd_sour
     int fd = xldrv_socket_connect(path, SOCK_STREAM, CONNECT_MS, error);
 
     if (fd >= 0)
-        fd = xldrv_export_open(fd, EXPORT, where, source, error);
+        fd = xldrv_export_open(fd, XLDRV_STORAGE_EXPORT, where, source, error);
     source->reconnect_seconds = RECONNECT_SECONDS;
     return fd;
 }
@@ -417,8 +417,8 @@ static gboolean fail_resize(const XmlconfDisk *disk, const GError *why, GError *
 static char *export_command(const XmlconfDisk *disk)
 {
     return g_strdup_printf("{\"execute\": \"block-export-add\", \"arguments\": {\"type\": \"nbd\", \"id\": \"export\", "
-                           "\"node-name\": \"" XLDRV_STORAGE_NODE "\", \"name\": \"" EXPORT "\", \"writable\": true, "
-                           "\"writethrough\": %s}}",
+                           "\"node-name\": \"" XLDRV_STORAGE_NODE "\", \"name\": \"" XLDRV_STORAGE_EXPORT
+                           "\", \"writable\": true, \"writethrough\": %s}}",
                            writes_through(disk) ? "true" : "false");
 }
 

@@ -14,6 +14,8 @@
 
 /* The name of the node that is exported: the image of the disk, as its format has it. */
 #define XLDRV_STORAGE_NODE "format"
+/* And of the export. */
+#define XLDRV_STORAGE_EXPORT "disk"
 
 /* Starts the daemon of @disk, in the place of one that was left over, and connects to it. A socket for the hypervisor, or
  * -1 with an error and no daemon. */

@@ -152,6 +152,8 @@ static gboolean read_params(GVariant *list, virTypedParameterPtr *params, int *n
         g_variant_get_child(list, i, "(&sv)", &name, &value);
         failed = g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)
                      ? virTypedParamsAddString(params, n, room, name, g_variant_get_string(value, NULL))
+                 : g_variant_is_of_type(value, G_VARIANT_TYPE_INT32)
+                     ? virTypedParamsAddInt(params, n, room, name, g_variant_get_int32(value))
                      : virTypedParamsAddULLong(params, n, room, name, g_variant_get_uint64(value));
         if (failed)
             return FALSE;
