@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import netns
@@ -131,9 +132,13 @@ def start(host):
     console = host.console("g1")
     tap.ok(console.prompt(), "(the console)")
     tap.contains(run(console, "mkdir /m && mount -t ext4 /dev/xvdb /m && echo mounted"), "mounted", "a file system")
-    run(console, "(n=0; while :; do n=$((n+1)); f=/m/$((n%20)); head -c 50000 /tmp/data >$f; echo >>$f; echo $n >>$f; "
-                 "sync; echo 3 >/proc/sys/vm/drop_caches; [ $(tail -n 1 $f) = $n ] || echo $n >>/tmp/wrong; "
-                 "echo $n >/tmp/n; sleep 0.1; done) >/dev/null 2>&1 & true")
+    # Before each write it is looked whether the one before is there: what a disk has lost meanwhile is missed.
+    run(console, "(n=0; f=; while :; do echo 3 >/proc/sys/vm/drop_caches; [ -z $f ] || [ $(tail -n 1 $f) = $n ] || "
+                 "echo file $n >>/tmp/wrong; n=$((n+1)); f=/m/$((n%20)); head -c 50000 /tmp/data >$f; echo >>$f; "
+                 "echo $n >>$f; sync; echo $n >/tmp/n; sleep 0.1; done) >/dev/null 2>&1 & true")
+    run(console, "(n=0; while :; do n=$((n+1)); echo $n | dd of=/dev/xvda bs=4096 seek=9999 conv=sync,fsync; sleep 0.05; "
+                 "[ $(dd if=/dev/xvda bs=4096 skip=9999 count=1 iflag=direct | head -n 1) = $n ] || "
+                 "echo block $n >>/tmp/wrong; done) >/dev/null 2>&1 & true")
     console.close()
 
 
@@ -316,10 +321,31 @@ def source_daemon_killed(source, target, ticks):
 
 # ---- what goes well
 
-def copied(source, target, ticks, what, options, p2p=False):
+def with_late_disks(source, target, ticks, options):
+    """The destination writes nothing from when memory is sent until the guest stands still: much is left to be written."""
+    source.virsh(f"migrate-setspeed g1 {MEMORY_MIB}")
+    migration = Migration(source, target, options)
+    tap.ok(migration.is_sending(), "(memory is sent)", migration.result)
+    stopped = storage_pids(target)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    source.virsh("migrate-setspeed g1 0")
+    tap.ok(wait_for(lambda: time.monotonic() - ticks.stamp > 1.5, 60), "the guest stands still until its disks are there")
+    tap.equal(migration.result, None, "and is at neither side")
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    return migration.finished()
+
+
+def copied(source, target, ticks, what, options, p2p=False, late=False):
     seen = len(target.log())
-    result = migrate(source, target, f"{options} --verbose", p2p)
-    tap.equal(result.status, 0, f"{what}: migrate {options}") or tap.note(f"{result}\n{source.log()[-3000:]}")
+    if late:
+        result = with_late_disks(source, target, ticks, options)
+        status = result and result[0]
+    else:
+        result = migrate(source, target, f"{options} --verbose", p2p)
+        status = result.status
+    tap.equal(status, 0, f"{what}: migrate {options}") or tap.note(f"{result}\n{source.log()[-3000:]}")
     kept = digests(source)
     moved(source, target, ticks, what, seen)
     tap.equal(digests(source), kept, f"{what}: the source's images are what they were")
@@ -367,7 +393,7 @@ with Peer() as a, Peer() as b:
     refused(a, b, ticks)
     failures(a, b, ticks)
     failure_at_the_end(a, b, ticks)
-    copied(a, b, ticks, "there", f"--copy-storage-all --disks-port {free_port()}")
+    copied(a, b, ticks, "there", f"--copy-storage-all --disks-port {free_port()}", late=True)
     tap.equal(images(b), ["top.qcow2", "xvda.img"], "images are made for what is copied")
     copied(b, a, ticks, "back, p2p, in post-copy", "--copy-storage-all --postcopy --postcopy-after-precopy", True)
     for name in images(b):
