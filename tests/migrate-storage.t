@@ -200,6 +200,8 @@ def refused(source, target, ticks):
         result = migrate(source, target, options)
         tap.ok(result.status != 0 and why in result.err, f"refused: {options.split(' --disks-port')[0]}", result)
         tap.equal(images(target), [], "and no image is made")
+    result = migrate(source, target, "--copy-storage-all", targets=())
+    tap.ok(result.status != 0 and "in use" in result.err, "refused: into the same images", result)
     result = source.virsh(f"migrate --offline --persistent --copy-storage-all g1 {target.uri}")
     tap.ok(result.status != 0 and "cannot handle non-shared storage" in result.err, "refused: --offline", result)
     qemu_img("create", "-q", "-f", "raw", f"{folder(target)}/xvda.img", "32M")
@@ -321,7 +323,7 @@ def source_daemon_killed(source, target, ticks):
 
 # ---- what goes well
 
-def with_late_disks(source, target, ticks, options):
+def with_late_disks(source, target, ticks, options, too_late=False):
     """The destination writes nothing from when memory is sent until the guest stands still: much is left to be written."""
     source.virsh(f"migrate-setspeed g1 {MEMORY_MIB}")
     migration = Migration(source, target, options)
@@ -332,9 +334,17 @@ def with_late_disks(source, target, ticks, options):
     source.virsh("migrate-setspeed g1 0")
     tap.ok(wait_for(lambda: time.monotonic() - ticks.stamp > 1.5, 60), "the guest stands still until its disks are there")
     tap.equal(migration.result, None, "and is at neither side")
+    if too_late:
+        tap.ok(wait_for(lambda: time.monotonic() - ticks.stamp < 0.5, 40), "or goes on here, since they do not come")
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
     return migration.finished()
+
+
+def disks_too_late(source, target, ticks):
+    result = with_late_disks(source, target, ticks, "--copy-storage-all", True)
+    tap.ok(result and result[0] != 0 and "does not end" in result[1], "disks that do not arrive: the client is told", result)
+    stayed(source, target, ticks, "disks that do not arrive")
 
 
 def copied(source, target, ticks, what, options, p2p=False, late=False):
@@ -393,6 +403,7 @@ with Peer() as a, Peer() as b:
     refused(a, b, ticks)
     failures(a, b, ticks)
     failure_at_the_end(a, b, ticks)
+    disks_too_late(a, b, ticks)
     copied(a, b, ticks, "there", f"--copy-storage-all --disks-port {free_port()}", late=True)
     tap.equal(images(b), ["top.qcow2", "xvda.img"], "images are made for what is copied")
     copied(b, a, ticks, "back, p2p, in post-copy", "--copy-storage-all --postcopy --postcopy-after-precopy", True)

@@ -19,7 +19,7 @@
 
 #define POLL_US          50000
 #define FINAL_POLL_US    2000
-#define COMPLETE_SECONDS 20 /* that a guest which stands still waits for its disks */
+#define COMPLETE_SECONDS 10 /* that a guest which stands still waits for its disks */
 #define END_SECONDS      30 /* that what was cut off takes to end */
 #define ANSWER_SECONDS   10
 #define MIB              (G_GUINT64_CONSTANT(1) << 20)
