@@ -217,7 +217,7 @@ static int reach(XldrvCopies *c, const Copy *copy, GError **error)
 
 static char *socket_path(const XldrvCopies *c, const Copy *copy)
 {
-    g_autofree char *name = g_strconcat(c->job->uuid_text, ".", copy->target, ".copy", NULL);
+    g_autofree char *name = g_strconcat(c->job->uuid_text, ".", copy->target, XLDRV_COPIES_SUFFIX, NULL);
 
     return xldrv_run_path(c->driver, name);
 }
@@ -266,7 +266,7 @@ static guint64 speed_of(XldrvCopies *c)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&c->job->lock);
 
-    return c->job->max_speed_mib;
+    return MIN(c->job->max_speed_mib, G_MAXINT64 / MIB);
 }
 
 static gboolean mirror(XldrvCopies *c, Copy *copy, GError **error)

@@ -37,6 +37,9 @@ typedef struct {
 /* Which disks are copied, for the cookie (XldrvCookie.disks). NULL with an error: one of them cannot be. */
 GVariant *xldrv_copies_list(XldrvJob *job, const XldrvMigration *migration, GError **error);
 
+/* Of sockets in the run directory, for moments. */
+#define XLDRV_COPIES_SUFFIX ".copy"
+
 typedef struct _XldrvCopies XldrvCopies;
 /* Of that migration, whose destination's cookie this is: both have to stay. Nothing is done yet. */
 XldrvCopies *xldrv_copies_new(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration,

@@ -1,6 +1,8 @@
 /* What a new daemon finds: definitions, running domains, and the remains of starts that were cut short. */
 #include "config.h"
 
+#include <unistd.h>
+
 #include "libxldrv/driver/agent.h"
 #include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/checkpoint.h"
@@ -166,7 +168,8 @@ static void catch_up_reaction(XldrvDriver *driver, const XldrvReaction *reaction
         xldrv_agent_open(driver, job);
         xldrv_blockjobs_recover(driver, job);
         xldrv_backup_recover(driver, job);
-        xldrv_blockjobs_unroute_all(driver, job);
+        if (!xldrv_migration_is_sent(job))
+            xldrv_blockjobs_unroute_all(driver, job);
         xldrv_checkpoint_recover(driver, job);
         xldrv_snapshot_recover(driver, job);
         look_at_disks(job, reaction->instance);
@@ -276,6 +279,11 @@ static void recover_snapshots(XldrvDriver *driver)
     }
 }
 
+static void remove_socket(const char *path, const char *stem G_GNUC_UNUSED, gpointer unused G_GNUC_UNUSED)
+{
+    unlink(path);
+}
+
 /* Of a domain that has no process: it was not started, and is taken back but for these. */
 static void sweep_images(const char *path G_GNUC_UNUSED, const char *uuid, gpointer data)
 {
@@ -294,5 +302,6 @@ void xldrv_recover(XldrvDriver *driver)
     xldrv_status_load(driver->paths, find_again, driver);
     recover_snapshots(driver);
     xldrv_file_each(driver->paths->run_dir, XLDRV_IMAGES_SUFFIX, sweep_images, driver);
+    xldrv_file_each(driver->paths->run_dir, XLDRV_COPIES_SUFFIX, remove_socket, NULL);
     wait_until_caught_up(driver);
 }
