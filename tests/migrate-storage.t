@@ -131,6 +131,7 @@ def start(host):
     attach(host, "read-only.img", "xvdc", "raw", "<readonly/>")
     console = host.console("g1")
     tap.ok(console.prompt(), "(the console)")
+    tap.ok(wait_for(lambda: "there" in run(console, "[ -b /dev/xvdb ] && echo there"), 60), "the guest has the disk")
     tap.contains(run(console, "mkdir /m && mount -t ext4 /dev/xvdb /m && echo mounted"), "mounted", "a file system")
     # Before each write it is looked whether the one before is there: what a disk has lost meanwhile is missed.
     run(console, "(n=0; f=; while :; do echo 3 >/proc/sys/vm/drop_caches; [ -z $f ] || [ $(tail -n 1 $f) = $n ] || "
