@@ -90,7 +90,7 @@ gboolean xldrv_blockjob_mark(XldrvDriver *driver, XldrvJob *job, const XldrvBloc
 gboolean xldrv_blockjob_route(XldrvDriver *driver, XldrvJob *job, const char *target, GError **error);
 /* Takes it back, if there is neither a job nor a threshold. */
 void xldrv_blockjob_unroute(XldrvDriver *driver, XldrvJob *job, const char *target);
-/* Does so with all of the domain's disks: what a daemon that ended did not come to. */
+/* Does so with all of the domain's disks: after copies of them, or what a daemon that ended did not come to. */
 void xldrv_blockjobs_unroute_all(XldrvDriver *driver, XldrvJob *job);
 /* The name of the daemon's node of the image at @path in the disk's chain; NULL with an error. */
 char *xldrv_blockjob_node(const XldrvDeviceHost *host, const XmlconfDisk *disk, const char *path, GError **error);

@@ -472,16 +472,3 @@ void xldrv_copies_free(XldrvCopies *c)
     g_ptr_array_unref(c->list);
     g_free(c);
 }
-
-void xldrv_copies_unroute(XldrvDriver *driver, XldrvJob *job)
-{
-    g_autoptr(XmlconfDomain) live = xmlconf_domain_ref(job->live);
-    const GPtrArray *disks = xmlconf_domain_config(live)->disks;
-
-    for (guint i = 0; disks && i < disks->len; i++) {
-        const XmlconfDisk *disk = disks->pdata[i];
-
-        if (disk->routed && !disk->job)
-            xldrv_blockjob_unroute(driver, job, disk->target);
-    }
-}

@@ -50,10 +50,9 @@ gboolean xldrv_copies_start(XldrvCopies *copies, GError **error);
 gboolean xldrv_copies_look(gpointer copies, GError **error);
 /* The guest stands still: its disks are parked, and what was written arrives. The images are the same then. */
 gboolean xldrv_copies_complete(XldrvCopies *copies, GError **error);
-/* What is not complete is taken back. Raw images stay with storage daemons until xldrv_copies_unroute. */
+/* What is not complete is taken back. Raw images stay with storage daemons until
+ * xldrv_blockjobs_unroute_all. */
 void xldrv_copies_free(XldrvCopies *copies);
-/* The guest goes on here: gives back raw images. */
-void xldrv_copies_unroute(XldrvDriver *driver, XldrvJob *job);
 
 /* ---- the destination */
 

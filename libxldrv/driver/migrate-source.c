@@ -124,7 +124,7 @@ gboolean xldrv_migration_cancel(XldrvDriver *driver, XldrvJob *job, gboolean rec
         !xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, error))
         return FALSE;
     xldrv_stream_end(job->instance);
-    xldrv_copies_unroute(driver, job);
+    xldrv_blockjobs_unroute_all(driver, job);
     return TRUE;
 }
 
