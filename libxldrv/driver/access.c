@@ -131,7 +131,7 @@ static int find_other(const XldrvProcedure *procedure)
 
 static gboolean names_domain(const XldrvProcedure *procedure)
 {
-    return procedure->args[0] == 'D' || procedure->args[0] == 'H'; /* a domain, or a snapshot of one */
+    return procedure->args[0] && strchr("DHK", procedure->args[0]); /* a domain, a snapshot or a checkpoint of one */
 }
 
 gboolean xldrv_access_covers(const XldrvProcedure *procedure)
