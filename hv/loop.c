@@ -9,7 +9,6 @@
 #include "hv/loop.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -20,8 +19,6 @@
 #include "hv/log.h"
 
 #define BATCH 32
-#define POLL_NS_FIRST 10000u
-#define POLL_NS_MOST  100000u
 
 enum source_kind { SOURCE_FD, SOURCE_WAKEUP, SOURCE_TIMER };
 
@@ -46,8 +43,6 @@ struct hv_loop {
     struct hv_loop_source *quit_source;
     struct hv_loop_source *sources;
     struct hv_loop_source *removed; /* freed when no event of the batch can name them */
-    bool polls;
-    uint64_t poll_ns; /* so long before it sleeps */
 };
 
 static void source_free(struct hv_loop_source *source)
@@ -222,47 +217,12 @@ void hv_loop_free(struct hv_loop *loop)
     free(loop);
 }
 
-void hv_loop_poll(struct hv_loop *loop)
-{
-    cpu_set_t cpus;
-
-    loop->polls = sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) > 1;
-}
-
-/* As vCPUs do it (hv/machine/vcpu.c): what sleeps long does not poll at all. */
-static void learn_from_wait(struct hv_loop *loop, uint64_t waited_ns)
-{
-    if (waited_ns > POLL_NS_MOST)
-        loop->poll_ns = 0;
-    else if (waited_ns > loop->poll_ns && loop->poll_ns < POLL_NS_MOST)
-        loop->poll_ns = loop->poll_ns ? 2 * loop->poll_ns : POLL_NS_FIRST;
-}
-
-static int wait_for_events(struct hv_loop *loop, struct epoll_event events[BATCH])
-{
-    uint64_t start, now;
-    int count;
-
-    if (!loop->polls)
-        return epoll_wait(loop->epoll_fd, events, BATCH, -1);
-    start = now = hv_loop_now();
-    while (now - start < loop->poll_ns) {
-        count = epoll_wait(loop->epoll_fd, events, BATCH, 0);
-        if (count)
-            return count;
-        now = hv_loop_now();
-    }
-    count = epoll_wait(loop->epoll_fd, events, BATCH, -1);
-    learn_from_wait(loop, hv_loop_now() - start);
-    return count;
-}
-
 void hv_loop_run(struct hv_loop *loop)
 {
     struct epoll_event events[BATCH];
 
     while (!atomic_load(&loop->quit)) {
-        int count = wait_for_events(loop, events);
+        int count = epoll_wait(loop->epoll_fd, events, BATCH, -1);
 
         hv_assert(count >= 0 || errno == EINTR);
         for (int i = 0; i < count; i++) {

@@ -21,10 +21,6 @@ void hv_loop_free(struct hv_loop *loop);
 void hv_loop_run(struct hv_loop *loop);
 void hv_loop_quit(struct hv_loop *loop); /* any thread */
 
-/* From now on, where events come one soon after the other, looks for the next one for a while before it sleeps: to be
- * woken takes tens of microseconds. Not where there is but one CPU to run on. */
-void hv_loop_poll(struct hv_loop *loop);
-
 /* Watches @fd (borrowed). NULL when out of memory or descriptors. Loop thread only. */
 struct hv_loop_source *hv_loop_add_fd(struct hv_loop *loop, int fd, uint32_t events,
                                       hv_loop_fd_fn *fn, void *opaque);

@@ -348,7 +348,6 @@ static int serve_control(const struct arguments *a)
     int error = hv_loop_new(&loop);
 
     if (!error) {
-        hv_loop_poll(loop);
         error = serve(loop, a);
         hv_loop_free(loop);
     }
