@@ -20,6 +20,12 @@ int hv_grant_map(struct hv_domain *d, uint32_t ref, bool write, struct hv_grant_
 /* Does nothing when nothing is mapped. */
 void hv_grant_unmap(struct hv_domain *d, struct hv_grant_map *map);
 
+/* The same for many at once, between these two, which hold both locks. */
+void hv_grant_lock(struct hv_domain *d);
+void hv_grant_unlock(struct hv_domain *d);
+int hv_grant_map_locked(struct hv_domain *d, uint32_t ref, bool write, struct hv_grant_map *out) HV_MUST_CHECK;
+void hv_grant_unmap_locked(struct hv_domain *d, struct hv_grant_map *map);
+
 /* Says that [@offset, @offset + @bytes) of a page mapped for writing has been written to: to be called after the
  * store, each time. */
 void hv_grant_written(struct hv_domain *d, const struct hv_grant_map *map, unsigned offset, unsigned bytes);

@@ -310,7 +310,7 @@ static bool names_memory(struct hv_domain *d, const struct hv_grant *grant)
            hv_memory_type(&d->mem, grant->gfn) == HV_PAGE_RAM;
 }
 
-static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)
+int hv_gnttab_get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)
 {
     struct hv_gnttab *g = d->gnttab;
     uint32_t header;
@@ -334,7 +334,7 @@ static int get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool wr
 }
 
 /* Whatever was written through it has been by now. */
-static void put_locked(struct hv_domain *d, const struct hv_grant *grant)
+void hv_gnttab_put_locked(struct hv_domain *d, const struct hv_grant *grant)
 {
     struct hv_gnttab *g = d->gnttab;
 
@@ -355,21 +355,31 @@ bool hv_gnttab_uses_gfn(struct hv_domain *d, hv_gfn gfn)
     return uses;
 }
 
+void hv_gnttab_lock(struct hv_domain *d)
+{
+    pthread_mutex_lock(&d->gnttab->lock);
+}
+
+void hv_gnttab_unlock(struct hv_domain *d)
+{
+    pthread_mutex_unlock(&d->gnttab->lock);
+}
+
 int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write, struct hv_grant *out)
 {
     int status;
 
-    pthread_mutex_lock(&d->gnttab->lock);
-    status = get_locked(d, domid, ref, write, out);
-    pthread_mutex_unlock(&d->gnttab->lock);
+    hv_gnttab_lock(d);
+    status = hv_gnttab_get_locked(d, domid, ref, write, out);
+    hv_gnttab_unlock(d);
     return status;
 }
 
 void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant)
 {
-    pthread_mutex_lock(&d->gnttab->lock);
-    put_locked(d, grant);
-    pthread_mutex_unlock(&d->gnttab->lock);
+    hv_gnttab_lock(d);
+    hv_gnttab_put_locked(d, grant);
+    hv_gnttab_unlock(d);
 }
 
 /* ------------------------------------------------------------------ changing the whole table */

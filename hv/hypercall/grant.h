@@ -39,6 +39,13 @@ int hv_gnttab_get(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
                   struct hv_grant *out) HV_MUST_CHECK;
 void hv_gnttab_put(struct hv_domain *d, const struct hv_grant *grant);
 
+/* The same for many at once, between these two. Nothing in between may wait for a vCPU. */
+void hv_gnttab_lock(struct hv_domain *d);
+void hv_gnttab_unlock(struct hv_domain *d);
+int hv_gnttab_get_locked(struct hv_domain *d, uint16_t domid, uint32_t ref, bool write,
+                         struct hv_grant *out) HV_MUST_CHECK;
+void hv_gnttab_put_locked(struct hv_domain *d, const struct hv_grant *grant);
+
 struct hv_decoder;
 struct hv_encoder;
 /* State for a stream (grant-state.c). No grant is in use after decoding: backends take theirs again. */

@@ -29,7 +29,7 @@ bool hv_blk_persist_map(struct hv_domain *d, struct hv_blk_persist *p, uint32_t 
     if (!slot->page) {
         /* For writing, if that may be: the next request with it may be a read. */
         if (p->used >= HV_BLK_PERSIST_MAX ||
-            (hv_grant_map(d, ref, true, slot) && hv_grant_map(d, ref, false, slot)))
+            (hv_grant_map_locked(d, ref, true, slot) && hv_grant_map_locked(d, ref, false, slot)))
             return false;
         p->used++;
     }

@@ -12,7 +12,8 @@ struct hv_blk_persist {
     unsigned used;
 };
 
-/* Finds or makes the lasting mapping of @ref. False: there is none for that use; map it for the request alone. */
+/* Finds or makes the lasting mapping of @ref. False: there is none for that use; map it for the request alone.
+ * Within hv_grant_lock. */
 bool hv_blk_persist_map(struct hv_domain *d, struct hv_blk_persist *p, uint32_t ref, bool write,
                         struct hv_grant_map *out) HV_MUST_CHECK;
 void hv_blk_persist_fini(struct hv_domain *d, struct hv_blk_persist *p);

@@ -31,7 +31,7 @@ static int map_segment(struct hv_blk_request *r, const struct blkif_request_segm
     seg->lasting =
         blk->persistent && hv_blk_persist_map(blk->xenbus.domain, &blk->persist, from->gref, write, &seg->map);
     if (!seg->lasting)
-        error = hv_grant_map(blk->xenbus.domain, from->gref, write, &seg->map);
+        error = hv_grant_map_locked(blk->xenbus.domain, from->gref, write, &seg->map);
     if (error)
         return error;
     r->nr_segs++;
@@ -67,7 +67,7 @@ static int map_listed(struct hv_blk_request *r, uint32_t gref, unsigned count)
 {
     struct hv_domain *d = r->queue->blk->xenbus.domain;
     struct hv_grant_map list;
-    int error = hv_grant_map(d, gref, false, &list);
+    int error = hv_grant_map_locked(d, gref, false, &list);
 
     for (unsigned i = 0; !error && i < count; i++) {
         struct blkif_request_segment copy;
@@ -75,7 +75,7 @@ static int map_listed(struct hv_blk_request *r, uint32_t gref, unsigned count)
         memcpy(&copy, list.page + i * sizeof(copy), sizeof(copy));
         error = map_segment(r, &copy);
     }
-    hv_grant_unmap(d, &list);
+    hv_grant_unmap_locked(d, &list);
     return error;
 }
 
@@ -114,12 +114,14 @@ static int set_place(struct hv_blk_request *r, uint64_t sector, uint64_t bytes)
 
 static int prepare_transfer(struct hv_blk_request *r)
 {
+    struct hv_domain *d = r->queue->blk->xenbus.domain;
     struct blkif_request_indirect indirect;
     uint64_t sector = r->guest.sector_number;
     int error;
 
     if (r->kind == BLKIF_OP_WRITE && r->queue->blk->read_only)
         return -EROFS;
+    hv_grant_lock(d);
     if (r->guest.operation == BLKIF_OP_INDIRECT) {
         memcpy(&indirect, &r->guest, sizeof(indirect));
         sector = indirect.sector_number;
@@ -127,6 +129,7 @@ static int prepare_transfer(struct hv_blk_request *r)
     } else {
         error = map_direct(r, r->guest.nr_segments);
     }
+    hv_grant_unlock(d);
     if (!error)
         error = set_place(r, sector, r->bytes);
     for (unsigned i = 0; !error && i < r->nr_segs; i++)
@@ -203,13 +206,12 @@ void hv_blk_request_release(struct hv_blk_request *r)
 {
     struct hv_domain *d = r->queue->blk->xenbus.domain;
 
-    for (unsigned i = 0; i < r->nr_segs; i++) {
-        struct hv_blk_segment *seg = &r->segs[i];
-
-        if (r->kind == BLKIF_OP_READ)
-            hv_grant_written(d, &seg->map, seg->offset, seg->bytes);
-        if (!seg->lasting)
-            hv_grant_unmap(d, &seg->map);
-    }
+    for (unsigned i = 0; r->kind == BLKIF_OP_READ && i < r->nr_segs; i++)
+        hv_grant_written(d, &r->segs[i].map, r->segs[i].offset, r->segs[i].bytes);
+    hv_grant_lock(d);
+    for (unsigned i = 0; i < r->nr_segs; i++)
+        if (!r->segs[i].lasting)
+            hv_grant_unmap_locked(d, &r->segs[i].map);
+    hv_grant_unlock(d);
     r->nr_segs = 0;
 }
