@@ -83,6 +83,13 @@ static const struct hv_blk_driver file_driver = {
 
 /* ------------------------------------------------------------------ opening */
 
+static bool is_regular(int fd)
+{
+    struct stat about;
+
+    return fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 static const char *find_fault(int fd, int flags)
 {
     struct stat about;
@@ -112,6 +119,7 @@ static int open_file(struct hv_blk_image *image, const struct hv_blk_host *host,
         .writable = (flags & O_ACCMODE) == O_RDWR,
         .can_discard = true,
         .block_bytes = find_block(fd, flags),
+        .writes_in_turn = is_regular(fd) && !(flags & O_DIRECT),
     };
     return 0;
 }

@@ -25,7 +25,8 @@ struct hv_blk_io {
     union { /* the driver's own */
         struct {
             struct hv_uring_op op;
-            struct hv_blk_io *next; /* WRITE: that follows it on the disk, and goes with it */
+            struct hv_blk_image *image;
+            struct hv_blk_io *next; /* WRITE: the one that came after it */
         } file;
         struct {
             struct hv_blk_io *next;
@@ -59,8 +60,9 @@ struct hv_blk_image {
 
     int fd;
     struct hv_uring *uring; /* files */
-    struct hv_blk_io *first, *last; /* merge.c: writes since the last flush, one behind the other */
-    unsigned nr_parts;              /* of their memory */
+    bool writes_in_turn;            /* merge.c: the host's kernel does one write at a time */
+    unsigned writing;               /* given to it and not ended */
+    struct hv_blk_io *first, *last; /* not given to it */
     struct hv_blk_nbd *nbd; /* nbd.c */
 };
 

@@ -2,8 +2,9 @@
  *
  * A guest's driver cuts what it is asked for into requests of what a ring's entry can name, eight for a MiB with Linux. Each write
  * that goes by itself costs the kernel a worker's turn, a lock of the file and a completion. Reads cost less, and the guest can
- * do something with the first of them while the others are copied. Nothing is waited for: what was started since the last flush
- * of the image is looked at, and no more.
+ * do something with the first of them while the others are copied. What was started since the last flush of the image is looked
+ * at; and what comes while the kernel is busy with a write of a file that it writes one at a time, through its page cache, as
+ * that would wait there.
  *
  * What goes as one fails as one, or is cut short. Then each part goes again by itself, so that the guest hears of each what is
  * true of it.
@@ -19,19 +20,30 @@
 
 struct merged {
     struct hv_uring_op op;
-    struct hv_uring *uring;
+    struct hv_blk_image *image;
     struct hv_blk_io *first; /* by offset */
     struct iovec iov[];
 };
+
+static void send(struct hv_blk_image *image);
+
+/* A write has ended. Those that waited for it go first, as the image may end with what it did. */
+static void write_ended(struct hv_blk_image *image)
+{
+    image->writing--;
+    send(image);
+}
 
 static void alone_done(struct hv_uring_op *op, int result)
 {
     struct hv_blk_io *io = HV_CONTAINER_OF(op, struct hv_blk_io, file.op);
 
+    if (io->kind == HV_BLK_WRITE)
+        write_ended(io->file.image);
     io->done(io, result);
 }
 
-static void start_alone(struct hv_uring *uring, int fd, struct hv_blk_io *io)
+static void start_alone(struct hv_blk_image *image, struct hv_blk_io *io)
 {
     static const enum hv_uring_kind kinds[] = {
         [HV_BLK_READ] = HV_URING_READ,
@@ -40,41 +52,50 @@ static void start_alone(struct hv_uring *uring, int fd, struct hv_blk_io *io)
         [HV_BLK_DISCARD] = HV_URING_DISCARD,
     };
 
+    io->file.image = image;
     io->file.op = (struct hv_uring_op){
         .kind = kinds[io->kind],
-        .fd = fd,
+        .fd = image->fd,
         .iov = io->iov,
         .nr_iov = io->nr_iov,
         .offset = io->offset,
         .bytes = io->bytes,
         .done = alone_done,
     };
-    hv_uring_start(uring, &io->file.op);
+    image->writing += io->kind == HV_BLK_WRITE;
+    hv_uring_start(image->uring, &io->file.op);
+}
+
+/* Ends those that the kernel wrote @bytes of all together. */
+static void end_parts(struct hv_blk_image *image, struct hv_blk_io *io, uint64_t bytes)
+{
+    struct hv_blk_io *next;
+
+    for (; io; io = next) {
+        next = io->file.next;
+        if (bytes >= io->bytes) {
+            bytes -= io->bytes;
+            io->done(io, (int)io->bytes);
+        } else {
+            start_alone(image, io);
+            bytes = 0;
+        }
+    }
 }
 
 /* Each operation but the last is of something that has not ended, so that the image, and what it is on, stays till then. */
 static void merged_done(struct hv_uring_op *op, int result)
 {
     struct merged *m = HV_CONTAINER_OF(op, struct merged, op);
-    uint64_t left = result > 0 ? (uint64_t)result : 0;
-    struct hv_uring *uring = m->uring;
-    struct hv_blk_io *io = m->first, *next;
-    int fd = op->fd;
+    struct hv_blk_image *image = m->image;
+    struct hv_blk_io *first = m->first;
 
     free(m);
-    for (; io; io = next) {
-        next = io->file.next;
-        if (left >= io->bytes) {
-            left -= io->bytes;
-            io->done(io, (int)io->bytes);
-        } else {
-            start_alone(uring, fd, io);
-            left = 0;
-        }
-    }
+    write_ended(image);
+    end_parts(image, first, result > 0 ? (uint64_t)result : 0);
 }
 
-static struct merged *merge(const struct hv_blk_image *image, struct hv_blk_io *first, unsigned nr_parts)
+static struct merged *merge(struct hv_blk_image *image, struct hv_blk_io *first, unsigned nr_parts)
 {
     struct merged *m = malloc(sizeof(*m) + nr_parts * sizeof(m->iov[0]));
 
@@ -86,7 +107,7 @@ static struct merged *merge(const struct hv_blk_image *image, struct hv_blk_io *
                .iov = m->iov,
                .offset = first->offset,
                .done = merged_done},
-        .uring = image->uring,
+        .image = image,
         .first = first,
     };
     for (const struct hv_blk_io *io = first; io; io = io->file.next)
@@ -95,46 +116,65 @@ static struct merged *merge(const struct hv_blk_image *image, struct hv_blk_io *
     return m;
 }
 
-/* Gives what was collected to the ring. */
-static void send(struct hv_blk_image *image)
+/* Cuts what goes as one from the start of the list. */
+static struct hv_blk_io *take_run(struct hv_blk_image *image, unsigned *nr_parts)
 {
-    struct hv_blk_io *io = image->first, *next;
-    struct merged *m = io && io->file.next ? merge(image, io, image->nr_parts) : NULL;
+    struct hv_blk_io *first = image->first, *last = first, *next;
+    uint64_t bytes = first->bytes;
 
-    image->first = image->last = NULL;
+    *nr_parts = first->nr_iov;
+    while ((next = last->file.next) && next->offset == last->offset + last->bytes && bytes + next->bytes <= BYTES_MAX &&
+           *nr_parts + next->nr_iov <= PARTS_MAX) {
+        bytes += next->bytes;
+        *nr_parts += next->nr_iov;
+        last = next;
+    }
+    image->first = next;
+    last->file.next = NULL;
+    return first;
+}
+
+static void start_run(struct hv_blk_image *image, struct hv_blk_io *io, unsigned nr_parts)
+{
+    struct merged *m = io->file.next ? merge(image, io, nr_parts) : NULL;
+    struct hv_blk_io *next;
+
     if (m) {
+        image->writing++;
         hv_uring_start(image->uring, &m->op);
         return;
     }
     for (; io; io = next) {
         next = io->file.next;
-        start_alone(image->uring, image->fd, io);
+        start_alone(image, io);
     }
 }
 
-static bool follows(const struct hv_blk_image *image, const struct hv_blk_io *io)
+/* Gives what was collected to the ring, unless it had better wait. */
+static void send(struct hv_blk_image *image)
 {
-    const struct hv_blk_io *last = image->last;
+    unsigned nr_parts;
 
-    return last && io->offset == last->offset + last->bytes &&
-           io->offset + io->bytes - image->first->offset <= BYTES_MAX && image->nr_parts + io->nr_iov <= PARTS_MAX;
+    if (image->writing && image->writes_in_turn)
+        return;
+    while (image->first) {
+        struct hv_blk_io *run = take_run(image, &nr_parts);
+
+        start_run(image, run, nr_parts);
+    }
 }
 
 void hv_blk_merge_start(struct hv_blk_image *image, struct hv_blk_io *io)
 {
     if (io->kind != HV_BLK_WRITE) {
-        start_alone(image->uring, image->fd, io);
+        start_alone(image, io);
         return;
     }
     io->file.next = NULL;
-    if (follows(image, io)) {
+    if (image->first)
         image->last->file.next = io;
-        image->nr_parts += io->nr_iov;
-    } else {
-        send(image);
+    else
         image->first = io;
-        image->nr_parts = io->nr_iov;
-    }
     image->last = io;
 }
 
