@@ -251,11 +251,14 @@ static gboolean stop_if_not_live(XldrvDriver *driver, XldrvJob *job, const Xldrv
     return TRUE;
 }
 
-/* Disks that are copied stay in sync meanwhile. */
-static gboolean send_all(XldrvJob *job, int fd, XldrvCopies *copies, struct domus_stream_status *status, GError **error)
+/* Disks that are copied stay in sync meanwhile. What a daemon has to know that finds it after it was sent is on disk before
+ * the guest stops; if it was not sent, the hypervisor says so (xldrv_migration_settle). */
+static gboolean send_all(XldrvDriver *driver, XldrvJob *job, int fd, XldrvCopies *copies, struct domus_stream_status *status,
+                         GError **error)
 {
     Send how = {.fd = fd, .limits = limits_of(job)};
 
+    xldrv_save_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
     return xldrv_instance_control(job->instance, "migrate", send_domain, &how, error) &&
            xldrv_stream_wait_while(job, "migrate", xldrv_copies_look, copies, status, error);
 }
@@ -273,9 +276,10 @@ static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, XldrvCopies *copi
     return cookie.store ? xldrv_cookie_encode(&cookie) : NULL;
 }
 
+/* The status file said so before the guest stopped. */
 static void set_paused_state(XldrvDriver *driver, XldrvJob *job)
 {
-    xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+    xldrv_domain_set_state(job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
     xldrv_event_lifecycle(driver->events, job, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED);
 }
 
@@ -284,12 +288,14 @@ static void undo_perform(XldrvDriver *driver, XldrvJob *job, int state, int reas
 {
     g_autoptr(GError) why = NULL;
 
-    if (!xldrv_migration_cancel(driver, job, FALSE, &why))
+    if (!xldrv_migration_cancel(driver, job, FALSE, &why)) {
         g_warning("domain '%s' stays paused: %s", job->name, why->message);
+        xldrv_set_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+        return;
+    }
     if (state == VIR_DOMAIN_RUNNING && job->state == VIR_DOMAIN_PAUSED && job->reason == VIR_DOMAIN_PAUSED_MIGRATION)
         xldrv_instance_unpause(job->instance, NULL);
-    if (!why && (job->state != state || job->reason != reason) && job->reason == VIR_DOMAIN_PAUSED_MIGRATION)
-        xldrv_set_running_state(driver, job, state, reason);
+    xldrv_set_running_state(driver, job, state, reason);
 }
 
 static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigration *migration,
@@ -313,7 +319,7 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     copies = xldrv_copies_new(driver, job, migration, prepared);
     if (xldrv_copies_start(copies, error) && stop_if_not_live(driver, job, migration, error) &&
-        send_all(job, fd, copies, &status, error))
+        send_all(driver, job, fd, copies, &status, error))
         cookie = hand_over(driver, job, copies, error);
     close(fd);
     xldrv_copies_free(copies);

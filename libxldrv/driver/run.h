@@ -66,6 +66,8 @@ gboolean xldrv_let_run(XldrvDriver *driver, XldrvJob *job, XldrvInstance *instan
 /* What the guest may have from now on. */
 gboolean xldrv_limit_memory(XldrvInstance *instance, guint64 kib, GError **error);
 
+/* What the status file says of the state, for the next daemon. */
+void xldrv_save_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason);
 /* Sets the state, here and in the status file. */
 void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason);
 

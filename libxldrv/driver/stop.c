@@ -93,7 +93,7 @@ void xldrv_stop(XldrvDriver *driver, XldrvJob *job, int reason, int detail, gboo
     }
 }
 
-void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason)
+void xldrv_save_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason)
 {
     g_auto(XldrvStatus) status = {
         .complete = TRUE,
@@ -110,5 +110,10 @@ void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int 
 
     if (!xldrv_status_save(driver->paths, &status, &why))
         g_warning("domain '%s': %s", job->name, why->message);
+}
+
+void xldrv_set_running_state(XldrvDriver *driver, XldrvJob *job, int state, int reason)
+{
+    xldrv_save_running_state(driver, job, state, reason);
     xldrv_domain_set_state(job, state, reason);
 }
