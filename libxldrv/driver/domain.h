@@ -57,6 +57,7 @@ typedef struct {
     XldrvProcess *migrator; /* what moves it to another host, which makes long jobs of it; NULL: nothing does */
     gint64 migrator_us;     /* when that was started */
     guint64 sender;          /* client that had it sent, whose end settles what is open */
+    gboolean leaving;        /* it is being sent: its status file says that it was, as it may be soon (job) */
     guint migrate_flags;     /* of the migration that is under way; the limits hold for the next one, too: */
     guint64 max_downtime_ms; /* 0: as libvirt's others have it */
     guint64 max_speed_mib, postcopy_speed_mib; /* in a second; 0: no limit */

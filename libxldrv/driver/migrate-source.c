@@ -258,7 +258,8 @@ static gboolean send_all(XldrvDriver *driver, XldrvJob *job, int fd, XldrvCopies
 {
     Send how = {.fd = fd, .limits = limits_of(job)};
 
-    xldrv_save_running_state(driver, job, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+    job->leaving = TRUE;
+    xldrv_save_running_state(driver, job, job->state, job->reason);
     return xldrv_instance_control(job->instance, "migrate", send_domain, &how, error) &&
            xldrv_stream_wait_while(job, "migrate", xldrv_copies_look, copies, status, error);
 }
@@ -323,6 +324,7 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
         cookie = hand_over(driver, job, copies, error);
     close(fd);
     xldrv_copies_free(copies);
+    job->leaving = FALSE;
     if (!cookie || status.phase == DOMUS_STREAM_DONE) /* else it goes on until all is there */
         xldrv_longjob_end(driver, job, cookie ? &status : NULL);
     if (cookie && status.phase == DOMUS_STREAM_POSTCOPY)
@@ -370,6 +372,8 @@ static GVariant *handle_perform(XldrvCall *call, GVariant *args, const char *dco
 
 #define OWNER_POLL_US    1000
 #define OWNER_WAIT_SECS  2
+#define DISKS_POLL_US    100000
+#define DISKS_WAIT_SECS  30
 
 gboolean xldrv_migration_is_sent(const XldrvJob *job)
 {
@@ -430,12 +434,34 @@ static gboolean leave(XldrvDriver *driver, XldrvJob *job, GError **error)
     return ok;
 }
 
+static gboolean is_ours(XldrvJob *job)
+{
+    struct domus_stream_status status = {0};
+
+    return xldrv_instance_control(job->instance, "ask about", get_status, &status, NULL) &&
+           status.owner == DOMUS_OWNER_SENDER;
+}
+
+/* A destination that has taken the disks already has their images locked, until it hears that the guest is not its own. */
+static gboolean take_back(XldrvDriver *driver, XldrvJob *job, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + DISKS_WAIT_SECS * G_TIME_SPAN_SECOND;
+
+    while (!xldrv_migration_cancel(driver, job, FALSE, error)) {
+        if (!is_ours(job) || g_get_monotonic_time() > end)
+            return FALSE;
+        g_clear_error(error);
+        g_usleep(DISKS_POLL_US);
+    }
+    return TRUE;
+}
+
 gboolean xldrv_migration_come_back(XldrvDriver *driver, XldrvJob *job, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
     /* Who gave it up can say nothing else, whatever the client thinks. */
-    if (xldrv_migration_cancel(driver, job, FALSE, &why)) {
+    if (take_back(driver, job, &why)) {
         if (xldrv_postcopy_is_left(job))
             xldrv_longjob_end(driver, job, NULL);
         go_on(driver, job);

@@ -8,6 +8,7 @@
 #include "libxldrv/driver/devices.h"
 #include "libxldrv/driver/display.h"
 #include "libxldrv/driver/logs.h"
+#include "libxldrv/driver/migrate.h"
 #include "libxldrv/driver/run.h"
 
 /* A process that is ending closes its connections first. */
@@ -311,6 +312,8 @@ static void handle_image_lost(XldrvDriver *driver, XldrvJob *job, const XldrvRea
     const XldrvDeviceHost host = device_host(driver, job);
     g_autoptr(GError) why = NULL;
 
+    if (xldrv_migration_is_sent(job))
+        return; /* they are the destination's, or are taken back with it */
     if (waits(reaction, &job->reconnected_us) ||
         xldrv_disks_reconnect(&host, xmlconf_domain_config(job->live)->disks, &why))
         return;

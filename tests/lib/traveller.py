@@ -68,8 +68,8 @@ class Ticks(threading.Thread):
         self.gap, self.stamp = 0, time.monotonic()
 
 
-def boot(host, image):
-    disk = f"<disk type='file'><source file='{image}'/><target dev='xvda'/></disk>"
+def boot(host, image, form="raw", more=""):
+    disk = f"<disk type='file'><driver type='{form}'/><source file='{image}'/><target dev='xvda'/></disk>{more}"
     nic = f"<interface type='bridge'><mac address='{MAC}'/><source bridge='{BRIDGE}'/></interface>"
     text = host.xml(name="g1", vcpus=2, cmdline="console=hvc0 guest.modules").replace("<console", disk + nic + "<console")
     host.virsh_args("define", host.write_xml(text))
