@@ -82,9 +82,8 @@ static gboolean open_terminal(XmlconfConsole *console, int *fd, GError **error)
 
 /* ---- the store: layout of libxl (docs/misc/console.txt, channel.txt of Xen) */
 
-static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfConsole *console, GError **error)
+static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfConsole *console, const char *tty, GError **error)
 {
-    const char *tty = xmlconf_console_tty(console);
     const char *connection = !console->name ? NULL : console->type == XMLCONF_CHAR_PTY ? "pty" : "socket";
     const XldrvStoreKey backend[] = {{"protocol", "vt100"},
                                      {console->name ? "name" : NULL, console->name},
@@ -93,7 +92,7 @@ static gboolean add_nodes(const XldrvDeviceHost *host, const XmlconfConsole *con
     const XldrvStoreKey frontend[] = {{"limit", "1048576"},
                                       {"type", "xenconsoled"},
                                       {"output", connection ? connection : "pty"},
-                                      {tty ? "tty" : "name", tty ? tty : console->name},
+                                      {tty ? "tty" : console->name ? "name" : NULL, tty ? tty : console->name},
                                       {tty && console->name ? "name" : NULL, console->name},
                                       {NULL, NULL}};
     const XldrvStoreDevice device = {.id = xldrv_instance_id(host->instance),
@@ -136,9 +135,27 @@ static void remove_socket(const XmlconfConsole *console)
         unlink(console->path);
 }
 
+gboolean xldrv_console_make(const XldrvDeviceHost *host, const XmlconfConsole *console, GError **error)
+{
+    return console->port == 0 || add_nodes(host, console, NULL, error);
+}
+
+/* The first console's are the domain's. Of others that were made, the terminal is not known yet. */
+static gboolean complete_nodes(const XldrvDeviceHost *host, const XmlconfConsole *console, GError **error)
+{
+    const char *tty = xmlconf_console_tty(console);
+    g_autofree char *node = g_strdup_printf("device/" KIND "/%u/tty", console->port);
+
+    if (console->port == 0)
+        return TRUE;
+    if (!xldrv_instance_made(host->instance))
+        return add_nodes(host, console, tty, error);
+    return !tty || xldrv_store_write(host->driver->store, xldrv_instance_id(host->instance), node, tty, error);
+}
+
 static gboolean connect_device(const XldrvDeviceHost *host, const XmlconfConsole *console, Ends *ends, GError **error)
 {
-    if (console->port != 0 && !add_nodes(host, console, error))
+    if (!complete_nodes(host, console, error))
         return FALSE;
     if (xldrv_instance_control(host->instance, "attach a console of", attach, ends, error))
         return TRUE;

@@ -7,6 +7,8 @@
  * sets its alias, and its terminal or socket. All but the first are devices: the domain is in the store. On failure
  * nothing is left of it. */
 gboolean xldrv_console_attach(const XldrvDeviceHost *host, XmlconfConsole *console, GError **error);
+/* For one that comes from elsewhere (XldrvDeviceHost): its nodes. */
+gboolean xldrv_console_make(const XldrvDeviceHost *host, const XmlconfConsole *console, GError **error);
 /* Takes it away. The guest is asked and may refuse (VIR_ERR_OPERATION_TIMEOUT, and it stays), unless @force. The first
  * console cannot go (VIR_ERR_OPERATION_UNSUPPORTED). */
 gboolean xldrv_console_detach(const XldrvDeviceHost *host, const XmlconfConsole *console, gboolean force, GError **error);

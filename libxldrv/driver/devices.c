@@ -12,6 +12,20 @@
 #define DETACH_SECONDS 12
 #define POLL_US        20000
 
+gboolean xldrv_devices_make_all(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error)
+{
+    xldrv_instance_take_made(host->instance, g_hash_table_new_full(NULL, NULL, NULL, xldrv_nic_port_free));
+    for (guint i = 0; config->disks && i < config->disks->len; i++) {
+        if (!xldrv_disk_make(host, config->disks->pdata[i], error))
+            return FALSE;
+    }
+    for (guint i = 0; config->interfaces && i < config->interfaces->len; i++) {
+        if (!xldrv_nic_make(host, config->interfaces->pdata[i], xldrv_nic_devid(config->interfaces->pdata[i], i), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean xldrv_devices_attach_all(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error)
 {
     for (guint i = 0; config->disks && i < config->disks->len; i++) {

@@ -4,7 +4,11 @@
 #include "libxldrv/driver/driver.h"
 #include "libxldrv/driver/image.h"
 
-/* Whom a device is attached to. */
+/* Whom a device is attached to.
+ *
+ * A domain that comes from elsewhere gets its devices in two steps. While its guest runs there they are made: what they have in
+ * the store and on the host, as far as that is seen by nobody. When it stands still they are attached; the instance then has
+ * what was made (xldrv_instance_made). For all others that is NULL, and attaching also makes. */
 typedef struct {
     XldrvDriver *driver;
     XldrvInstance *instance;
@@ -17,6 +21,7 @@ typedef enum { XLDRV_STORAGE_CURRENT, XLDRV_STORAGE_NEXT } XldrvStorageSlot;
 /* Gives @disk to the guest and fills in what only a running domain has. When a step fails, those before it are undone,
  * and the error names what was wrong. disk.c */
 gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error);
+gboolean xldrv_disk_make(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error);
 /* Takes it away. The guest is asked and may refuse (VIR_ERR_OPERATION_TIMEOUT, and the disk stays), unless @force. */
 gboolean xldrv_disk_detach(const XldrvDeviceHost *host, const XmlconfDisk *disk, gboolean force, GError **error);
 gboolean xldrv_disk_resize(XldrvInstance *instance, const XmlconfDisk *disk, GError **error);
@@ -67,6 +72,7 @@ gboolean xldrv_disk_grow(const XldrvDeviceHost *host, const XmlconfDisk *disk, g
 
 /* The same for an interface, as the @devid-th of the domain. nic.c */
 gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error);
+gboolean xldrv_nic_make(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error);
 gboolean xldrv_nic_detach(const XldrvDeviceHost *host, const XmlconfInterface *interface, gboolean force,
                           GError **error);
 gboolean xldrv_nic_set_link(XldrvInstance *instance, const XmlconfInterface *interface, gboolean up, GError **error);
@@ -98,6 +104,8 @@ gboolean xldrv_nics_reconnect(const XldrvDeviceHost *host, const GPtrArray *inte
 /* All devices of a domain that starts. What was attached goes with the instance, but for what clean_up removes.
  * devices.c */
 gboolean xldrv_devices_attach_all(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
+/* The first step of one that comes from elsewhere. */
+gboolean xldrv_devices_make_all(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
 void xldrv_devices_clean_up(XldrvDriver *driver, const XmlconfDomainConfig *config);
 
 /* Asks by @detach for a device to go and waits until @gone says so. devices.c */

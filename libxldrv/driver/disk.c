@@ -167,6 +167,11 @@ static gboolean attach_image(const XldrvDeviceHost *host, const XmlconfDisk *dis
     return FALSE;
 }
 
+gboolean xldrv_disk_make(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error)
+{
+    return xldrv_volume_find(host->driver, disk, error) && add_nodes(host, disk, error);
+}
+
 gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error)
 {
     struct domus_vbd_source image;
@@ -180,7 +185,7 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
     g_free(disk->alias);
     disk->alias = g_strdup(disk->target);
     disk->tray_open = FALSE;
-    ok = add_nodes(host, disk, error);
+    ok = xldrv_instance_made(host->instance) || add_nodes(host, disk, error);
     if (ok && !attach_image(host, disk, &image, fd, error)) {
         remove_nodes(host, disk);
         ok = FALSE;

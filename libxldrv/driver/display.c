@@ -67,9 +67,8 @@ static gboolean add_nodes(const XldrvDeviceHost *host, const char *kind, const X
     return xldrv_store_add_device(host->driver->store, &device, error);
 }
 
-static gboolean attach_framebuffer(const XldrvDeviceHost *host, XmlconfVideo *video, GError **error)
+static gboolean make_framebuffer(const XldrvDeviceHost *host, XmlconfVideo *video, GError **error)
 {
-    struct domus_vfb vfb = {.video_kib = video->vram_kib};
     g_autofree char *videoram = g_strdup_printf("%u", video->vram_kib / 1024);
     g_autofree char *width = g_strdup_printf("%u", video->width);
     g_autofree char *height = g_strdup_printf("%u", video->height);
@@ -78,11 +77,18 @@ static gboolean attach_framebuffer(const XldrvDeviceHost *host, XmlconfVideo *vi
 
     g_free(video->alias);
     video->alias = g_strdup("video0");
-    return add_nodes(host, "vfb", keys, error) &&
+    return add_nodes(host, "vfb", keys, error);
+}
+
+static gboolean attach_framebuffer(const XldrvDeviceHost *host, XmlconfVideo *video, GError **error)
+{
+    struct domus_vfb vfb = {.video_kib = video->vram_kib};
+
+    return (xldrv_instance_made(host->instance) || make_framebuffer(host, video, error)) &&
            xldrv_instance_control(host->instance, "attach a framebuffer to", attach_vfb, &vfb, error);
 }
 
-static gboolean attach_keyboard(const XldrvDeviceHost *host, const XmlconfDomainConfig *config, GError **error)
+static gboolean make_keyboard(const XldrvDeviceHost *host, const XmlconfDomainConfig *config, GError **error)
 {
     const XmlconfVideo *video = video_of(config);
     g_autofree char *width = g_strdup_printf("%u", video ? video->width : 0);
@@ -102,7 +108,12 @@ static gboolean attach_keyboard(const XldrvDeviceHost *host, const XmlconfDomain
         g_free(input->alias);
         input->alias = g_strdup_printf("input%u", i);
     }
-    return add_nodes(host, "vkbd", keys, error) &&
+    return add_nodes(host, "vkbd", keys, error);
+}
+
+static gboolean attach_keyboard(const XldrvDeviceHost *host, const XmlconfDomainConfig *config, GError **error)
+{
+    return (xldrv_instance_made(host->instance) || make_keyboard(host, config, error)) &&
            xldrv_instance_control(host->instance, "attach a keyboard to", attach_vkbd, NULL, error);
 }
 
@@ -284,14 +295,28 @@ static gboolean start_server(const XldrvDeviceHost *host, XmlconfGraphics *graph
            xldrv_display_set_password(host->driver, host->uuid, graphics, error);
 }
 
+static gboolean has_keyboard(const XmlconfDomainConfig *config)
+{
+    return config->inputs && config->inputs->len;
+}
+
+gboolean xldrv_display_make(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error)
+{
+    XmlconfVideo *video = video_of(config);
+    XmlconfGraphics *graphics = graphics_of(config);
+
+    return (!video || make_framebuffer(host, video, error)) && (!has_keyboard(config) || make_keyboard(host, config, error)) &&
+           (!graphics || start_server(host, graphics, error));
+}
+
 gboolean xldrv_display_attach(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error)
 {
     XmlconfVideo *video = video_of(config);
     XmlconfGraphics *graphics = graphics_of(config);
 
     return (!video || attach_framebuffer(host, video, error)) &&
-           (!config->inputs || !config->inputs->len || attach_keyboard(host, config, error)) &&
-           (!graphics || start_server(host, graphics, error));
+           (!has_keyboard(config) || attach_keyboard(host, config, error)) &&
+           (!graphics || xldrv_instance_made(host->instance) || start_server(host, graphics, error));
 }
 
 void xldrv_display_forget_ports(const XmlconfDomainConfig *config)

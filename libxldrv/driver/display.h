@@ -13,6 +13,8 @@
 /* Gives the guest what it is shown on and its keyboard, and starts the VNC server. Fills in what only a running domain
  * has: aliases, ports. What was attached goes with the instance; the server, by xldrv_display_close. */
 gboolean xldrv_display_attach(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
+/* For one that comes from elsewhere (XldrvDeviceHost): nodes and VNC server, which shows nothing yet. */
+gboolean xldrv_display_make(const XldrvDeviceHost *host, XmlconfDomainConfig *config, GError **error);
 /* Ports that were chosen elsewhere, or before, are chosen anew when it is attached. */
 void xldrv_display_forget_ports(const XmlconfDomainConfig *config);
 /* Ends the VNC server; that there is none is fine. */

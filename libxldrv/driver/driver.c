@@ -103,6 +103,7 @@ static XldrvDriver *driver_new(const XldrvDriverOptions *options)
     driver->events = xldrv_events_new(driver->access);
     driver->owned = g_ptr_array_new_with_free_func((GDestroyNotify)xldrv_domain_unref);
     g_mutex_init(&driver->id_lock);
+    driver->starting_ids = g_hash_table_new(NULL, NULL);
     g_mutex_init(&driver->owned_lock);
     g_mutex_init(&driver->coming_lock);
     driver->coming = g_ptr_array_new();
@@ -182,6 +183,7 @@ void xldrv_driver_free(XldrvDriver *driver)
     xldrv_host_clear(&driver->host);
     xldrv_cpus_free(driver->cpus);
     xldrv_paths_free(driver->paths);
+    g_hash_table_unref(driver->starting_ids);
     g_mutex_clear(&driver->id_lock);
     g_mutex_clear(&driver->owned_lock);
     g_mutex_clear(&driver->coming_lock);

@@ -51,6 +51,7 @@ typedef struct {
     GSource *store_watch;    /* the main loop's, or the reaction's that makes it again */
     int store_fd;            /* what it watches */
     GMutex id_lock;          /* the file of the last domain id */
+    GHashTable *starting_ids; /* under id_lock: of domains that are being started, and have none yet */
     GMutex recover_lock;
     GCond recovered;
     guint recovering;        /* under recover_lock: domains found again that were not asked yet */

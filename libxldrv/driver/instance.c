@@ -30,6 +30,7 @@ struct _XldrvInstance {
     char *control_path;     /* immutable */
     XldrvProcess *process;  /* immutable */
     gint killed;            /* atomic */
+    GHashTable *made;       /* whoever has the domain's job */
 
     GMutex call_lock;
     GCond call_ended;
@@ -61,6 +62,17 @@ XldrvInstance *xldrv_instance_new(const char *name, int id, const char *control_
     return instance;
 }
 
+GHashTable *xldrv_instance_made(XldrvInstance *instance)
+{
+    return instance->made;
+}
+
+void xldrv_instance_take_made(XldrvInstance *instance, GHashTable *made)
+{
+    g_clear_pointer(&instance->made, g_hash_table_unref);
+    instance->made = made;
+}
+
 XldrvInstance *xldrv_instance_ref(XldrvInstance *instance)
 {
     g_atomic_int_inc(&instance->refs);
@@ -71,6 +83,7 @@ void xldrv_instance_unref(XldrvInstance *instance)
 {
     if (!instance || !g_atomic_int_dec_and_test(&instance->refs))
         return;
+    xldrv_instance_take_made(instance, NULL);
     domctl_free(instance->ctl);
     domctl_free(instance->events);
     xldrv_process_free(instance->process);

@@ -20,6 +20,10 @@ XldrvInstance *xldrv_instance_ref(XldrvInstance *instance);
 void xldrv_instance_unref(XldrvInstance *instance);
 
 int xldrv_instance_id(XldrvInstance *instance);
+/* What devices have on this host before the guest is here (devices.h), by their configuration; NULL: it is here. Whoever has the
+ * domain's job. @made is taken. */
+GHashTable *xldrv_instance_made(XldrvInstance *instance);
+void xldrv_instance_take_made(XldrvInstance *instance, GHashTable *made);
 XldrvProcess *xldrv_instance_process(XldrvInstance *instance);
 const char *xldrv_instance_control_path(XldrvInstance *instance);
 

@@ -225,14 +225,21 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
     return coming;
 }
 
-/* As far as nothing is there that only the guest's arrival brings. */
+/* As far as nothing is there that only the guest's arrival brings. What it has in the store of the source is made here, too. */
 static gboolean begin_start(Coming *coming, const XldrvMigration *migration, const XldrvCookie *cookie, GError **error)
 {
     coming->start = xldrv_start_begin(coming->driver, coming->job, coming->domain, &coming->options, error);
-    if (!coming->start || !(migration->flags & XLDRV_MIGRATE_COPY_FLAGS))
-        return coming->start != NULL;
-    coming->images = xldrv_images_open(coming->driver, coming->job, coming->domain, migration, cookie, error);
-    return coming->images != NULL;
+    if (!coming->start)
+        return FALSE;
+    if (migration->flags & XLDRV_MIGRATE_COPY_FLAGS) {
+        coming->images = xldrv_images_open(coming->driver, coming->job, coming->domain, migration, cookie, error);
+        if (!coming->images)
+            return FALSE;
+    }
+    if (!cookie->store || xldrv_start_prepare(coming->start, cookie->store, error))
+        return TRUE;
+    coming->start = NULL;
+    return FALSE;
 }
 
 /* The cookie for the source; an empty one where there is nothing to say. */

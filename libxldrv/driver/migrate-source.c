@@ -92,6 +92,9 @@ static GVariant *begin(GVariant *args, const XldrvMigration *migration, GError *
         !(cookie.disks = xldrv_copies_list(job, migration, error)))
         return NULL;
     cookie.id = job->instance ? xldrv_instance_id(job->instance) : 0;
+    if (cookie.id && !(migration->flags & VIR_MIGRATE_OFFLINE) &&
+        !(cookie.store = xldrv_store_read_tree(xldrv_driver_get()->store, cookie.id, error)))
+        return NULL;
     return g_variant_new("(@ays)", xldrv_cookie_encode(&cookie), xml);
 }
 

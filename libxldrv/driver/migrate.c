@@ -243,7 +243,7 @@ GVariant *xldrv_migration_params(const XldrvMigration *migration)
 
 /* ---- cookies */
 
-#define COOKIE_MAGIC "domus-migration-2"
+#define COOKIE_MAGIC "domus-migration-3"
 #define COOKIE_STORE "(ia(saya(uu)))"
 #define COOKIE_TYPE  G_VARIANT_TYPE("(si" COOKIE_STORE XLDRV_COOKIE_DISKS "(us)b)")
 
@@ -266,6 +266,13 @@ void xldrv_cookie_clear(XldrvCookie *cookie)
     g_clear_pointer(&cookie->disks, g_variant_unref);
 }
 
+static gboolean has_nodes(GVariant *store)
+{
+    g_autoptr(GVariant) nodes = g_variant_get_child_value(store, 1);
+
+    return g_variant_n_children(nodes) != 0;
+}
+
 gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **error)
 {
     g_autoptr(GBytes) data = g_variant_get_data_as_bytes(bytes);
@@ -282,6 +289,8 @@ gboolean xldrv_cookie_decode(GVariant *bytes, XldrvCookie *cookie, GError **erro
                                "the other side's migration cookie is of another driver or version");
     g_variant_get_child(whole, 1, "i", &cookie->id);
     cookie->store = g_variant_get_child_value(whole, 2);
+    if (!has_nodes(cookie->store))
+        g_clear_pointer(&cookie->store, g_variant_unref);
     cookie->disks = g_variant_get_child_value(whole, 3);
     g_variant_get_child(whole, 4, "(u&s)", &cookie->port, &word);
     g_variant_get_child(whole, 5, "b", &cookie->copied);

@@ -1,9 +1,10 @@
 /* Migration, protocol 3 of libvirt: what both sides share.
  *
  *      source                      destination
- *      Begin: XML, cookie    ->    Prepare: a process that waits for the stream, and where to send it
+ *      Begin: XML, cookie    ->    Prepare: a process that waits for the stream, and where to send it; what the guest will
+ *                                  have here beside it: nodes, interfaces without a carrier, a VNC server
  *      Perform: sends, gives up the disks   (the guest stands still from its last pass on)
- *                            ->    Finish: takes the disks, attaches devices, lets it run
+ *                            ->    Finish: what changed in the store, takes the disks, attaches devices, lets it run
  *      Confirm: ends it
  *
  * The client carries cookies from step to step. That only one side runs the guest is not left to it: the hypervisors agree on
@@ -80,7 +81,7 @@ int xldrv_migration_encrypt(XldrvDriver *driver, const XldrvMigration *migration
 /* What one step tells the next one, on the wire as bytes. */
 typedef struct {
     int id;          /* that the guest knows itself by */
-    GVariant *store; /* xldrv_store_read_tree; NULL: not yet */
+    GVariant *store; /* xldrv_store_read_tree: before it is sent, and at the end; NULL: not told */
     GVariant *disks; /* that are copied, of type XLDRV_COOKIE_DISKS; NULL: none */
     guint port;      /* where they are taken; 0: nowhere */
     char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said there */

@@ -86,12 +86,28 @@ static const struct {
     [XMLCONF_INTERFACE_USER] = {open_user, xldrv_passt_stop},
 };
 
+gboolean xldrv_nic_plug(const XldrvDeviceHost *host, XmlconfInterface *interface, GError **error)
+{
+    return interface->type != XMLCONF_INTERFACE_NETWORK || xldrv_network_plug(host, interface, error);
+}
+
+gboolean xldrv_nic_can_wait(const XmlconfInterface *interface)
+{
+    return kinds[interface->actual].open == open_tap;
+}
+
+void xldrv_nic_port_free(gpointer data)
+{
+    XldrvNicPort *port = data;
+
+    xldrv_tap_close(port->fds, port->n_fds);
+    g_free(port);
+}
+
 gboolean xldrv_nic_open(const XldrvDeviceHost *host, XmlconfInterface *interface, const guint8 mac[6],
                         XldrvNicPort *port, GError **error)
 {
     *port = (XldrvNicPort){.kind = DOMUS_VIF_TAP};
-    if (interface->type == XMLCONF_INTERFACE_NETWORK && !xldrv_network_plug(host, interface, error))
-        return FALSE;
     if (!kinds[interface->actual].open(host, interface, mac, port, error)) {
         xldrv_network_unplug(host->driver, interface);
         g_clear_pointer(&interface->target, g_free); /* what has that name may be another's */

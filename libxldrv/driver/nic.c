@@ -159,12 +159,51 @@ static gboolean connect_guest(const XldrvDeviceHost *host, const XmlconfInterfac
     attach->vif.queues = attach->port.n_fds;
     attach->vif.from_guest = rate_of(&interface->bandwidth.outbound);
     attach->vif.to_guest = rate_of(&interface->bandwidth.inbound);
-    if (!add_nodes(host, interface, attach->vif.devid, error))
+    if (!xldrv_instance_made(host->instance) && !add_nodes(host, interface, attach->vif.devid, error))
         return FALSE;
     if (attach_back_end(host, interface, attach, error))
         return TRUE;
     remove_nodes(host, attach->vif.devid);
     return FALSE;
+}
+
+/* Everything but what it is connected by. */
+static gboolean plug(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, guint8 mac[6], GError **error)
+{
+    xldrv_nic_prepare(interface, xldrv_instance_id(host->instance), devid);
+    return parse_mac(interface, mac, error) && xldrv_nic_plug(host, interface, error);
+}
+
+gboolean xldrv_nic_make(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error)
+{
+    g_autofree XldrvNicPort *port = g_new0(XldrvNicPort, 1);
+    guint8 mac[6];
+
+    if (!plug(host, interface, devid, mac, error))
+        return FALSE;
+    if (xldrv_nic_can_wait(interface)) {
+        if (!xldrv_nic_open(host, interface, mac, port, error))
+            return FALSE;
+        xldrv_tap_drop_carrier(port->fds[0]);
+        g_hash_table_insert(xldrv_instance_made(host->instance), interface, g_steal_pointer(&port));
+    }
+    return add_nodes(host, interface, devid, error);
+}
+
+/* What was kept of it, or is made now. */
+static gboolean open_port(const XldrvDeviceHost *host, XmlconfInterface *interface, Attach *attach, GError **error)
+{
+    GHashTable *made = xldrv_instance_made(host->instance);
+    XldrvNicPort *kept = made ? g_hash_table_lookup(made, interface) : NULL;
+
+    if (made ? !parse_mac(interface, attach->vif.mac, error)
+             : !plug(host, interface, attach->vif.devid, attach->vif.mac, error))
+        return FALSE;
+    if (!kept)
+        return xldrv_nic_open(host, interface, attach->vif.mac, &attach->port, error);
+    attach->port = *kept;
+    kept->n_fds = 0; /* they have gone over */
+    return TRUE;
 }
 
 gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interface, guint devid, GError **error)
@@ -174,9 +213,7 @@ gboolean xldrv_nic_attach(const XldrvDeviceHost *host, XmlconfInterface *interfa
                              .link_down = interface->link == XMLCONF_LINK_DOWN}};
     gboolean ok;
 
-    xldrv_nic_prepare(interface, xldrv_instance_id(host->instance), devid);
-    if (!parse_mac(interface, attach.vif.mac, error) ||
-        !xldrv_nic_open(host, interface, attach.vif.mac, &attach.port, error))
+    if (!open_port(host, interface, &attach, error))
         return FALSE;
     ok = connect_guest(host, interface, &attach, error);
     xldrv_tap_close(attach.port.fds, attach.port.n_fds); /* the hypervisor has its own */

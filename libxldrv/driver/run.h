@@ -29,13 +29,16 @@ gboolean xldrv_start(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config,
                      const XldrvStartOptions *options, GError **error);
 
 /* The same in two steps, for a domain that comes from elsewhere: begin makes it as far as nothing of it is used that the other
- * side still has (@job, @config and @options have to stay until the end), then receive gives it the socket, and finish,
+ * side still has (@job, @config and @options have to stay until the end), prepare (which may be left out) what can be there
+ * before it comes, from what it has in the store of the other side, then receive gives it the socket, and finish,
  * which waits until all has come, or cancel ends it. */
 typedef struct _XldrvStart XldrvStart;
 XldrvStart *xldrv_start_begin(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *config, const XldrvStartOptions *options,
                               GError **error);
 gboolean xldrv_start_receive(XldrvStart *start, int fd, GError **error);
-gboolean xldrv_start_finish(XldrvStart *start, GVariant *store, gboolean paused, GError **error); /* frees it */
+gboolean xldrv_start_prepare(XldrvStart *start, GVariant *store, GError **error); /* frees it when it fails */
+/* @store is what it has there at the end; NULL: what prepare was told. Frees it. */
+gboolean xldrv_start_finish(XldrvStart *start, GVariant *store, gboolean paused, GError **error);
 void xldrv_start_cancel(XldrvStart *start);
 
 /* Makes @config the definition of the claimed domain, on disk and here. define.c */

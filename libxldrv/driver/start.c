@@ -40,7 +40,9 @@ struct _XldrvStart {
     XldrvJob *job;
     const XldrvStartOptions *options;
     const XldrvIncoming *incoming; /* of the options */
-    GVariant *store;               /* of incoming, or what finish was told */
+    GVariant *store;               /* of incoming, or what prepare was told, */
+    GVariant *store_now;           /* and what finish was; NULL: the same */
+    gboolean made;                 /* what its devices have here was made before it came */
     gboolean paused;
     gboolean postcopy; /* a part of its memory is still to come */
     XmlconfDomainConfig *config; /* of status.domain */
@@ -85,6 +87,19 @@ static guint read_counter(const char *path)
     return last;
 }
 
+/* A domain that comes from elsewhere has its number long before it is one. */
+static gboolean take_id_locked(XldrvDriver *driver, guint id)
+{
+    return !xldrv_domains_id_in_use(driver->domains, (int)id) && g_hash_table_add(driver->starting_ids, GUINT_TO_POINTER(id));
+}
+
+static void give_id_back(XldrvDriver *driver, int id)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->id_lock);
+
+    g_hash_table_remove(driver->starting_ids, GINT_TO_POINTER(id));
+}
+
 static gboolean allocate_id(XldrvDriver *driver, int wanted, int *id, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&driver->id_lock);
@@ -92,13 +107,13 @@ static gboolean allocate_id(XldrvDriver *driver, int wanted, int *id, GError **e
     g_autofree char *text = NULL;
     guint last = read_counter(path);
 
-    if (wanted > 0 && (guint)wanted < DOMID_FIRST_RESERVED && !xldrv_domains_id_in_use(driver->domains, wanted)) {
+    if (wanted > 0 && (guint)wanted < DOMID_FIRST_RESERVED && take_id_locked(driver, (guint)wanted)) {
         *id = wanted;
         return TRUE;
     }
     for (guint tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
         last = last + 1 < DOMID_FIRST_RESERVED ? last + 1 : 1;
-        if (xldrv_domains_id_in_use(driver->domains, last))
+        if (!take_id_locked(driver, last))
             continue;
         *id = last;
         text = g_strdup_printf("%u\n", last);
@@ -395,7 +410,7 @@ static gboolean find_rings(Start *s, GError **error)
 
 static gboolean restore_store(Start *s, GError **error)
 {
-    return !s->store || xldrv_store_write_tree(s->driver->store, s->status.id, s->store, error);
+    return !s->store || s->made || xldrv_store_write_tree(s->driver->store, s->status.id, s->store, error);
 }
 
 gboolean xldrv_start_receive(XldrvStart *s, int fd, GError **error)
@@ -449,10 +464,11 @@ static gboolean attach_more_consoles(Start *s, GError **error)
     return TRUE;
 }
 
-static gboolean attach_store(Start *s, GError **error)
+static XldrvStoreDomain store_domain(const Start *s)
 {
     const XmlconfConsole *console = s->config->consoles->len ? s->config->consoles->pdata[0] : NULL;
-    const XldrvStoreDomain what = {
+
+    return (XldrvStoreDomain){
         .id = s->status.id,
         .domain = s->status.domain,
         .ring_gfn = s->build.store_gfn,
@@ -461,8 +477,14 @@ static gboolean attach_store(Start *s, GError **error)
         .console_port = s->build.console_evtchn,
         .tty = console ? console->tty : NULL,
     };
+}
 
-    if (!xldrv_store_add_domain(s->driver->store, &what, error))
+static gboolean attach_store(Start *s, GError **error)
+{
+    const XldrvStoreDomain what = store_domain(s);
+
+    if (s->made ? !xldrv_store_complete_domain(s->driver->store, &what, s->store, s->store_now, error)
+                : !xldrv_store_add_domain(s->driver->store, &what, error))
         return FALSE;
     return xldrv_store_domain_connections(s->driver->store, s->status.id, s->store_fds, error) &&
            xldrv_instance_control(s->instance, "attach the store to", attach_store_fds, s, error);
@@ -495,9 +517,44 @@ static gboolean attach_devices(Start *s, GError **error)
 
 static gboolean attach_display(Start *s, GError **error)
 {
-    const XldrvDeviceHost host = {s->driver, s->instance, s->job->uuid_text, s->config->name};
+    const XldrvDeviceHost host = device_host(s);
 
     return xldrv_display_attach(&host, s->config, error);
+}
+
+/* ---- before it comes */
+
+static gboolean make_nodes(Start *s, GError **error)
+{
+    const XldrvStoreDomain what = store_domain(s);
+
+    return xldrv_store_write_domain(s->driver->store, &what, error);
+}
+
+static gboolean make_consoles(Start *s, GError **error)
+{
+    const GPtrArray *const lists[] = {s->config->consoles, s->config->channels};
+    const XldrvDeviceHost host = device_host(s);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(lists); i++) {
+        for (guint k = 0; lists[i] && k < lists[i]->len; k++) {
+            if (!xldrv_console_make(&host, lists[i]->pdata[k], error))
+                return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean make_devices(Start *s, GError **error)
+{
+    const XldrvDeviceHost host = device_host(s);
+
+    return xldrv_devices_make_all(&host, s->config, error) && xldrv_display_make(&host, s->config, error);
+}
+
+static gboolean write_tree(Start *s, GError **error)
+{
+    return xldrv_store_write_tree(s->driver->store, s->status.id, s->store, error);
 }
 
 static gboolean watch(Start *s, GError **error)
@@ -542,6 +599,8 @@ static gboolean let_run(Start *s, GError **error)
 static const Step first_steps[] = {check_stray, hook_prepare, open_files, write_status, hook_start, start_process,
                                    bind_process, limit_process, check_hugepages, allow_locking, create, watch_log,
                                    bind_vcpus, set_cpu, name_interfaces, build};
+/* What takes its time and can be there before a guest that comes from elsewhere stands still. */
+static const Step early_steps[] = {make_nodes, make_consoles, make_devices, write_tree};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, attach_devices,
                                   attach_more_consoles, attach_display, restore_store, tune, watch,
@@ -605,6 +664,8 @@ static void fini(Start *s)
         if (fds[i] >= 0)
             close(fds[i]);
     }
+    if (s->status.id)
+        give_id_back(s->driver, s->status.id);
     xldrv_boot_clear(&s->boot);
     xldrv_instance_unref(s->instance);
     xldrv_status_clear(&s->status);
@@ -612,6 +673,7 @@ static void fini(Start *s)
     g_free(s->process_path);
     g_free(s->log_path);
     g_clear_pointer(&s->store, g_variant_unref);
+    g_clear_pointer(&s->store_now, g_variant_unref);
     g_free(s);
 }
 
@@ -662,13 +724,23 @@ XldrvStart *xldrv_start_begin(XldrvDriver *driver, XldrvJob *job, XmlconfDomain 
     return run_steps(s, first_steps, G_N_ELEMENTS(first_steps), error) ? s : NULL;
 }
 
+gboolean xldrv_start_prepare(XldrvStart *s, GVariant *store, GError **error)
+{
+    s->store = g_variant_ref(store);
+    s->made = TRUE;
+    return run_steps(s, early_steps, G_N_ELEMENTS(early_steps), error);
+}
+
 gboolean xldrv_start_finish(XldrvStart *s, GVariant *store, gboolean paused, GError **error)
 {
     s->paused = paused;
-    if (store && !s->store)
+    if (store && s->made)
+        s->store_now = g_variant_ref(store);
+    else if (store && !s->store)
         s->store = g_variant_ref(store);
     if (!run_steps(s, last_steps, G_N_ELEMENTS(last_steps), error))
         return FALSE;
+    xldrv_instance_take_made(s->instance, NULL);
     publish(s);
     fini(s);
     return TRUE;

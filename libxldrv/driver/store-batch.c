@@ -67,6 +67,11 @@ void xldrv_store_batch_write(XldrvStoreBatch *batch, const char *path, const voi
     add(batch, XS_WRITE, path, value, bytes);
 }
 
+void xldrv_store_batch_remove(XldrvStoreBatch *batch, const char *path)
+{
+    add(batch, XS_RM, path, NULL, 0);
+}
+
 void xldrv_store_batch_read(XldrvStoreBatch *batch, const char *path)
 {
     add(batch, XS_READ, path, NULL, 0);

@@ -15,6 +15,7 @@ void xldrv_store_batch_free(XldrvStoreBatch *batch);
 /* Each adds one request. */
 void xldrv_store_batch_write(XldrvStoreBatch *batch, const char *path, const void *value, gsize bytes);
 void xldrv_store_batch_set_permissions(XldrvStoreBatch *batch, const char *path, const struct xs_permissions *list, guint n);
+void xldrv_store_batch_remove(XldrvStoreBatch *batch, const char *path);
 void xldrv_store_batch_read(XldrvStoreBatch *batch, const char *path);
 void xldrv_store_batch_get_permissions(XldrvStoreBatch *batch, const char *path);
 void xldrv_store_batch_directory(XldrvStoreBatch *batch, const char *path);

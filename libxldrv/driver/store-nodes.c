@@ -79,6 +79,24 @@ static const struct {
     {"store", "", READABLE},
 };
 
+static void put_rings(Writer *w, const XldrvStoreDomain *what)
+{
+    put(w, READABLE, "store/ring-ref", "%" G_GUINT64_FORMAT, what->ring_gfn);
+    put(w, READABLE, "store/port", "%u", what->ring_port);
+    put(w, READABLE, "console/ring-ref", "%" G_GUINT64_FORMAT, what->console_gfn);
+    put(w, READABLE, "console/port", "%u", what->console_port);
+    if (what->tty)
+        put(w, READABLE, "console/tty", "%s", what->tty);
+}
+
+void xldrv_store_add_rings(XldrvStoreBatch *batch, const XldrvStoreDomain *what)
+{
+    g_autofree char *base = g_strdup_printf("/local/domain/%d", what->id);
+    Writer w = {batch, what->id, base};
+
+    put_rings(&w, what);
+}
+
 static void put_domain(Writer *w, const XldrvStoreDomain *what)
 {
     const XmlconfDomainConfig *config = xmlconf_domain_config(what->domain);
@@ -99,12 +117,7 @@ static void put_domain(Writer *w, const XldrvStoreDomain *what)
         put(w, READABLE, dir, "%s", "");
         put(w, READABLE, node, "%s", i < config->current_vcpus ? "online" : "offline");
     }
-    put(w, READABLE, "store/ring-ref", "%" G_GUINT64_FORMAT, what->ring_gfn);
-    put(w, READABLE, "store/port", "%u", what->ring_port);
-    put(w, READABLE, "console/ring-ref", "%" G_GUINT64_FORMAT, what->console_gfn);
-    put(w, READABLE, "console/port", "%u", what->console_port);
-    if (what->tty)
-        put(w, READABLE, "console/tty", "%s", what->tty);
+    put_rings(w, what);
 }
 
 static void put_vm(Writer *w, const XldrvStoreDomain *what)

@@ -229,28 +229,46 @@ typedef struct {
     GVariant *tree;
 } Writing;
 
+/* NULL for one that is made by others. */
+static char *path_to_write(const char *name, int id)
+{
+    return is_of_the_host(name) ? NULL : path_of(name, id);
+}
+
+static int id_of_tree(GVariant *tree)
+{
+    int id;
+
+    g_variant_get_child(tree, 0, "i", &id);
+    return id;
+}
+
+static void write_node(XldrvStoreBatch *batch, GVariant *node, int old_id, int id)
+{
+    g_autoptr(GVariant) value = g_variant_get_child_value(node, 1), permissions = g_variant_get_child_value(node, 2);
+    g_autofree char *path = NULL;
+    const char *name, *text;
+    gsize bytes;
+
+    g_variant_get_child(node, 0, "&s", &name);
+    path = path_to_write(name, id);
+    if (!path)
+        return;
+    text = g_variant_get_fixed_array(value, &bytes, 1);
+    xldrv_store_batch_write(batch, path, text ? text : "", bytes);
+    write_permissions(batch, path, permissions, (guint)old_id, id);
+}
+
 static void write_nodes(XldrvStoreBatch *batch, gconstpointer data)
 {
     const Writing *w = data;
     g_autoptr(GVariant) nodes = g_variant_get_child_value(w->tree, 1);
-    GVariantIter iter;
-    const char *name;
-    GVariant *value, *permissions;
-    int old_id;
+    gsize n = g_variant_n_children(nodes);
 
-    g_variant_get_child(w->tree, 0, "i", &old_id);
-    g_variant_iter_init(&iter, nodes);
-    while (g_variant_iter_next(&iter, "(&s@ay@a(uu))", &name, &value, &permissions)) {
-        g_autofree char *path = is_of_the_host(name) ? NULL : path_of(name, w->id);
-        gsize bytes;
-        const char *text = g_variant_get_fixed_array(value, &bytes, 1);
+    for (gsize i = 0; i < n; i++) {
+        g_autoptr(GVariant) node = g_variant_get_child_value(nodes, i);
 
-        if (path) {
-            xldrv_store_batch_write(batch, path, text ? text : "", bytes);
-            write_permissions(batch, path, permissions, (guint)old_id, w->id);
-        }
-        g_variant_unref(value);
-        g_variant_unref(permissions);
+        write_node(batch, node, id_of_tree(w->tree), w->id);
     }
 }
 
@@ -259,4 +277,56 @@ gboolean xldrv_store_tree_write(XldrvStoreBatch *batch, int id, GVariant *tree)
     const Writing what = {id, tree};
 
     return xldrv_store_batch_transaction(batch, write_nodes, &what);
+}
+
+/* ---- writing what has changed since */
+
+static GHashTable *nodes_by_name(GVariant *tree)
+{
+    GHashTable *table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)g_variant_unref);
+    g_autoptr(GVariant) nodes = g_variant_get_child_value(tree, 1);
+    gsize n = g_variant_n_children(nodes);
+
+    for (gsize i = 0; i < n; i++) {
+        GVariant *node = g_variant_get_child_value(nodes, i);
+        const char *name; /* the node keeps it */
+
+        g_variant_get_child(node, 0, "&s", &name);
+        g_hash_table_replace(table, (gpointer)name, node);
+    }
+    return table;
+}
+
+static void remove_nodes(XldrvStoreBatch *batch, GHashTable *nodes, int id)
+{
+    GHashTableIter iter;
+    gpointer name;
+
+    g_hash_table_iter_init(&iter, nodes);
+    while (g_hash_table_iter_next(&iter, &name, NULL)) {
+        g_autofree char *path = path_to_write(name, id);
+
+        if (path)
+            xldrv_store_batch_remove(batch, path);
+    }
+}
+
+void xldrv_store_tree_add_changes(XldrvStoreBatch *batch, int id, GVariant *was, GVariant *now)
+{
+    g_autoptr(GHashTable) gone = nodes_by_name(was);
+    g_autoptr(GVariant) nodes = g_variant_get_child_value(now, 1);
+    gsize n = g_variant_n_children(nodes);
+
+    for (gsize i = 0; i < n; i++) {
+        g_autoptr(GVariant) node = g_variant_get_child_value(nodes, i);
+        GVariant *before;
+        const char *name;
+
+        g_variant_get_child(node, 0, "&s", &name);
+        before = g_hash_table_lookup(gone, name);
+        if (!before || !g_variant_equal(before, node))
+            write_node(batch, node, id_of_tree(now), id);
+        g_hash_table_remove(gone, name);
+    }
+    remove_nodes(batch, gone, id);
 }

@@ -205,17 +205,68 @@ static gboolean fail(GError **error, const char *what, int id)
                            id, g_strerror(errno));
 }
 
+static gboolean write_domain_locked(XldrvStore *store, const XldrvStoreDomain *what, GError **error)
+{
+    if (!ensure_locked(store, error))
+        return FALSE;
+    return xldrv_store_write_nodes(store->batch, what) || note_broken_locked(store) ||
+           fail(error, "write the nodes of", what->id);
+}
+
+static gboolean introduce_locked(XldrvStore *store, const XldrvStoreDomain *what, GError **error)
+{
+    return xs_introduce_domain(store->handle, what->id, what->ring_gfn, what->ring_port) ||
+           fail(error, "introduce", what->id);
+}
+
 gboolean xldrv_store_add_domain(XldrvStore *store, const XldrvStoreDomain *what, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+
+    return write_domain_locked(store, what, error) && introduce_locked(store, what, error);
+}
+
+gboolean xldrv_store_write_domain(XldrvStore *store, const XldrvStoreDomain *what, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
+
+    return write_domain_locked(store, what, error);
+}
+
+/* Nodes that are to be removed may have gone with those above them. */
+static void note_error(guint number G_GNUC_UNUSED, int error, const char *payload G_GNUC_UNUSED, gsize bytes G_GNUC_UNUSED,
+                       gpointer data)
+{
+    int *first = data;
+
+    if (error && error != ENOENT && !*first)
+        *first = error;
+}
+
+/* The guest stands still: nobody sees it half done. */
+static gboolean write_rest_locked(XldrvStore *store, const XldrvStoreDomain *what, GVariant *was, GVariant *now)
+{
+    int why = 0;
+
+    xldrv_store_add_rings(store->batch, what);
+    if (was && now)
+        xldrv_store_tree_add_changes(store->batch, what->id, was, now);
+    if (!xldrv_store_batch_run(store->batch, note_error, &why))
+        return FALSE;
+    errno = why;
+    return !why;
+}
+
+gboolean xldrv_store_complete_domain(XldrvStore *store, const XldrvStoreDomain *what, GVariant *was, GVariant *now,
+                                     GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
 
     if (!ensure_locked(store, error))
         return FALSE;
-    if (!xldrv_store_write_nodes(store->batch, what) && !note_broken_locked(store))
+    if (!write_rest_locked(store, what, was, now) && !note_broken_locked(store))
         return fail(error, "write the nodes of", what->id);
-    if (!xs_introduce_domain(store->handle, what->id, what->ring_gfn, what->ring_port))
-        return fail(error, "introduce", what->id);
-    return TRUE;
+    return introduce_locked(store, what, error);
 }
 
 void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid)

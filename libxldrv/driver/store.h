@@ -32,6 +32,11 @@ typedef struct {
 
 /* Writes all nodes of a new domain and introduces it. */
 gboolean xldrv_store_add_domain(XldrvStore *store, const XldrvStoreDomain *what, GError **error);
+/* The same in two steps, for a domain that comes from elsewhere: its nodes while nobody looks at them, of its rings what is
+ * known; then what has changed since of the tree that was written (@was, @now; NULL: nothing), and it is introduced. */
+gboolean xldrv_store_write_domain(XldrvStore *store, const XldrvStoreDomain *what, GError **error);
+gboolean xldrv_store_complete_domain(XldrvStore *store, const XldrvStoreDomain *what, GVariant *was, GVariant *now,
+                                     GError **error);
 /* Releases a domain and removes its nodes; what is not there is fine. */
 void xldrv_store_remove_domain(XldrvStore *store, int id, const char *uuid);
 

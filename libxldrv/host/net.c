@@ -250,6 +250,14 @@ static gboolean configure(const XldrvTap *tap, const char *name, GError **error)
     return !tap->up || xldrv_link_set_up(name, TRUE, error);
 }
 
+void xldrv_tap_drop_carrier(int fd)
+{
+    const int off = 0;
+
+    if (ioctl(fd, TUNSETCARRIER, &off) < 0)
+        g_debug("a tap keeps its carrier: %s", g_strerror(errno));
+}
+
 gboolean xldrv_tap_create(const XldrvTap *tap, int *fds, char **name, GError **error)
 {
     struct ifreq request = {0};

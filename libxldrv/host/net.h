@@ -21,6 +21,8 @@ typedef struct {
 /* Makes a tap, with virtio-net headers, as a domain's hypervisor needs it, and opens @tap->queues of @fds. It goes away
  * when the last of them is closed. *@name is what it is called. On failure nothing is left of it. */
 gboolean xldrv_tap_create(const XldrvTap *tap, int *fds, char **name, GError **error);
+/* The host takes it for unplugged, until whoever has it says otherwise. */
+void xldrv_tap_drop_carrier(int fd);
 void xldrv_tap_close(int *fds, guint n_fds);
 
 /* On an interface that exists, by name. */
