@@ -7,6 +7,7 @@ As root, in a network namespace of its own, as tests/devices.t; the hosts share 
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -74,6 +75,39 @@ def aborted(source, target, ticks):
     check(source, ticks, "after an abort")
 
 
+def unplugged():
+    """Interfaces of the bridge without a carrier."""
+    links = subprocess.run(["ip", "-o", "link", "show", "master", BRIDGE], stdout=subprocess.PIPE, text=True).stdout
+    return links.count("NO-CARRIER")
+
+
+def nodes(host, number):
+    return host.client("xenstore-ls", f"/local/domain/{number}").out
+
+
+def changed_meanwhile(source, target, ticks):
+    """What the guest has beside it is there before it comes, and follows what changes until then."""
+    what = "while memory is sent"
+    number = int(source.virsh("domid g1").out)
+    base = f"/local/domain/{number}/data"
+    source.client("xenstore-write", f"{base}/changes", "early", f"{base}/stays", "1", f"{base}/goes/below", "1")
+    thread, results = slow(source, target)
+    there = nodes(target, number)
+    tap.ok('changes = "early"' in there and "goes" in there and "vif" in there, f"{what}: its nodes are at the destination", there)
+    tap.ok(wait_for(lambda: unplugged() == 1, 5), f"{what}: so is an interface, without a carrier")
+    tap.equal(target.virsh("list --all --name").out.strip(), "", f"{what}: nobody sees it")
+    source.client("xenstore-write", f"{base}/changes", "late", f"{base}/new/one", "1")
+    source.client("xenstore-rm", f"{base}/goes")
+    source.virsh("migrate-setspeed g1 0")
+    thread.join(120)
+    tap.ok(results and results[0].status == 0, f"{what}: it goes there", results)
+    there = nodes(target, number)
+    tap.ok('changes = "late"' in there and 'stays = "1"' in there and "one =" in there and "goes" not in there,
+           f"{what}: nodes that changed", there)
+    tap.ok(wait_for(lambda: unplugged() == 0, 5), f"{what}: its interface has a carrier then")
+    check(target, ticks, what)
+
+
 def killed_destination(source, target, ticks):
     thread, results = slow(source, target)
     for pid in target.hv_pids():
@@ -101,5 +135,6 @@ with Host() as a, Host() as b:
     aborted(b, a, ticks)
     killed_destination(b, a, ticks)
     hop(b, a, ticks, "after all that")
-    tap.equal(a.virsh("destroy g1").status, 0, "destroy")
+    changed_meanwhile(a, b, ticks)
+    tap.equal(b.virsh("destroy g1").status, 0, "destroy")
 tap.done()
