@@ -169,8 +169,11 @@ static gboolean is_domain(const XldrvAclTerm *term)
 gboolean xldrv_access_check(XldrvCall *call, GVariant *args, GError **error)
 {
     XldrvAccess *access = xldrv_driver_get()->access;
-    g_autoptr(GPtrArray) terms = access ? xldrv_acl_parse(xldrv_call_procedure(call)->acl, error) : NULL;
+    g_autoptr(GPtrArray) terms = NULL;
 
+    if (access && xldrv_call_put_off(call))
+        return FALSE;
+    terms = access ? xldrv_acl_parse(xldrv_call_procedure(call)->acl, error) : NULL;
     for (guint i = 0; terms && i < terms->len; i++) {
         const XldrvAclTerm *term = terms->pdata[i];
         g_autofree char *action = xldrv_acl_action(term);

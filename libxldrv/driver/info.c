@@ -77,7 +77,7 @@ static gboolean running_info(XldrvDomain *domain, struct domctl_info *info)
     return instance && xldrv_instance_get_info(instance, info, NULL);
 }
 
-GVariant *xldrv_handle_domain_get_info(XldrvCall *call G_GNUC_UNUSED, GVariant *args, GError **error)
+GVariant *xldrv_handle_domain_get_info(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(XldrvDomain) domain = xldrv_args_domain(args, error);
     g_autoptr(XmlconfDomain) config = NULL;
@@ -86,7 +86,7 @@ GVariant *xldrv_handle_domain_get_info(XldrvCall *call G_GNUC_UNUSED, GVariant *
     gboolean running;
     int state;
 
-    if (!domain)
+    if (!domain || (xldrv_domain_is_active(domain) && xldrv_call_put_off(call)))
         return NULL;
     running = running_info(domain, &info);
     config = xldrv_domain_get_config(domain, FALSE);

@@ -6,6 +6,8 @@
  * in handlers.h and name it in the last column. NULL answers VIR_ERR_NO_SUPPORT by name; the AUTH_
  * procedures have none because the rpc layer answers them.
  *
+ * LOOP is for what is asked for over and over and only looks things up in memory.
+ *
  * RO is what libvirt's public API lets a read-only connection call. Some of these deny certain flags, which
  * is for their handlers to check: the XML getters their secure flag (DOMAIN_GET_XML_DESC also the
  * migratable one), DOMAIN_GET_VCPUS_FLAGS the guest flag, DOMAIN_INTERFACE_ADDRESSES the agent as source.
@@ -23,6 +25,7 @@
 #define NOAUTH XLDRV_PROC_NO_AUTH
 #define NOOPEN XLDRV_PROC_NO_OPEN
 #define HIGH XLDRV_PROC_HIGH
+#define LOOP XLDRV_PROC_LOOP
 #define STREAM XLDRV_PROC_STREAM
 #define FDS_IN XLDRV_PROC_FDS_IN
 #define FDS_OUT XLDRV_PROC_FDS_OUT
@@ -30,10 +33,10 @@
 
 /* clang-format off */
 static const XldrvProcedure procedures[] = {
-    {1, "CONNECT_OPEN", "msu", "", "", "connect:getattr", RO | NOOPEN | HIGH, xldrv_handle_connect_open},
-    {2, "CONNECT_CLOSE", "", "", "", "", RO | NOOPEN | HIGH, xldrv_handle_connect_close},
-    {3, "CONNECT_GET_TYPE", "", "s", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_get_type},
-    {4, "CONNECT_GET_VERSION", "", "t", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_get_version},
+    {1, "CONNECT_OPEN", "msu", "", "", "connect:getattr", RO | NOOPEN | HIGH | LOOP, xldrv_handle_connect_open},
+    {2, "CONNECT_CLOSE", "", "", "", "", RO | NOOPEN | HIGH | LOOP, xldrv_handle_connect_close},
+    {3, "CONNECT_GET_TYPE", "", "s", "", "connect:getattr", RO | HIGH | LOOP, xldrv_handle_connect_get_type},
+    {4, "CONNECT_GET_VERSION", "", "t", "", "connect:getattr", RO | HIGH | LOOP, xldrv_handle_connect_get_version},
     {5, "CONNECT_GET_MAX_VCPUS", "ms", "i", "", "connect:read", RO | HIGH, xldrv_handle_connect_get_max_vcpus},
     {6, "NODE_GET_INFO", "", "c[32]tiiiiii", "", "connect:read", RO | HIGH, xldrv_handle_node_get_info},
     {7, "CONNECT_GET_CAPABILITIES", "", "s", "", "connect:read", RO, xldrv_handle_connect_get_capabilities},
@@ -43,17 +46,17 @@ static const XldrvProcedure procedures[] = {
     {11, "DOMAIN_DEFINE_XML", "s", "D", "", "domain:write;domain:save", HIGH, xldrv_handle_domain_define_xml},
     {12, "DOMAIN_DESTROY", "D", "", "", "domain:stop", HIGH, xldrv_handle_domain_destroy},
     {13, "DOMAIN_DETACH_DEVICE", "Ds", "", "", "domain:write", NONE, xldrv_handle_domain_detach_device},
-    {14, "DOMAIN_GET_XML_DESC", "Du", "s", "", "domain:read;domain:read_secure:VIR_DOMAIN_XML_SECURE;domain:read_secure:VIR_DOMAIN_XML_MIGRATABLE", RO, xldrv_handle_domain_get_xml_desc},
-    {15, "DOMAIN_GET_AUTOSTART", "D", "i", "", "domain:read", RO | HIGH, xldrv_handle_domain_get_autostart},
-    {16, "DOMAIN_GET_INFO", "D", "cttqt", "", "domain:read", RO, xldrv_handle_domain_get_info},
-    {17, "DOMAIN_GET_MAX_MEMORY", "D", "t", "", "domain:read", RO | HIGH, xldrv_handle_domain_get_max_memory},
+    {14, "DOMAIN_GET_XML_DESC", "Du", "s", "", "domain:read;domain:read_secure:VIR_DOMAIN_XML_SECURE;domain:read_secure:VIR_DOMAIN_XML_MIGRATABLE", RO | LOOP, xldrv_handle_domain_get_xml_desc},
+    {15, "DOMAIN_GET_AUTOSTART", "D", "i", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_get_autostart},
+    {16, "DOMAIN_GET_INFO", "D", "cttqt", "", "domain:read", RO | LOOP, xldrv_handle_domain_get_info},
+    {17, "DOMAIN_GET_MAX_MEMORY", "D", "t", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_get_max_memory},
     {18, "DOMAIN_GET_MAX_VCPUS", "D", "i", "", "domain:read", RO | HIGH, xldrv_handle_domain_get_max_vcpus},
-    {19, "DOMAIN_GET_OS_TYPE", "D", "s", "", "domain:read", RO | HIGH, xldrv_handle_domain_get_os_type},
+    {19, "DOMAIN_GET_OS_TYPE", "D", "s", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_get_os_type},
     {20, "DOMAIN_GET_VCPUS", "Dii", "a(uiti)ay", "16384,8388608", "domain:read", RO | HIGH, xldrv_handle_domain_get_vcpus},
     {21, "CONNECT_LIST_DEFINED_DOMAINS", "i", "as", "16384", "connect:search_domains;filter=domain:getattr", RO | HIGH, xldrv_handle_connect_list_defined_domains},
-    {22, "DOMAIN_LOOKUP_BY_ID", "i", "D", "", "domain:getattr", RO | HIGH, xldrv_handle_domain_lookup_by_id},
-    {23, "DOMAIN_LOOKUP_BY_NAME", "s", "D", "", "domain:getattr", RO | HIGH, xldrv_handle_domain_lookup_by_name},
-    {24, "DOMAIN_LOOKUP_BY_UUID", "U", "D", "", "domain:getattr", RO | HIGH, xldrv_handle_domain_lookup_by_uuid},
+    {22, "DOMAIN_LOOKUP_BY_ID", "i", "D", "", "domain:getattr", RO | HIGH | LOOP, xldrv_handle_domain_lookup_by_id},
+    {23, "DOMAIN_LOOKUP_BY_NAME", "s", "D", "", "domain:getattr", RO | HIGH | LOOP, xldrv_handle_domain_lookup_by_name},
+    {24, "DOMAIN_LOOKUP_BY_UUID", "U", "D", "", "domain:getattr", RO | HIGH | LOOP, xldrv_handle_domain_lookup_by_uuid},
     {25, "CONNECT_NUM_OF_DEFINED_DOMAINS", "", "i", "", "connect:search_domains;filter=domain:getattr", RO | HIGH, xldrv_handle_connect_num_of_defined_domains},
     {26, "DOMAIN_PIN_VCPU", "Duay", "", "2048", "domain:write", NONE, xldrv_handle_domain_pin_vcpu},
     {27, "DOMAIN_REBOOT", "Du", "", "", "domain:init_control;domain:write:VIR_DOMAIN_REBOOT_GUEST_AGENT", NONE, xldrv_handle_domain_reboot},
@@ -89,7 +92,7 @@ static const XldrvProcedure procedures[] = {
     {57, "DOMAIN_GET_SCHEDULER_PARAMETERS", "Di", "aT", "16", "domain:read", RO, xldrv_handle_domain_get_scheduler_parameters},
     {58, "DOMAIN_SET_SCHEDULER_PARAMETERS", "DaT", "", "16", "domain:read", NONE, xldrv_handle_domain_set_scheduler_parameters},
     {59, "CONNECT_GET_HOSTNAME", "", "s", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_get_hostname},
-    {60, "CONNECT_SUPPORTS_FEATURE", "i", "i", "", "connect:getattr", RO | NOOPEN | HIGH, xldrv_handle_connect_supports_feature},
+    {60, "CONNECT_SUPPORTS_FEATURE", "i", "i", "", "connect:getattr", RO | NOOPEN | HIGH | LOOP, xldrv_handle_connect_supports_feature},
     {61, "DOMAIN_MIGRATE_PREPARE", "mstmst", "ayms", "4194304", "domain:migrate;domain:start;domain:write", NONE, NULL},
     {62, "DOMAIN_MIGRATE_PERFORM", "Daystmst", "", "4194304", "domain:migrate", NONE, NULL},
     {63, "DOMAIN_MIGRATE_FINISH", "sayst", "D", "4194304", "domain:migrate", NONE, NULL},
@@ -140,7 +143,7 @@ static const XldrvProcedure procedures[] = {
     {107, "DOMAIN_EVENT_LIFECYCLE", "", "Dii", "", "", EVENT, NULL},
     {108, "DOMAIN_MIGRATE_PREPARE2", "mstmsts", "ayms", "4194304", "domain:migrate;domain:start;domain:write", NONE, NULL},
     {109, "DOMAIN_MIGRATE_FINISH2", "saysti", "D", "4194304", "domain:migrate", NONE, NULL},
-    {110, "CONNECT_GET_URI", "", "s", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_get_uri},
+    {110, "CONNECT_GET_URI", "", "s", "", "connect:getattr", RO | HIGH | LOOP, xldrv_handle_connect_get_uri},
     {111, "NODE_NUM_OF_DEVICES", "msu", "i", "", "connect:search_node_devices;filter=node_device:getattr", RO | HIGH, NULL},
     {112, "NODE_LIST_DEVICES", "msiu", "as", "65536", "connect:search_node_devices;filter=node_device:getattr", RO | HIGH, NULL},
     {113, "NODE_DEVICE_LOOKUP_BY_NAME", "s", "E", "", "node_device:getattr", RO | HIGH, NULL},
@@ -179,15 +182,15 @@ static const XldrvProcedure procedures[] = {
     {146, "SECRET_UNDEFINE", "S", "", "", "secret:delete", HIGH, NULL},
     {147, "SECRET_LOOKUP_BY_USAGE", "is", "S", "", "secret:getattr", RO | HIGH, NULL},
     {148, "DOMAIN_MIGRATE_PREPARE_TUNNEL", "tmsts", "", "", "domain:migrate;domain:start;domain:write", STREAM, NULL},
-    {149, "CONNECT_IS_SECURE", "", "i", "", "", RO | HIGH, xldrv_handle_connect_is_secure},
-    {150, "DOMAIN_IS_ACTIVE", "D", "i", "", "domain:read", RO | HIGH, xldrv_handle_domain_is_active},
-    {151, "DOMAIN_IS_PERSISTENT", "D", "i", "", "domain:read", RO | HIGH, xldrv_handle_domain_is_persistent},
+    {149, "CONNECT_IS_SECURE", "", "i", "", "", RO | HIGH | LOOP, xldrv_handle_connect_is_secure},
+    {150, "DOMAIN_IS_ACTIVE", "D", "i", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_is_active},
+    {151, "DOMAIN_IS_PERSISTENT", "D", "i", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_is_persistent},
     {152, "NETWORK_IS_ACTIVE", "N", "i", "", "network:read", RO | HIGH, NULL},
     {153, "NETWORK_IS_PERSISTENT", "N", "i", "", "network:read", RO | HIGH, NULL},
     {154, "STORAGE_POOL_IS_ACTIVE", "P", "i", "", "storage_pool:read", RO | HIGH, NULL},
     {155, "STORAGE_POOL_IS_PERSISTENT", "P", "i", "", "storage_pool:read", RO | HIGH, NULL},
     {156, "INTERFACE_IS_ACTIVE", "I", "i", "", "interface:read", RO | HIGH, NULL},
-    {157, "CONNECT_GET_LIB_VERSION", "", "t", "", "connect:getattr", RO | HIGH, xldrv_handle_connect_get_lib_version},
+    {157, "CONNECT_GET_LIB_VERSION", "", "t", "", "connect:getattr", RO | HIGH | LOOP, xldrv_handle_connect_get_lib_version},
     {158, "CONNECT_COMPARE_CPU", "su", "i", "", "connect:read", RO | HIGH, xldrv_handle_connect_compare_cpu},
     {159, "DOMAIN_MEMORY_STATS", "Duu", "a(it)", "1024", "domain:read", RO, xldrv_handle_domain_memory_stats},
     {160, "DOMAIN_ATTACH_DEVICE_FLAGS", "Dsu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, xldrv_handle_domain_attach_device_flags},
@@ -232,7 +235,7 @@ static const XldrvProcedure procedures[] = {
     {199, "DOMAIN_SET_VCPUS_FLAGS", "Duu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG;domain:write:VIR_DOMAIN_VCPU_GUEST", NONE, xldrv_handle_domain_set_vcpus_flags},
     {200, "DOMAIN_GET_VCPUS_FLAGS", "Du", "i", "", "domain:read;domain:write:VIR_DOMAIN_VCPU_GUEST", RO, xldrv_handle_domain_get_vcpus_flags},
     {201, "DOMAIN_OPEN_CONSOLE", "Dmsu", "", "", "domain:open_device", STREAM, xldrv_handle_domain_open_console},
-    {202, "DOMAIN_IS_UPDATED", "D", "i", "", "domain:read", RO | HIGH, xldrv_handle_domain_is_updated},
+    {202, "DOMAIN_IS_UPDATED", "D", "i", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_is_updated},
     {203, "CONNECT_GET_SYSINFO", "u", "s", "", "connect:read", RO | HIGH, xldrv_handle_connect_get_sysinfo},
     {204, "DOMAIN_SET_MEMORY_FLAGS", "Dtu", "", "", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, xldrv_handle_domain_set_memory_flags},
     {205, "DOMAIN_SET_BLKIO_PARAMETERS", "DaTu", "", "16", "domain:write;domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE;domain:save:VIR_DOMAIN_AFFECT_CONFIG", NONE, xldrv_handle_domain_set_blkio_parameters},
@@ -242,7 +245,7 @@ static const XldrvProcedure procedures[] = {
     {209, "STORAGE_VOL_DOWNLOAD", "Vttu", "", "", "storage_vol:data_read", STREAM, NULL},
     {210, "DOMAIN_INJECT_NMI", "Du", "", "", "domain:inject_nmi", NONE, xldrv_handle_domain_inject_nmi},
     {211, "DOMAIN_SCREENSHOT", "Duu", "ms", "", "domain:screenshot", STREAM, xldrv_handle_domain_screenshot},
-    {212, "DOMAIN_GET_STATE", "Du", "ii", "", "domain:read", RO | HIGH, xldrv_handle_domain_get_state},
+    {212, "DOMAIN_GET_STATE", "Du", "ii", "", "domain:read", RO | HIGH | LOOP, xldrv_handle_domain_get_state},
     {213, "DOMAIN_MIGRATE_BEGIN3", "Dmstmst", "ays", "4194304", "domain:migrate", NONE, xldrv_handle_domain_migrate_begin3},
     {214, "DOMAIN_MIGRATE_PREPARE3", "aymstmsts", "ayms", "4194304,4194304", "domain:migrate;domain:start;domain:write", NONE, xldrv_handle_domain_migrate_prepare3},
     {215, "DOMAIN_MIGRATE_PREPARE_TUNNEL3", "aytmsts", "ay", "4194304,4194304", "domain:migrate;domain:start;domain:write", STREAM, NULL},

@@ -1,9 +1,10 @@
 /* dispatch: checks a message against its row, and carries a call through a worker.
  *
  * On the main loop the columns of the row are checked, in the order in which they are listed in
- * checks[]. Decoding, the handler and encoding run on a worker. Back on the main loop the reply is
- * queued, then whatever may not overtake it happens: the stream starts, the functions of
- * xldrv_call_after_reply run. */
+ * checks[]. Decoding, the handler and encoding run on a worker; or right there, where the row says
+ * that the handler only looks things up, as waking a worker and being woken by it takes longer.
+ * Back on the main loop the reply is queued, then whatever may not overtake it happens: the stream
+ * starts, the functions of xldrv_call_after_reply run. */
 #include "config.h"
 
 #include "libxldrv/rpc/dispatch.h"
@@ -35,6 +36,7 @@ struct _XldrvCall {
     GArray *after; /* AfterReply */
     XldrvMessage *reply;
     gboolean failed;
+    gboolean on_loop, put_off;
     gsize accounted; /* memory of the payload */
 };
 
@@ -143,7 +145,7 @@ static GVariant *call_handle(XldrvCall *call, GVariant *args, GError **error)
     GVariant *value = procedure->handler(call, args, error);
 
     if (!value) {
-        if (error && !*error)
+        if (error && !*error && !call->put_off)
             xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s failed without saying why",
                             procedure->name);
         return NULL;
@@ -161,7 +163,8 @@ static XldrvMessage *call_answer(XldrvCall *call, XldrvServer *server, GError **
     g_autoptr(GVariant) args = call_decode(call, error);
     if (!args || (server->access && !server->access(call, args, error)))
         return NULL;
-    g_clear_pointer(&call->payload, g_byte_array_unref);
+    if (!call->on_loop)
+        g_clear_pointer(&call->payload, g_byte_array_unref);
 
     g_autoptr(GVariant) value = call_handle(call, args, error);
     if (!value)
@@ -174,15 +177,25 @@ static XldrvMessage *call_answer(XldrvCall *call, XldrvServer *server, GError **
     return message;
 }
 
+/* FALSE: it was put off. */
+static gboolean call_run(XldrvCall *call, XldrvServer *server)
+{
+    g_autoptr(GError) error = NULL;
+
+    call->reply = call_answer(call, server, &error);
+    if (call->put_off)
+        return FALSE;
+    if (!call->reply)
+        call_fail(call, server, error);
+    return TRUE;
+}
+
 void xldrv_call_run(gpointer data, gpointer user_data)
 {
     XldrvCall *call = data;
     XldrvServer *server = user_data;
-    g_autoptr(GError) error = NULL;
 
-    call->reply = call_answer(call, server, &error);
-    if (!call->reply)
-        call_fail(call, server, error);
+    call_run(call, server);
     xldrv_mailbox_post(server->mailbox, call_finish, call);
 }
 
@@ -322,6 +335,22 @@ static void answer_auth(XldrvServer *server, XldrvCall *call)
     call_finish(call);
 }
 
+static void give_to_worker(XldrvServer *server, XldrvCall *call)
+{
+    xldrv_workers_push(server->workers, call, (call->procedure->flags & XLDRV_PROC_HIGH) != 0);
+}
+
+static void run_on_loop(XldrvServer *server, XldrvCall *call)
+{
+    call->on_loop = TRUE;
+    if (call_run(call, server)) {
+        call_finish(call);
+        return;
+    }
+    call->on_loop = call->put_off = FALSE;
+    give_to_worker(server, call);
+}
+
 static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteArray *payload,
                           GArray *fds)
 {
@@ -344,11 +373,11 @@ static void dispatch_call(XldrvClient *client, const XldrvHeader *header, GByteA
     } else if (call->procedure->flags & XLDRV_PROC_NO_AUTH) {
         answer_auth(server, call);
     } else if (call->procedure->flags & XLDRV_PROC_LOOP) {
-        xldrv_call_run(call, server);
+        run_on_loop(server, call);
     } else if (is_raw(call)) {
         server->raw->call(call, server->raw_data);
     } else {
-        xldrv_workers_push(server->workers, call, (call->procedure->flags & XLDRV_PROC_HIGH) != 0);
+        give_to_worker(server, call);
     }
 }
 
@@ -397,6 +426,12 @@ const XldrvProcedure *xldrv_call_procedure(XldrvCall *call)
 const XldrvHeader *xldrv_call_header(XldrvCall *call)
 {
     return &call->header;
+}
+
+gboolean xldrv_call_put_off(XldrvCall *call)
+{
+    call->put_off = call->on_loop;
+    return call->put_off;
 }
 
 void xldrv_call_set_stream(XldrvCall *call, XldrvStream *stream)

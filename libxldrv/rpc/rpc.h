@@ -58,7 +58,7 @@ typedef enum {
     XLDRV_PROC_FDS_IN = 1 << 5,
     XLDRV_PROC_FDS_OUT = 1 << 6,
     XLDRV_PROC_EVENT = 1 << 7, /* server to client only */
-    XLDRV_PROC_LOOP = 1 << 8,  /* its handler never blocks, and runs on the main loop */
+    XLDRV_PROC_LOOP = 1 << 8,  /* its handler runs on the main loop: it must not block, but may put the call off */
 } XldrvProcedureFlags;
 
 typedef struct {
@@ -110,7 +110,8 @@ void xldrv_server_add_program(XldrvServer *server, const XldrvProgram *program);
 typedef virErrorNumber (*XldrvErrorCodeFn)(const GError *error);
 void xldrv_server_set_error_code(XldrvServer *server, XldrvErrorCodeFn fn);
 
-/* Whether a call may be made, after all other checks of its row. On a worker: it may block. Before there are clients. */
+/* Whether a call may be made, after all other checks of its row. It runs where the handler does. Before there
+ * are clients. */
 typedef gboolean (*XldrvAccessFn)(XldrvCall *call, GVariant *args, GError **error);
 void xldrv_server_set_access(XldrvServer *server, XldrvAccessFn fn);
 
@@ -169,6 +170,9 @@ void xldrv_server_set_client_closed(XldrvServer *server, XldrvClientClosedFn fn,
 
 XldrvClient *xldrv_call_client(XldrvCall *call); /* borrowed */
 const XldrvProcedure *xldrv_call_procedure(XldrvCall *call);
+/* For a handler, or who checks access, that would have to block. TRUE: it runs on the main loop, and the
+ * call will be made again on a worker; return at once, what does not matter. FALSE: block. */
+gboolean xldrv_call_put_off(XldrvCall *call);
 /* Descriptors that came with the call: borrowed (dup what is kept), count in *n. */
 const int *xldrv_call_fds(XldrvCall *call, guint *n);
 /* Gives descriptor @fd (taken) back with the reply. */

@@ -77,7 +77,7 @@ static gint32 any_procedure(Talk *talk)
     static const gint32 procedures[] = {
         TEST_OPEN, TEST_ECHO, TEST_QUICK, TEST_FAIL, TEST_CONSOLE, TEST_TAKE_FD, TEST_GIVE_FD, TEST_SUBSCRIBE, TEST_EVENT,
         TEST_CHANGE, TEST_UNSERVED, TEST_KEEPALIVE, TEST_WRONG_TYPE, TEST_DOWNLOAD, TEST_UPLOAD, TEST_FOREIGN_ERROR,
-        TEST_NO_STREAM, TEST_FAILING_STREAM, TEST_CLOSE, 66, 67, 68, 69, 70, 0, -1, G_MAXINT32,
+        TEST_NO_STREAM, TEST_FAILING_STREAM, TEST_LOOK_UP, TEST_CLOSE, 66, 67, 68, 69, 70, 0, -1, G_MAXINT32,
     };
 
     return procedures[below(talk, G_N_ELEMENTS(procedures))];
@@ -86,7 +86,7 @@ static gint32 any_procedure(Talk *talk)
 static void put_call(Talk *talk)
 {
     gint32 procedure = any_procedure(talk);
-    g_autoptr(GByteArray) payload = procedure == TEST_ECHO ? test_string("to and fro") : g_byte_array_new();
+    g_autoptr(GByteArray) payload = procedure == TEST_ECHO || procedure == TEST_LOOK_UP ? test_string("to and fro") : g_byte_array_new();
 
     if (procedure == TEST_OPEN || procedure == TEST_FAIL || below(talk, 8) == 0)
         put_word(payload, any_word(talk));

@@ -281,6 +281,27 @@ static void test_priority(void)
     finish(server);
 }
 
+/* A call that is put off holds nobody up, and is made with the arguments that it came with. */
+static void test_put_off(void)
+{
+    XldrvLimits limits = xldrv_default_limits;
+    limits.min_workers = limits.max_workers = limits.prio_workers = 1;
+    TestServer *server = test_server_start(&limits);
+    g_autoptr(GByteArray) wait = test_string("wait"), now = test_string("now");
+    int fd = test_open(server);
+
+    test_send(fd, TEST_LOOK_UP, XLDRV_TYPE_CALL, 1, 0, wait->data, wait->len);
+    test_server_wait(server, &server->n_blocked, 1);
+    test_send(fd, TEST_LOOK_UP, XLDRV_TYPE_CALL, 2, 0, now->data, now->len);
+    g_autoptr(GByteArray) second = test_receive_reply(fd, TEST_LOOK_UP, 2);
+    g_assert_cmpmem(second->data, second->len, now->data, now->len);
+    test_server_release(server);
+    g_autoptr(GByteArray) first = test_receive_reply(fd, TEST_LOOK_UP, 1);
+    g_assert_cmpmem(first->data, first->len, wait->data, wait->len);
+    close(fd);
+    finish(server);
+}
+
 static void assert_keepalive(int fd, gint32 procedure)
 {
     XldrvHeader header;
@@ -655,6 +676,7 @@ int main(int argc, char **argv)
     g_test_add_func("/server/readonly", test_readonly);
     g_test_add_func("/server/pacing", test_pacing);
     g_test_add_func("/server/priority", test_priority);
+    g_test_add_func("/server/put-off", test_put_off);
     g_test_add_func("/server/keepalive", test_keepalive);
     g_test_add_func("/server/never-reads", test_never_reads);
     g_test_add_func("/server/memory", test_memory);

@@ -59,6 +59,22 @@ static GVariant *handle_block(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GN
     return nothing();
 }
 
+static GVariant *handle_look_up(XldrvCall *call, GVariant *args, GError **error)
+{
+    const char *text;
+
+    g_variant_get(args, "(&s)", &text);
+    if (strcmp(text, "wait") == 0) {
+        if (xldrv_call_put_off(call))
+            return NULL;
+        g_assert_true(g_thread_self() != current->thread);
+        g_variant_unref(g_variant_ref_sink(handle_block(call, args, error)));
+    } else {
+        g_assert_true(g_thread_self() == current->thread);
+    }
+    return g_variant_ref(args);
+}
+
 static GVariant *handle_quick(XldrvCall *call G_GNUC_UNUSED, GVariant *args G_GNUC_UNUSED,
                               GError **error G_GNUC_UNUSED)
 {
@@ -219,6 +235,7 @@ static XldrvProcedure procedures[TEST_N_PROCEDURES] = {
     ROW(TEST_FOREIGN_ERROR, "", "", RO, handle_foreign_error),
     ROW(TEST_NO_STREAM, "", "", XLDRV_PROC_STREAM, handle_quick),
     ROW(TEST_FAILING_STREAM, "", "", XLDRV_PROC_STREAM, handle_failing_stream),
+    ROW(TEST_LOOK_UP, "s", "s", RO | XLDRV_PROC_LOOP, handle_look_up),
     [65] = {66, "AUTH_LIST", "", "ai", "20", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN,
             NULL},
     [66] = {67, "AUTH_SASL_INIT", "", "s", "", "", RO | XLDRV_PROC_NO_AUTH | XLDRV_PROC_NO_OPEN,

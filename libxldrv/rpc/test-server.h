@@ -30,6 +30,7 @@ enum {
     TEST_FOREIGN_ERROR,  /* fails with a GError of another domain */
     TEST_NO_STREAM,      /* should make a stream and does not */
     TEST_FAILING_STREAM, /* makes one and then fails */
+    TEST_LOOK_UP,        /* s -> s, on the main loop; of "wait", on a worker, and waits for test_server_release */
     TEST_N_PROCEDURES = 70,
 };
 
