@@ -192,6 +192,29 @@ def access(host):
     tap.equal(result.out.split(), ["hidden", "made", "mine", "other"], "readers see what the defaults allow")
 
 
+CHECKPOINT = "<domaincheckpoint><name>c1</name><creationTime>1</creationTime>{domain}</domaincheckpoint>"
+
+
+def checkpoints(host):
+    """Procedures whose first argument is a checkpoint are about its domain."""
+    for name in ("mine", "hidden", "other"):
+        xml = CHECKPOINT.format(domain=host.virsh(f"dumpxml {name}").out)
+        result = host.virsh(f"checkpoint-create {name} {host.write_xml(xml)} --redefine")
+        tap.equal(result.status, 0, f"root gives '{name}' a checkpoint") or tap.note(result)
+    for command, text in (("checkpoint-list mine --name", "c1"), ("checkpoint-dumpxml mine c1", "<name>c1</name>"),
+                          ("checkpoint-list other --name", "c1"), ("checkpoint-info other c1", "c1")):
+        result = as_user(host, FRIEND, command)
+        tap.ok(result.status == 0 and text in result.out, f"'{command}' may be done", result)
+    for command, action in (("checkpoint-delete other c1 --metadata", "domain.checkpoint"),
+                            ("checkpoint-dumpxml --security-info other c1", "domain.read-secure")):
+        result = as_user(host, FRIEND, command)
+        tap.ok(denied(result, action, "other"), f"'{command}' needs {action}", result)
+    result = as_user(host, FRIEND, "checkpoint-delete mine c1 --metadata")
+    tap.equal(result.status, 0, "a user may delete a checkpoint of his domain") or tap.note(result)
+    result = as_user(host, FRIEND, "checkpoint-list hidden")
+    tap.ok(result.status == 1 and "failed to get domain 'hidden'" in result.err, "of a hidden domain nothing is told", result)
+
+
 def heard(host):
     argv = ["setpriv", f"--reuid={FRIEND}", "--regid=nogroup", "--clear-groups", "virsh", "-c", host.uri,
             "event", "--event", "metadata-change", "--loop"]
@@ -239,6 +262,7 @@ def main():
             sockets(host, bus)
             untrusted(host)
             access(host)
+            checkpoints(host)
             heard(host)
             identity(host)
         finally:
