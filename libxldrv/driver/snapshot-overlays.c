@@ -307,6 +307,7 @@ gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *p
 {
     const XldrvImpact impact = {.live = job->instance != NULL, .config = job->config != NULL}, live = {.live = TRUE};
     g_autoptr(XmlconfDomain) old_live = ref(job->instance ? job->live : NULL), old_config = ref(job->config);
+    g_autoptr(GError) why = NULL;
     Switch s = {.driver = driver,
                 .job = job,
                 .snapshot = snapshot,
@@ -318,5 +319,10 @@ gboolean xldrv_overlays_use(XldrvDriver *driver, XldrvJob *job, XmlconfDomain *p
         return TRUE;
     if (!job->instance)
         return use_stopped(&s, paths, &impact, error);
-    return use_running(&s, &impact, error) && xldrv_change(driver, job, &live, learn, snapshot, error);
+    if (!use_running(&s, &impact, error))
+        return FALSE;
+    /* The disks are on them by now: what cannot be noted does not undo that. */
+    if (!xldrv_change(driver, job, &live, learn, snapshot, &why))
+        g_warning("what the disks of domain '%s' are on now cannot be noted: %s", job->name, why->message);
+    return TRUE;
 }
