@@ -118,6 +118,7 @@ enum domus_op {
     DOMUS_OP_dirty_rate_start = 49, /* args[1] -> struct domus_dirty_rate: measure for so many seconds */
     DOMUS_OP_dirty_rate = 50,    /* args[1] -> struct domus_dirty_rate: the last measurement */
     DOMUS_OP_stream_switch = 51, /* what is sent goes on at the receiver before all of it is there: DOMUS_STREAM_POSTCOPY */
+    DOMUS_OP_save_live = 52,     /* as save, but the domain runs on until the rest takes but a moment */
 };
 
 /* What the hypervisor itself has to say: its standard output and error. */
@@ -585,6 +586,7 @@ int domctl_display_write(struct domctl *ctl, int fd, struct domus_picture *pictu
 
 /* Streams: see enum domus_stream_phase. Descriptors are duplicated. */
 int domctl_save(struct domctl *ctl, int fd);
+int domctl_save_live(struct domctl *ctl, int fd);
 int domctl_dump(struct domctl *ctl, int fd, uint32_t flags);
 /* Copies @bytes at @address of the guest's memory to @buffer; @flags is a set of enum domus_peek_flags. */
 int domctl_peek(struct domctl *ctl, uint64_t address, void *buffer, size_t bytes, uint32_t flags);

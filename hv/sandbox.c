@@ -76,6 +76,7 @@ static const struct rule allowed[] = {
     CALL(read, "terminals, sockets, event and timer descriptors, images"),
     CALL(pread64, "images, memory statistics, saved domains"),
     CALL(pwrite64, "domains that are saved"),
+    CALL(fdatasync, "domains that are saved while they run"),
     CALL(write, "terminals, logs, waking the event loop"),
     CALL(readv, "frames from a tap"),
     CALL(writev, "frames to a tap, messages of the C library"),

@@ -13,6 +13,11 @@ int domctl_save(struct domctl *ctl, int fd)
     return domctl_domus_op(ctl, DOMUS_OP_save, NULL, 0, &fd, 1);
 }
 
+int domctl_save_live(struct domctl *ctl, int fd)
+{
+    return domctl_domus_op(ctl, DOMUS_OP_save_live, NULL, 0, &fd, 1);
+}
+
 int domctl_dump(struct domctl *ctl, int fd, uint32_t flags)
 {
     struct domus_dump dump = {.flags = flags};

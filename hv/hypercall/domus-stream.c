@@ -37,6 +37,14 @@ long hv_domus_save(struct hv_caller *c, const uint64_t args[5], void *arg)
     return error ? error : hand_over(c, hv_stream_save(c->domain, c->fds[0]));
 }
 
+long hv_domus_save_live(struct hv_caller *c, const uint64_t args[5], void *arg)
+{
+    long error = check(c, true);
+
+    (void)args, (void)arg;
+    return error ? error : hand_over(c, hv_stream_save_live(c->domain, c->fds[0]));
+}
+
 long hv_domus_dump(struct hv_caller *c, const uint64_t args[5], void *arg)
 {
     const struct domus_dump *dump = arg;

@@ -352,6 +352,7 @@ static const struct hv_subop ops[] = {
     [DOMUS_OP_vbd_set_limits] = {"vbd_set_limits", hv_domus_vbd_set_limits, sizeof(struct domus_vbd_limits), HV_ARG_IN,
                                  CONTROL},
     [DOMUS_OP_save] = {"save", hv_domus_save, 0, HV_ARG_NONE, CONTROL},
+    [DOMUS_OP_save_live] = {"save_live", hv_domus_save_live, 0, HV_ARG_NONE, CONTROL},
     [DOMUS_OP_dump] = {"dump", hv_domus_dump, sizeof(struct domus_dump), HV_ARG_IN, CONTROL},
     [DOMUS_OP_peek] = {"peek", hv_domus_peek, sizeof(struct domus_peek), HV_ARG_IN, CONTROL},
     [DOMUS_OP_dirty_rate_start] = {"dirty_rate_start", hv_domus_dirty_rate_start, sizeof(struct domus_dirty_rate),

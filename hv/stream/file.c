@@ -64,3 +64,34 @@ int hv_stream_file_begin(int fd, off_t *base)
         return -EINVAL;
     return ftruncate(fd, *base) < 0 ? -errno : 0;
 }
+
+off_t hv_stream_file_place(off_t base, uint64_t index)
+{
+    return base + (off_t)((index + 1) * HV_PAGE_SIZE);
+}
+
+static int write_header(struct hv_stream *s, off_t base, uint64_t pages, size_t state_bytes)
+{
+    struct hv_stream_header header;
+
+    hv_stream_header_init(&header, HV_STREAM_FILE);
+    header.memory_offset = HV_PAGE_SIZE;
+    header.memory_pages = pages;
+    header.state_offset = (pages + 1) * HV_PAGE_SIZE;
+    header.state_bytes = state_bytes;
+    hv_stream_header_seal(&header);
+    return hv_stream_write_padded(s, &header, sizeof(header), base);
+}
+
+int hv_stream_file_end(struct hv_stream *s, off_t base, uint64_t pages, const struct hv_encoder *checksums)
+{
+    struct hv_encoder state = {0};
+    int error = checksums->failed ? -ENOMEM : hv_stream_encode_state(s->domain, checksums, &state);
+
+    if (!error)
+        error = hv_stream_write_padded(s, state.data, state.used, hv_stream_file_place(base, pages));
+    if (!error)
+        error = write_header(s, base, pages, state.used);
+    hv_encoder_fini(&state);
+    return error;
+}

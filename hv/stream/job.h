@@ -70,6 +70,8 @@ bool hv_stream_page_is_zero(const void *page);
 
 /* save.c, restore.c, send.c, receive.c. @fd is taken on success. */
 int hv_stream_save(struct hv_domain *d, int fd) HV_MUST_CHECK;
+/* save-live.c: the same, but the domain is frozen for the end alone. */
+int hv_stream_save_live(struct hv_domain *d, int fd) HV_MUST_CHECK;
 /* dump.c: @flags is a set of enum domus_dump_flags. */
 int hv_stream_dump(struct hv_domain *d, int fd, unsigned flags) HV_MUST_CHECK;
 int hv_stream_restore(struct hv_domain *d, int fd, unsigned flags, char error[HV_STREAM_ERROR_BYTES]) HV_MUST_CHECK;

@@ -35,11 +35,6 @@ static void fini(struct hv_stream *s)
     free(w);
 }
 
-static off_t place_of(const struct saving *w, uint64_t index)
-{
-    return w->base + (off_t)((index + 1) * HV_PAGE_SIZE);
-}
-
 /* ------------------------------------------------------------------ memory */
 
 static const uint8_t *page_at(const struct hv_stream *s, uint64_t gfn)
@@ -70,7 +65,7 @@ static int write_run(struct hv_stream *s, uint64_t gfn, uint64_t index, uint64_t
     struct saving *w = s->own;
 
     s->status.transferred_bytes += count * HV_PAGE_SIZE;
-    return count ? hv_stream_write(s, page_at(s, gfn), count * HV_PAGE_SIZE, place_of(w, index)) : 0;
+    return count ? hv_stream_write(s, page_at(s, gfn), count * HV_PAGE_SIZE, hv_stream_file_place(w->base, index)) : 0;
 }
 
 /* A part of one run of RAM. */
@@ -114,36 +109,12 @@ static void save_memory(struct hv_stream *s)
 
 /* ------------------------------------------------------------------ the rest */
 
-static int write_header(struct hv_stream *s, size_t state_bytes)
-{
-    struct saving *w = s->own;
-    struct hv_stream_header header;
-
-    hv_stream_header_init(&header, HV_STREAM_FILE);
-    header.memory_offset = HV_PAGE_SIZE;
-    header.memory_pages = w->index;
-    header.state_offset = (w->index + 1) * HV_PAGE_SIZE;
-    header.state_bytes = state_bytes;
-    hv_stream_header_seal(&header);
-    return hv_stream_write_padded(s, &header, sizeof(header), w->base);
-}
-
 static int save_state(struct hv_stream *s)
 {
     struct saving *w = s->own;
-    struct hv_encoder state = {0};
-    int error;
 
     hv_encode(&w->present, w->sums.data, w->sums.used);
-    if (w->present.failed || w->sums.failed)
-        return -ENOMEM;
-    error = hv_stream_encode_state(s->domain, &w->present, &state);
-    if (!error)
-        error = hv_stream_write_padded(s, state.data, state.used, place_of(w, w->index));
-    if (!error)
-        error = write_header(s, state.used);
-    hv_encoder_fini(&state);
-    return error;
+    return w->sums.failed ? -ENOMEM : hv_stream_file_end(s, w->base, w->index, &w->present);
 }
 
 static void step(struct hv_stream *s)
