@@ -112,7 +112,7 @@ def metadata(host):
     refused(host, "snapshot-create-as m a/b", "invalid snapshot name 'a/b'", "a name with a slash")
     refused(host, "snapshot-create-as m 7", "'7'", "a name that an image could take for a number")
     refused(host, "snapshot-info m none", "no domain snapshot with matching name 'none'", "an unknown name")
-    refused(host, "snapshot-create-as m x --live", "stands still", "a live snapshot, by name")
+    refused(host, "snapshot-create-as m x --live", "not running", "a live snapshot of what is off")
     refused(host, "snapshot-create-as m x --diskspec xvdz", "no disk named 'xvdz'", "a disk that is not there")
     refused(host, "snapshot-create-as m x --diskspec xvda,snapshot=no", "nothing selected", "nothing at all")
     refused(host, f"snapshot-create-as m x --memspec {host.root}/mem", "memory state cannot be saved", "memory of what is off")

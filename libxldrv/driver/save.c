@@ -48,17 +48,20 @@ static char *format_live(XmlconfDomain *domain, GError **error)
     return xml;
 }
 
-static int save_domain(struct domctl *ctl, gpointer fd)
-{
-    return domctl_save(ctl, *(int *)fd);
-}
-
 typedef struct {
     XldrvDriver *driver;
     XldrvJob *job;
     XldrvSaved *saved;
+    gboolean live;
     struct domus_stream_status status;
 } Saving;
+
+static int save_domain(struct domctl *ctl, gpointer data)
+{
+    const Saving *saving = data;
+
+    return (saving->live ? domctl_save_live : domctl_save)(ctl, saving->saved->fd);
+}
 
 static gboolean write_file(int fd, gpointer data, GError **error)
 {
@@ -70,7 +73,7 @@ static gboolean write_file(int fd, gpointer data, GError **error)
     saved->fd = fd;
     if (lseek(saved->fd, (off_t)xldrv_saved_head_bytes(saved->xml), SEEK_SET) < 0)
         return xldrv_set_system_error(error, errno, "cannot write the saved domain");
-    if (!xldrv_instance_control(job->instance, "save", save_domain, &saved->fd, error) ||
+    if (!xldrv_instance_control(job->instance, "save", save_domain, saving, error) ||
         !xldrv_stream_wait(job, "save", &saving->status, error))
         return FALSE;
     /* Nothing changes any more: what the domain has in the store now is what its memory knows of. */
@@ -82,7 +85,7 @@ gboolean xldrv_save_memory(XldrvDriver *driver, XldrvJob *job, const XldrvSaveTo
                            GError **error)
 {
     g_auto(XldrvSaved) saved = {.fd = -1, .running = to->running, .id = xldrv_instance_id(job->instance)};
-    Saving saving = {.driver = driver, .job = job, .saved = &saved};
+    Saving saving = {.driver = driver, .job = job, .saved = &saved, .live = to->live};
     gboolean ok;
 
     saved.xml = to->xml ? g_strdup(to->xml) : format_live(job->live, error);

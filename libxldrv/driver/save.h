@@ -9,6 +9,7 @@ typedef struct {
     const char *xml;  /* of XMLCONF_PARSE_LIVE, to be kept in the place of the running domain's; or NULL */
     gboolean running; /* it is to run when it is restored */
     gboolean direct;  /* without the host's cache */
+    gboolean live;    /* the guest runs on while its memory is written, and stops for the end */
 } XldrvSaveTo;
 
 /* Writes a running domain, memory and all, to a file (saved.h). After success it stands still, until xldrv_stream_end lets it

@@ -23,7 +23,7 @@
 
 /* All are atomic here. */
 #define CREATE_FLAGS                                                                               \
-    (REDEFINE | VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT | NO_METADATA | HALT | DISK_ONLY | REUSE_EXT | QUIESCE |                \
+    (REDEFINE | VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT | NO_METADATA | HALT | DISK_ONLY | REUSE_EXT | QUIESCE | LIVE |         \
      VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | VIR_DOMAIN_SNAPSHOT_CREATE_VALIDATE)
 
 /* A number of so few digits may be taken for the number of a snapshot in an image. */
@@ -41,12 +41,11 @@ typedef struct {
 
 static gboolean check_flags(guint flags, const char *function, GError **error)
 {
-    if (flags & LIVE)
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
-                               "live snapshots are not supported: the guest stands still while its memory is written");
     if (!xldrv_check_flags(flags, CREATE_FLAGS, function, error) ||
         !xldrv_check_exclusive(flags, REDEFINE | NO_METADATA,
-                               "VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE and VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA", error))
+                               "VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE and VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA", error) ||
+        !xldrv_check_exclusive(flags, LIVE | DISK_ONLY,
+                               "VIR_DOMAIN_SNAPSHOT_CREATE_LIVE and VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY", error))
         return FALSE;
     if (flags & QUIESCE && !(flags & DISK_ONLY))
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
@@ -119,6 +118,9 @@ static gboolean plan_memory(const Creation *c, GError **error)
 {
     XmlconfSnapshot *snapshot = c->snapshot;
 
+    if (c->flags & LIVE && !c->job->instance)
+        return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "live snapshot of domain '%s', which is not running",
+                               c->job->name);
     if (!c->job->instance || c->flags & DISK_ONLY) {
         if (snapshot->memory != XMLCONF_SNAPSHOT_DEFAULT && snapshot->memory != XMLCONF_SNAPSHOT_NO)
             return xldrv_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
@@ -238,11 +240,12 @@ static char *memory_path(const Creation *c, GError **error)
                : NULL;
 }
 
-/* The guest stands still from its memory to the last of its disks. */
+/* The guest stands still from its memory, of a live snapshot from the last of it, to the last of its disks. */
 static gboolean take_with_memory(const Creation *c, GError **error)
 {
     g_autofree char *path = memory_path(c, error);
-    const XldrvSaveTo to = {.path = path, .running = c->job->state == VIR_DOMAIN_RUNNING};
+    const XldrvSaveTo to = {
+        .path = path, .running = c->job->state == VIR_DOMAIN_RUNNING, .live = (c->flags & LIVE) != 0};
     struct domus_stream_status status;
     gboolean ok;
 

@@ -4,8 +4,8 @@
  * (snapshots.h), because nothing here writes memory into an image. External: memory is a saved domain at the client's path,
  * and a disk goes on in a new image, the overlay, on top of the one it had, which stays as it was.
  *
- * A running domain stands still while its memory is written and until all of its disks have their snapshots, so all are of
- * one moment; without memory, all disks have their requests wait meanwhile.
+ * A running domain stands still while its memory is written (of a live snapshot: while the last of it is) and until all of its
+ * disks have their snapshots, so all are of one moment; without memory, all disks have their requests wait meanwhile.
  *
  *   snapshot-create.c  procedures that take and redefine
  *   snapshot-plan.c    what happens to which disk
