@@ -16,8 +16,8 @@ import tap
 from disks import define, disk, good, make, refused
 from host import Host, wait_for
 
-# A file in memory is copied over another and compared, and the number of the round goes to the disk, which has to have the one
-# of the round before until then: memory and disk of two moments would tell here.
+# A file in memory is copied over another and compared, and the number of the round goes to the disk, which has to have
+# the one of the round before until then: memory and disk of two moments would tell here.
 ON_DISK = "dd if=/dev/xvda bs=512 count=1 iflag=direct 2>/dev/null | tr -d '\\0'"
 TO_DISK = "echo $n | dd of=/dev/xvda bs=512 count=1 conv=sync,fsync 2>/dev/null"
 DIRTY = (f"(n=0; {TO_DISK}; while :; do cp /tmp/still /tmp/copy; cmp /tmp/still /tmp/copy || echo memory >>/tmp/wrong; "
@@ -92,11 +92,13 @@ def taking(host, console):
     tap.equal(host.state("l"), "running", "it runs on")
     stats = good(host, "domjobinfo l --completed")
     down, all_ms = (re.search(rf"{word}: +(\d+)", stats) for word in ("Total downtime", "Time elapsed"))
-    tap.ok(down and all_ms and int(down.group(1)) < int(all_ms.group(1)), "it stood still for a part of the time", stats)
+    part = down and all_ms and int(down.group(1)) < int(all_ms.group(1))
+    tap.ok(part, "it stood still for a part of the time", stats)
     tap.note(f"elapsed {all_ms and all_ms.group(1)} ms, stopped {down and down.group(1)} ms")
     tap.ok(re.search(r"Iteration: +([2-9]|\d\d)", stats), "memory was gone through more than once", stats)
     tap.ok(wait_for(lambda: ticks(console) > before, 60), "the guest ticks")
-    tap.ok(os.path.exists(f"{host.root}/s1.mem") and os.path.exists(f"{host.root}/s1.qcow2"), "there are memory and overlay")
+    there = [os.path.exists(f"{host.root}/s1{end}") for end in (".mem", ".qcow2")]
+    tap.equal(there, [True, True], "there are memory and overlay")
     tap.contains(good(host, "domblklist l"), "s1.qcow2", "the disk is on the overlay")
     consistent(console, "after it")
 

@@ -1,12 +1,13 @@
 /* Saving to a file while the domain runs: passes, as in sending (send.c), and a file as in saving (save.c).
  *
- * The first pass writes all pages to their places, each further one those that the guest changed during the one before, by the
- * log of writes, over what they were. A page is copied, its checksum taken of the copy, and a thread writes that (writer.c). A
- * pass is over when the disk has it: else what waits in the host's cache would be a part of the time that the guest is stopped.
- * When what is left takes but a moment the guest is stopped, and the rest and the state follow. A guest that changes memory
- * faster than the file takes it is slowed down, and stopped after some passes whatever is left: the file gets done.
+ * The first pass writes all pages to their places, each further one those that the guest changed during the one before,
+ * by the log of writes, over what they were. A page is copied, its checksum taken of the copy, and a thread writes that
+ * (writer.c). A pass is over when the disk has it: else what waits in the host's cache would be a part of the time that
+ * the guest is stopped. When what is left takes but a moment the guest is stopped, and the rest and the state follow. A
+ * guest that changes memory faster than the file takes it is slowed down, and stopped after some passes whatever is left:
+ * the file gets done.
  *
- * The place of a page is how many pages of RAM lie below it. A balloon moves all those above: then they are written again.
+ * The place of a page is how many pages of RAM lie below it. A balloon moves all those above, which are written again.
  */
 #include "config.h"
 
@@ -316,8 +317,8 @@ static void stop(struct hv_stream *s)
     hv_stream_freeze(s);
 }
 
-/* The log is taken, and then vCPUs forget where they may store unseen: what they stored in between is in the pages when these
- * are copied. */
+/* The log is taken, and then vCPUs forget where they may store unseen: what they stored in between is in the pages when
+ * these are copied. */
 static void end_pass(struct hv_stream *s)
 {
     struct saving *w = s->own;

@@ -178,6 +178,64 @@ static void test_files(struct hv_domain *d, int fd)
     }
 }
 
+static bool comes_back(struct hv_domain *d, int fd)
+{
+    char error[HV_STREAM_ERROR_BYTES];
+    struct hv_domain *back = NULL;
+    bool same = !restore(fd, 0, &back, error) && same_memory(d, back) && same_state(d, back);
+
+    if (error[0])
+        printf("# %s\n", error);
+    if (back)
+        hv_domain_free(back);
+    return same;
+}
+
+/* Some of it is written already, at places that move: a page below goes, and comes again; others become zero, and
+ * something else. */
+static void test_live(struct hv_domain *d)
+{
+    struct domus_stream_status status;
+
+    for (unsigned round = 0; round < 4; round++) {
+        int fd = new_file();
+
+        TAP_OK(!hv_stream_save_live(d, dup(fd)), "saving it while it runs begins");
+        for (unsigned i = 0; i < 3; i++)
+            d->stream->ops->step(d->stream);
+        if (round == 1)
+            TAP_OK(!hv_physmap_release(d, hv_gfn_of(0x200), 1), "it gives a page back meanwhile");
+        if (round == 2)
+            TAP_OK(!hv_physmap_populate(d, hv_gfn_of(0x200), 1), "it gets one meanwhile");
+        if (round == 3) {
+            memset(hv_memory_at(&d->mem, hv_gpa_of(0x201000), 4096, true), 0, 4096);
+            memset(hv_memory_at(&d->mem, hv_gpa_of(0x202000), 4096, true), 0x5a, 4096);
+        }
+        status = wait_for_end(d);
+        TAP_OK(status.phase == DOMUS_STREAM_DONE && status.passes > 1 && d->frozen, "it is done, and frozen: %s",
+               status.text);
+        TAP_OK(comes_back(d, fd), "what comes back is what it was at the end");
+        TAP_OK(hv_stream_end(d) == 0 && !d->frozen, "it goes on");
+        close(fd);
+    }
+}
+
+/* The domain runs on, and it can be tried again. */
+static void test_live_ended(struct hv_domain *d)
+{
+    int fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct domus_stream_status status;
+
+    TAP_OK(!hv_stream_save_live(d, new_file()), "saving it while it runs begins");
+    d->stream->ops->step(d->stream);
+    TAP_OK(!hv_stream_end(d) && !d->frozen && !d->mem.dirty, "and is ended in the middle");
+    (void)!fcntl(fd, F_ADD_SEALS, F_SEAL_GROW);
+    TAP_OK(!hv_stream_save_live(d, fd), "to a full disk, too");
+    status = wait_for_end(d);
+    TAP_OK(status.phase == DOMUS_STREAM_FAILED && status.error == EPERM && strstr(status.text, "cannot write") && !d->frozen,
+           "fails, and the domain goes on: %s", status.text);
+}
+
 static bool refused(int fd, const char *why)
 {
     char error[HV_STREAM_ERROR_BYTES];
@@ -566,6 +624,8 @@ int main(void)
     test_damage(fd);
     close(fd);
     test_full(d);
+    test_live(d);
+    test_live_ended(d);
     test_packed(d);
     test_channel(d);
     hv_domain_free(d); /* it is another's */

@@ -1,5 +1,5 @@
-/* Writing pages from a thread. It and the loop share a ring of chunks: the loop fills those that the thread has written. Who of
- * both leaves last frees it, so that the loop need not wait for a disk that does not answer. */
+/* Writing pages from a thread. It and the loop share a ring of chunks: the loop fills those that the thread has written.
+ * The thread frees it, some time after the loop has left, which need not wait for a disk that does not answer. */
 #include "config.h"
 
 #include "hv/stream/writer.h"
@@ -19,7 +19,7 @@ struct hv_writer {
     struct hv_loop_source *wakeup;   /* NULL: the loop has left */
     unsigned put, written;           /* chunks, so far */
     int error;                       /* the first */
-    struct hv_writer_chunk chunks[CHUNKS]; /* the thread's from when they are put until they are written, else the loop's */
+    struct hv_writer_chunk chunks[CHUNKS]; /* the thread's from put until written, else the loop's */
 };
 
 static void destroy(struct hv_writer *w)

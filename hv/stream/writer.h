@@ -10,8 +10,8 @@
 
 struct hv_writer;
 
-/* Pages, and where in the file each of them belongs. Those that follow each other there are written as one. None: what was
- * written before is to be on the disk. */
+/* Pages, and where in the file each of them belongs. Those that follow each other there are written as one. None: what
+ * was written before is to be on the disk. */
 struct hv_writer_chunk {
     unsigned count;
     off_t places[HV_WRITER_PAGES];
@@ -20,7 +20,8 @@ struct hv_writer_chunk {
 
 /* @fd is duplicated; @wakeup is woken when a chunk was written. 0 or a negative errno. Loop thread, as all of these. */
 int hv_writer_new(int fd, struct hv_loop_source *wakeup, struct hv_writer **out) HV_MUST_CHECK;
-/* What is not written yet is dropped. Does not wait: a write that hangs ends in its own time, and wakes nobody. NULL is fine. */
+/* What is not written yet is dropped. Does not wait: a write that hangs ends in its own time, and wakes nobody. NULL is
+ * fine. */
 void hv_writer_free(struct hv_writer *w);
 /* One to be filled; the same again until it is put; NULL: all are still to be written. */
 struct hv_writer_chunk *hv_writer_get(struct hv_writer *w);
