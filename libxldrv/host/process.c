@@ -26,7 +26,7 @@
 #define FIRST_PASSED_FD 3
 
 /* All that the child needs, prepared before the fork: between fork and exec of a threaded process only
- * async-signal-safe functions may be called. */
+ * async-signal-safe functions may be called, and until exec it has our memory. */
 typedef struct {
     char **argv;
     int *fds;
@@ -129,12 +129,13 @@ void xldrv_process_reap_written(const char *pid_path)
         waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOHANG);
 }
 
+/* Nothing of it outlives a crash of the host, so it need not be on its disk. */
 static gboolean copy_stat(int pid_fd)
 {
     char text[1024];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
-    gboolean ok = n > 0 && write(pid_fd, text, n) == n && fsync(pid_fd) == 0;
+    gboolean ok = n > 0 && write(pid_fd, text, n) == n;
 
     if (fd >= 0)
         close(fd);
@@ -302,6 +303,17 @@ static const char *const steps[] = {
     [ENTER_NAMESPACES] = " in user, mount and process namespaces of its own, which this host must allow",
 };
 
+/* A copy of all that maps our memory takes longer than all that the child does. But one that goes on without exec, as namespaces
+ * want it, needs that. */
+static pid_t split(const Child *child)
+{
+    pid_t pid = child->may_mount ? fork() : vfork();
+
+    if (pid == 0)
+        run_child(child);
+    return pid;
+}
+
 static XldrvProcess *fork_child(Child *child, GError **error)
 {
     int report[2];
@@ -318,9 +330,7 @@ static XldrvProcess *fork_child(Child *child, GError **error)
     close(report[1]);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours runs in the child */
-    pid = fork();
-    if (pid == 0)
-        run_child(child);
+    pid = split(child);
     failure = (Failure){pid < 0 ? errno : 0, START};
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(child->error_fd);
