@@ -268,7 +268,7 @@ static gboolean send_all(XldrvDriver *driver, XldrvJob *job, int fd, XldrvCopies
 }
 
 /* From here on it stands still, and waits for what is decided elsewhere. */
-static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, XldrvCopies *copies, GError **error)
+static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, XldrvCopies *copies, XldrvStoreFollower *nodes, GError **error)
 {
     const XldrvDeviceHost host = device_host(driver, job);
     g_auto(XldrvCookie) cookie = {.id = xldrv_instance_id(job->instance), .copied = TRUE};
@@ -276,7 +276,7 @@ static GVariant *hand_over(XldrvDriver *driver, XldrvJob *job, XldrvCopies *copi
     if (!xldrv_copies_complete(copies, error) ||
         !release_disks(&host, xmlconf_domain_config(job->live)->disks, error))
         return NULL;
-    cookie.store = xldrv_store_read_tree(driver->store, cookie.id, error);
+    cookie.store = xldrv_store_follower_end(nodes, error);
     return cookie.store ? xldrv_cookie_encode(&cookie) : NULL;
 }
 
@@ -307,6 +307,7 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
 {
     struct domus_stream_status status = {0};
     int state = job->state, reason = job->reason, fd = xldrv_migration_connect(migration->uri, error);
+    XldrvStoreFollower *nodes = NULL;
     GVariant *cookie = NULL;
     XldrvCopies *copies;
 
@@ -323,8 +324,10 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     copies = xldrv_copies_new(driver, job, migration, prepared);
     if (xldrv_copies_start(copies, error) && stop_if_not_live(driver, job, migration, error) &&
+        (nodes = xldrv_store_follow(driver->store, xldrv_instance_id(job->instance), error)) &&
         send_all(driver, job, fd, copies, &status, error))
-        cookie = hand_over(driver, job, copies, error);
+        cookie = hand_over(driver, job, copies, nodes, error);
+    xldrv_store_follower_free(nodes);
     close(fd);
     xldrv_copies_free(copies);
     job->leaving = FALSE;

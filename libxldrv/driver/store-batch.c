@@ -22,6 +22,7 @@ struct _XldrvStoreBatch {
     gsize sent;
     guint n_requests;
     GByteArray *in; /* what came and is not a whole reply yet */
+    guint64 n_events;
 };
 
 XldrvStoreBatch *xldrv_store_batch_new(int fd)
@@ -87,6 +88,16 @@ void xldrv_store_batch_directory(XldrvStoreBatch *batch, const char *path)
     add(batch, XS_DIRECTORY, path, NULL, 0);
 }
 
+void xldrv_store_batch_watch(XldrvStoreBatch *batch, const char *path)
+{
+    add(batch, XS_WATCH, path, "t", sizeof("t"));
+}
+
+guint64 xldrv_store_batch_events(const XldrvStoreBatch *batch)
+{
+    return batch->n_events;
+}
+
 /* A letter and a domain's number: docs/misc/xenstore.txt of Xen. */
 void xldrv_store_batch_set_permissions(XldrvStoreBatch *batch, const char *path, const struct xs_permissions *list, guint n)
 {
@@ -147,11 +158,14 @@ static gboolean take_replies(XldrvStoreBatch *batch, Run *run)
         struct xsd_sockmsg head;
 
         memcpy(&head, batch->in->data + at, sizeof(head));
-        if (head.len > XENSTORE_PAYLOAD_MAX || head.req_id != run->n_replies)
+        if (head.len > XENSTORE_PAYLOAD_MAX || (head.type != XS_WATCH_EVENT && head.req_id != run->n_replies))
             return broken(EPIPE);
         if (batch->in->len - at - sizeof(head) < head.len)
             break;
-        take_reply(run, &head, batch->in->data + at + sizeof(head));
+        if (head.type == XS_WATCH_EVENT)
+            batch->n_events++;
+        else
+            take_reply(run, &head, batch->in->data + at + sizeof(head));
         at += sizeof(head) + head.len;
     }
     g_byte_array_remove_range(batch->in, 0, (guint)at);

@@ -20,6 +20,11 @@ void xldrv_store_batch_read(XldrvStoreBatch *batch, const char *path);
 void xldrv_store_batch_get_permissions(XldrvStoreBatch *batch, const char *path);
 void xldrv_store_batch_directory(XldrvStoreBatch *batch, const char *path);
 
+/* From now on what happens to the node and to those below it is told: at once for the first time, then with the replies to later
+ * requests. How often in all is what _events says. */
+void xldrv_store_batch_watch(XldrvStoreBatch *batch, const char *path);
+guint64 xldrv_store_batch_events(const XldrvStoreBatch *batch);
+
 /* The reply to request @number since the last run: an errno, or 0 with its payload, which has a zero byte behind it. */
 typedef void (*XldrvStoreReply)(guint number, int error, const char *payload, gsize bytes, gpointer data);
 

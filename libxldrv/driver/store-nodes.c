@@ -243,6 +243,19 @@ void xldrv_store_remove_device_nodes(struct xs_handle *handle, int id, const cha
     remove_if_empty(handle, backends);
 }
 
+guint xldrv_store_tree_watch(XldrvStoreBatch *batch, int id)
+{
+    g_autofree char *domain = g_strdup_printf("/local/domain/%d", id);
+
+    xldrv_store_batch_watch(batch, domain);
+    for (gsize i = 0; i < G_N_ELEMENTS(device_kinds); i++) {
+        g_autofree char *path = g_strdup_printf("/local/domain/0/backend/%s/%d", device_kinds[i], id);
+
+        xldrv_store_batch_watch(batch, path);
+    }
+    return 1 + G_N_ELEMENTS(device_kinds);
+}
+
 static void remove_backends(struct xs_handle *handle, int id)
 {
     for (gsize i = 0; i < G_N_ELEMENTS(device_kinds); i++) {

@@ -10,6 +10,8 @@
 gboolean xldrv_store_write_nodes(XldrvStoreBatch *batch, const XldrvStoreDomain *what);
 /* Both halves of a device, in one transaction. FALSE with errno. */
 gboolean xldrv_store_write_device(XldrvStoreBatch *batch, const XldrvStoreDevice *device);
+/* Watches all of it; how many watches that are. */
+guint xldrv_store_tree_watch(XldrvStoreBatch *batch, int id);
 /* As xldrv_store_read_tree and _write_tree: store-tree.c. NULL, FALSE with errno. */
 GVariant *xldrv_store_tree_read(XldrvStoreBatch *batch, int id);
 gboolean xldrv_store_tree_write(XldrvStoreBatch *batch, int id, GVariant *tree);

@@ -71,6 +71,12 @@ gboolean xldrv_store_domain_connections(XldrvStore *store, int id, int fds[2], G
 GVariant *xldrv_store_read_tree(XldrvStore *store, int id, GError **error);
 gboolean xldrv_store_write_tree(XldrvStore *store, int id, GVariant *tree, GError **error);
 
+/* The same kept ready: it is read when following begins, and at the end again only if something has changed since. */
+typedef struct _XldrvStoreFollower XldrvStoreFollower;
+XldrvStoreFollower *xldrv_store_follow(XldrvStore *store, int id, GError **error);
+GVariant *xldrv_store_follower_end(XldrvStoreFollower *follower, GError **error);
+void xldrv_store_follower_free(XldrvStoreFollower *follower);
+
 /* Gives a node below /local/domain/ID, which exists, another value. */
 gboolean xldrv_store_write(XldrvStore *store, int id, const char *node, const char *value, GError **error);
 /* Asks the guest by its control/shutdown node: "poweroff", "reboot" ... */
