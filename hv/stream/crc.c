@@ -22,6 +22,24 @@ static uint32_t step(uint32_t crc, uint8_t byte)
     return byte_table[(crc ^ byte) & 0xff] ^ (crc >> 8);
 }
 
+static uint32_t over_zeroes(uint32_t crc)
+{
+    for (unsigned zero = 0; zero < LANE; zero++)
+        crc = step(crc, 0);
+    return crc;
+}
+
+/* Moving is linear, so that bits are moved one by one, and all else is made of them: moving all would take milliseconds, which a
+ * guest that is restored waits. */
+static void make_shift_table(unsigned byte)
+{
+    for (uint32_t i = 1; i < 256; i++) {
+        uint32_t rest = i & (i - 1);
+
+        shift_table[byte][i] = rest ? shift_table[byte][rest] ^ shift_table[byte][i ^ rest] : over_zeroes(i << (8 * byte));
+    }
+}
+
 static void make_tables(void)
 {
     for (uint32_t i = 0; i < 256; i++) {
@@ -32,13 +50,7 @@ static void make_tables(void)
         byte_table[i] = crc;
     }
     for (unsigned byte = 0; byte < 4; byte++)
-        for (uint32_t i = 0; i < 256; i++) {
-            uint32_t crc = i << (8 * byte);
-
-            for (unsigned zero = 0; zero < LANE; zero++)
-                crc = step(crc, 0);
-            shift_table[byte][i] = crc;
-        }
+        make_shift_table(byte);
 }
 
 static uint32_t shift(uint32_t crc)
