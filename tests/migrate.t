@@ -75,6 +75,19 @@ def aborted(source, target, ticks):
     check(source, ticks, "after an abort")
 
 
+def number_kept(source, target, ticks):
+    """A guest keeps its number, where that is free: nobody else gets it while it is coming."""
+    thread, results = slow(source, target)
+    result = target.virsh_args("create", "--paused", target.write_xml(target.xml(name="g2"), "g2.xml"))
+    numbers = [source.virsh("domid g1").out.strip(), target.virsh("domid g2").out.strip()]
+    tap.ok(result.status == 0 and numbers[0] == "1" and numbers[1] == "2", "the number of a guest that is coming is taken", numbers)
+    target.virsh("destroy g2")
+    source.virsh("domjobabort g1")
+    thread.join(60)
+    source.virsh("migrate-setspeed g1 0")
+    check(source, ticks, "after another's start")
+
+
 def unplugged():
     """Interfaces of the bridge without a carrier."""
     links = subprocess.run(["ip", "-o", "link", "show", "master", BRIDGE], stdout=subprocess.PIPE, text=True).stdout
@@ -128,6 +141,7 @@ with Host() as a, Host() as b:
     boot(a, image)
     ticks = Ticks()
     refused(a, b, ticks)
+    number_kept(a, b, ticks)
     hop(a, b, ticks, "there")
     hop(b, a, ticks, "and back")
     hop(a, b, ticks, "there again", "--compressed")

@@ -479,6 +479,11 @@ static XldrvStoreDomain store_domain(const Start *s)
     };
 }
 
+static gboolean connect_store(Start *s, GError **error)
+{
+    return s->store_fds[0] >= 0 || xldrv_store_domain_connections(s->driver->store, s->status.id, s->store_fds, error);
+}
+
 static gboolean attach_store(Start *s, GError **error)
 {
     const XldrvStoreDomain what = store_domain(s);
@@ -486,7 +491,7 @@ static gboolean attach_store(Start *s, GError **error)
     if (s->made ? !xldrv_store_complete_domain(s->driver->store, &what, s->store, s->store_now, error)
                 : !xldrv_store_add_domain(s->driver->store, &what, error))
         return FALSE;
-    return xldrv_store_domain_connections(s->driver->store, s->status.id, s->store_fds, error) &&
+    return connect_store(s, error) &&
            xldrv_instance_control(s->instance, "attach the store to", attach_store_fds, s, error);
 }
 
@@ -600,7 +605,7 @@ static const Step first_steps[] = {check_stray, hook_prepare, open_files, write_
                                    bind_process, limit_process, check_hugepages, allow_locking, create, watch_log,
                                    bind_vcpus, set_cpu, name_interfaces, build};
 /* What takes its time and can be there before a guest that comes from elsewhere stands still. */
-static const Step early_steps[] = {make_nodes, make_consoles, make_devices, write_tree};
+static const Step early_steps[] = {make_nodes, make_consoles, make_devices, write_tree, connect_store};
 /* From here on it has things that are elsewhere until then, if it comes from there. */
 static const Step last_steps[] = {wait_for_stream, find_rings, attach_console, attach_store, limit_memory, attach_devices,
                                   attach_more_consoles, attach_display, restore_store, tune, watch,
