@@ -6,7 +6,6 @@ again although the destination had taken some of them.
 As root, in a network namespace of its own, as tests/migrate.t.
 """
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,22 +19,6 @@ from host import wait_for
 from traveller import BRIDGE, HOST_IP, Peer, Ticks, boot, check
 
 SLOW_MIB = 16
-PROGRAM = "qemu-storage-daemon"
-# One for the second disk takes its time: until then its host has the first one.
-SLOW = """#!/bin/sh
-case "$*" in *second*) [ -e {flag} ] && touch {flag}.seen && sleep 3;; esac
-exec {program} "$@"
-"""
-
-
-def slow_daemon(folder, flag):
-    """Before all other programs of that name, from now on."""
-    program = shutil.which(PROGRAM)
-    os.mkdir(folder)
-    with open(f"{folder}/{PROGRAM}", "w") as f:
-        f.write(SLOW.format(flag=flag, program=program))
-    os.chmod(f"{folder}/{PROGRAM}", 0o755)
-    os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
 
 
 def storage_daemons(host):
@@ -73,43 +56,59 @@ def hop(source, target, ticks, what):
     settled(target, source, ticks, what)
 
 
-def daemon_killed(source, target, ticks):
-    """What would serve the disk again has to wait until it is known where the guest is."""
-    what = "a storage daemon is killed while memory is sent"
+def begin_slowly(source, target):
+    """One that sends memory, and will for a while."""
     source.virsh(f"migrate-setspeed g1 {SLOW_MIB}")
     migration = begin(source, target)
     wait_for(lambda: "Memory remaining" in source.virsh("domjobinfo g1").out, 30, 0.01)
+    return migration
+
+
+def is_locked(path):
+    return subprocess.run(["qemu-img", "info", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0
+
+
+def daemon_killed(source, target, ticks):
+    """What would serve the disk again has to wait until it is known where the guest is."""
+    what = "a storage daemon is killed while memory is sent"
+    migration = begin_slowly(source, target)
+    waiting = [storage_pid(target, name) for name in ("xvda", "xvdb")]
     os.kill(storage_pid(source, "xvda"), signal.SIGKILL)
     time.sleep(0.5)
     source.virsh("migrate-setspeed g1 0")
     result = ended(migration)
     tap.equal(result[0], 0, f"{what}: it goes all the same") or tap.note(result)
     settled(target, source, ticks, what)
+    tap.equal([storage_pid(target, name) for name in ("xvda", "xvdb")], waiting, f"{what}: those that waited there serve it")
 
 
-def client_killed(source, target, ticks, flag):
+def client_killed(source, target, ticks, image):
+    """The daemon of the second disk stands still there: until it goes on, its host has the first one."""
     what = "the client is killed while the destination takes the disks"
-    open(flag, "w").close()
-    migration = begin(source, target)
-    tap.ok(wait_for(lambda: os.path.exists(f"{flag}.seen"), 60, 0.01), "(it has one of them)")
+    migration = begin_slowly(source, target)
+    tap.equal(len(storage_daemons(target)), 2, "(the destination's storage daemons wait)")
+    pid = storage_pid(target, "xvdb")
+    os.kill(pid, signal.SIGSTOP)
+    source.virsh("migrate-setspeed g1 0")
+    tap.ok(wait_for(lambda: "migrating" in source.virsh("domstate --reason g1").out, 60, 0.01), "(all was sent)")
+    tap.ok(wait_for(lambda: is_locked(image), 10, 0.1), "(and it has one of them)")
     migration.kill()
     migration.communicate()
-    os.unlink(flag)
+    time.sleep(1)
+    os.kill(pid, signal.SIGCONT)
     settled(source, target, ticks, what)
 
 
 netns.enter()
 netns.make_bridge(BRIDGE, [f"{HOST_IP}/24"])
-with Peer() as a:
-    flag = f"{a.root}/slow"
-    slow_daemon(f"{a.root}/bin", flag)
-    with Peer() as b:
-        boot(a, make(a, "first", mib=64), "qcow2", disk(make(a, "second"), "xvdb"))
-        ticks = Ticks()
-        hop(a, b, ticks, "there")
-        hop(b, a, ticks, "and back")
-        client_killed(a, b, ticks, flag)
-        daemon_killed(a, b, ticks)
-        b.virsh("destroy g1")
-        b.virsh("undefine g1")
+with Peer() as a, Peer() as b:
+    image = make(a, "first", mib=64)
+    boot(a, image, "qcow2", disk(make(a, "second"), "xvdb"))
+    ticks = Ticks()
+    hop(a, b, ticks, "there")
+    hop(b, a, ticks, "and back")
+    client_killed(a, b, ticks, image)
+    daemon_killed(a, b, ticks)
+    b.virsh("destroy g1")
+    b.virsh("undefine g1")
 tap.done()

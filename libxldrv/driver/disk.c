@@ -8,6 +8,7 @@
 
 #include "libxldrv/driver/blockjob.h"
 #include "libxldrv/driver/chain.h"
+#include "libxldrv/driver/storage.h"
 #include "libxldrv/driver/volume.h"
 
 #define KIND "vbd"
@@ -167,9 +168,18 @@ static gboolean attach_image(const XldrvDeviceHost *host, const XmlconfDisk *dis
     return FALSE;
 }
 
+/* What the image is based on does not change while it is in use elsewhere. */
 gboolean xldrv_disk_make(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error)
 {
-    return xldrv_volume_find(host->driver, disk, error) && add_nodes(host, disk, error);
+    gboolean is_served;
+
+    if (!xldrv_volume_find(host->driver, disk, error) || !add_nodes(host, disk, error))
+        return FALSE;
+    is_served = xmlconf_disk_source(disk) && xmlconf_disk_is_served(disk);
+    if (is_served && !xldrv_storage_make(host, disk, error))
+        return FALSE;
+    xldrv_chain_learn(disk);
+    return TRUE;
 }
 
 gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GError **error)
@@ -192,9 +202,9 @@ gboolean xldrv_disk_attach(const XldrvDeviceHost *host, XmlconfDisk *disk, GErro
     }
     if (fd >= 0)
         close(fd);
-    if (ok)
+    if (ok && !xldrv_instance_made(host->instance))
         xldrv_chain_learn(disk);
-    else
+    else if (!ok)
         xldrv_disk_close_source(host, disk, XLDRV_STORAGE_CURRENT);
     return ok;
 }

@@ -2,7 +2,8 @@
  *
  *      source                      destination
  *      Begin: XML, cookie    ->    Prepare: a process that waits for the stream, and where to send it; what the guest will
- *                                  have here beside it: nodes, interfaces without a carrier, a VNC server
+ *                                  have here beside it: nodes, interfaces without a carrier, storage
+ *                                  daemons without images, a VNC server
  *      Perform: sends, gives up the disks   (the guest stands still from its last pass on)
  *                            ->    Finish: what changed in the store, takes the disks, attaches devices, lets it run
  *      Confirm: ends it

@@ -123,7 +123,17 @@ static char *export_of(const XmlconfDisk *disk)
                            disk->readonly ? "off" : "on", writes_through(disk) ? "on" : "off");
 }
 
-static GPtrArray *arguments_of(const char *program, const XmlconfDisk *disk)
+/* The same as a command. */
+static char *export_command(const XmlconfDisk *disk)
+{
+    return g_strdup_printf("{\"execute\": \"block-export-add\", \"arguments\": {\"type\": \"nbd\", \"id\": \"export\", "
+                           "\"node-name\": \"" XLDRV_STORAGE_NODE "\", \"name\": \"" XLDRV_STORAGE_EXPORT
+                           "\", \"writable\": %s, \"writethrough\": %s}}",
+                           disk->readonly ? "false" : "true", writes_through(disk) ? "true" : "false");
+}
+
+/* @serves: from the start on, else when it is told (serve). */
+static GPtrArray *arguments_of(const char *program, const XmlconfDisk *disk, gboolean serves)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
     const char *const fixed[] = {"--nbd-server", "addr.type=fd,addr.str=" G_STRINGIFY(NBD_FD),
@@ -135,12 +145,16 @@ static GPtrArray *arguments_of(const char *program, const XmlconfDisk *disk)
         g_ptr_array_add(argv, g_strdup("--object"));
         g_ptr_array_add(argv, g_strdup("secret,id=secret,file=/proc/self/fd/" G_STRINGIFY(SECRET_FD)));
     }
-    g_ptr_array_add(argv, g_strdup("--blockdev"));
-    g_ptr_array_add(argv, blockdev_of(disk, NULL));
+    if (serves) {
+        g_ptr_array_add(argv, g_strdup("--blockdev"));
+        g_ptr_array_add(argv, blockdev_of(disk, NULL));
+    }
     for (gsize i = 0; i < G_N_ELEMENTS(fixed); i++)
         g_ptr_array_add(argv, g_strdup(fixed[i]));
-    g_ptr_array_add(argv, g_strdup("--export"));
-    g_ptr_array_add(argv, export_of(disk));
+    if (serves) {
+        g_ptr_array_add(argv, g_strdup("--export"));
+        g_ptr_array_add(argv, export_of(disk));
+    }
     g_ptr_array_add(argv, NULL);
     return argv;
 }
@@ -227,10 +241,10 @@ static gboolean prepare(Spawn *s, const XldrvDeviceHost *host, const XmlconfDisk
            (!disk->encryption || add_fd(s, make_secret_file(disk, error)));
 }
 
-static gboolean start(const Spawn *s, const XmlconfDisk *disk, GError **error)
+static gboolean start(const Spawn *s, const XmlconfDisk *disk, gboolean serves, GError **error)
 {
     g_autofree char *program = find_program(PROGRAM, "qemu-system-common", error);
-    g_autoptr(GPtrArray) argv = program ? arguments_of(program, disk) : NULL;
+    g_autoptr(GPtrArray) argv = program ? arguments_of(program, disk, serves) : NULL;
     const XldrvSpawn spawn = {.argv = argv ? (const char *const *)argv->pdata : NULL,
                               .fds = s->fds,
                               .n_fds = s->n_fds,
@@ -288,7 +302,7 @@ static int start_and_connect(const XldrvDeviceHost *host, const XmlconfDisk *dis
     g_autofree char *complaint = NULL;
     int fd;
 
-    if (!prepare(&s, host, disk, slot, error) || !start(&s, disk, error)) {
+    if (!prepare(&s, host, disk, slot, error) || !start(&s, disk, TRUE, error)) {
         xldrv_storage_close(host, disk->target, slot);
         return -1;
     }
@@ -304,9 +318,46 @@ static int start_and_connect(const XldrvDeviceHost *host, const XmlconfDisk *dis
     return -1;
 }
 
+static gboolean is_running(const XldrvDeviceHost *host, const XmlconfDisk *disk)
+{
+    g_autofree char *path = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, PROCESS);
+    g_autoptr(XldrvProcess) process = xldrv_process_find_written(path);
+
+    return process != NULL;
+}
+
+gboolean xldrv_storage_make(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error)
+{
+    g_auto(Spawn) s = {0};
+
+    if (is_running(host, disk))
+        return TRUE;
+    xldrv_storage_close(host, disk->target, XLDRV_STORAGE_CURRENT);
+    return prepare(&s, host, disk, XLDRV_STORAGE_CURRENT, error) && start(&s, disk, FALSE, error);
+}
+
+/* By a daemon that was made before. -1: there is none, or something is wrong with it or the image. */
+static int serve(const XldrvDeviceHost *host, const XmlconfDisk *disk, struct domus_vbd_source *source)
+{
+    g_autofree char *nbd = path_of(host, disk->target, XLDRV_STORAGE_CURRENT, NBD);
+    g_autofree char *options = blockdev_of(disk, NULL);
+    g_autofree char *open = g_strdup_printf("{\"execute\": \"blockdev-add\", \"arguments\": %s}", options);
+    g_autofree char *export = export_command(disk);
+
+    if (!is_running(host, disk) || !xldrv_storage_command(host, disk, open, NULL) ||
+        !xldrv_storage_command(host, disk, export, NULL))
+        return -1;
+    return connect_to(nbd, xmlconf_disk_source(disk), source, NULL);
+}
+
 int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
                        struct domus_vbd_source *source, GError **error)
 {
+    gboolean made = slot == XLDRV_STORAGE_CURRENT && host->instance && xldrv_instance_made(host->instance);
+    int fd = made ? serve(host, disk, source) : -1;
+
+    if (fd >= 0)
+        return fd;
     xldrv_storage_close(host, disk->target, slot);
     return start_and_connect(host, disk, slot, source, error);
 }
@@ -412,14 +463,6 @@ static gboolean fail_resize(const XmlconfDisk *disk, const GError *why, GError *
 {
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot resize image '%s' of disk '%s': %s",
                            xmlconf_disk_source(disk), disk->target, why->message);
-}
-
-static char *export_command(const XmlconfDisk *disk)
-{
-    return g_strdup_printf("{\"execute\": \"block-export-add\", \"arguments\": {\"type\": \"nbd\", \"id\": \"export\", "
-                           "\"node-name\": \"" XLDRV_STORAGE_NODE "\", \"name\": \"" XLDRV_STORAGE_EXPORT
-                           "\", \"writable\": true, \"writethrough\": %s}}",
-                           writes_through(disk) ? "true" : "false");
 }
 
 /* An export that is being deleted still forbids it, for some moments. */

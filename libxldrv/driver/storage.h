@@ -21,6 +21,9 @@
  * -1 with an error and no daemon. */
 int xldrv_storage_open(const XldrvDeviceHost *host, const XmlconfDisk *disk, XldrvStorageSlot slot,
                        struct domus_vbd_source *source, GError **error);
+/* For a disk of a domain that comes from elsewhere (XldrvDeviceHost): starts its daemon, which gets the image when that is opened.
+ * One that runs already, for a disk that is copied, is left as it is. */
+gboolean xldrv_storage_make(const XldrvDeviceHost *host, const XmlconfDisk *disk, GError **error);
 /* Connects to the daemon that serves @disk, or starts it again. */
 int xldrv_storage_reconnect(const XldrvDeviceHost *host, const XmlconfDisk *disk, struct domus_vbd_source *source,
                             GError **error);
