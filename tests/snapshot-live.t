@@ -111,6 +111,33 @@ def back(host, console):
     return console
 
 
+def greedy(host, console):
+    """Of a guest that changes memory as fast as it can, which no file takes: it ends all the same."""
+    run(console, "dd if=/dev/urandom of=/tmp/big bs=1M count=48 2>/dev/null; "
+                 "(while :; do cp /tmp/big /tmp/bigger; done) >/dev/null 2>&1 & echo $! >/tmp/greedy")
+    good(host, snapshot(host, "g1"), "a live one of a greedy guest")
+    stats = good(host, "domjobinfo l --completed")
+    tap.note("\n".join(re.findall(r"(?:Time elapsed|Total downtime|Iteration|Auto converge throttle).*", stats)))
+    run(console, "kill $(cat /tmp/greedy); rm /tmp/big /tmp/bigger")
+    consistent(console, "after that")
+
+
+def ballooning(host, console):
+    """Of one that gives memory back and gets it again meanwhile: its pages move in the file."""
+    take = Taking(host, snapshot(host, "b1"))
+    while take.is_alive():
+        for mib in (160, 256):
+            host.virsh(f"setmem l {mib}M --live")
+            take.join(0.3)
+    tap.equal(take.result.status, 0, "a live one of a guest with a balloon") or tap.note(take.result)
+    host.virsh("setmem l 256M --live")
+    console.close()
+    good(host, "snapshot-revert l b1", "going back to that")
+    console = attach(host, "l")
+    consistent(console, "after going back")
+    return console
+
+
 def job_runs(host):
     return "Unbounded" in host.virsh("domjobinfo l").out
 
@@ -177,6 +204,8 @@ with Host() as host:
     console = boot(host)
     taking(host, console)
     console = back(host, console)
+    greedy(host, console)
+    console = ballooning(host, console)
     aborting(host, console)
     no_space(host, console)
     console.close()
