@@ -18,7 +18,7 @@ from disks import disk, make
 from host import wait_for
 from traveller import BRIDGE, HOST_IP, Peer, Ticks, boot, check
 
-SLOW_MIB = 16
+SLOW_MIB = 2 # for longer than a busy host needs for a few commands
 
 
 def storage_daemons(host):
