@@ -48,17 +48,9 @@ static gboolean wait_until_taken(int fd, guint number, guint count, GError **err
                            count, n > 0 ? "" : " in time");
 }
 
-gboolean xldrv_stripes_greet(const int *fds, guint count, const char *word, GError **error)
+gboolean xldrv_stripes_greet(int fd, guint number, guint count, const char *word, GError **error)
 {
-    for (guint i = 0; i < count; i++) {
-        if (!say_hello(fds[i], i, count, word, error))
-            return FALSE;
-    }
-    for (guint i = 0; i < count; i++) {
-        if (!wait_until_taken(fds[i], i, count, error))
-            return FALSE;
-    }
-    return TRUE;
+    return say_hello(fd, number, count, word, error) && wait_until_taken(fd, number, count, error);
 }
 
 /* ---- the receiver */

@@ -249,9 +249,10 @@ static void test_gather(gconstpointer data)
     visit_in_vain(&g, XLDRV_STRIPE_MAGIC, WORD, count, count);
     visit_in_vain(&g, XLDRV_STRIPE_MAGIC, WORD, G_MAXUINT32, count);
     visit_in_vain(&g, XLDRV_STRIPE_MAGIC, WORD, 0, count + 1);
-    for (guint i = 0; i < count; i++)
+    for (guint i = 0; i < count; i++) {
         fds[i] = visit(&g);
-    g_assert_true(xldrv_stripes_greet(fds, count, WORD, NULL));
+        g_assert_true(xldrv_stripes_greet(fds[i], i, count, WORD, NULL));
+    }
     g_thread_join(g.thread);
     g_assert_true(g.complete);
     for (guint i = 0; i < count; i++) { /* each is where it said */
@@ -291,7 +292,7 @@ static void test_refused(void)
 
     begin_to_gather(&g, 1);
     fd = visit(&g);
-    g_assert_false(xldrv_stripes_greet(&fd, 1, "another", &error));
+    g_assert_false(xldrv_stripes_greet(fd, 0, 1, "another", &error));
     g_assert_nonnull(strstr(error->message, "connection 1 of 1 was not taken by the destination"));
     g_atomic_int_set(&g.stop, TRUE);
     g_thread_join(g.thread);

@@ -32,9 +32,9 @@ typedef struct {
     guint64 number; /* from 0 on, in the order of the stream */
 } XldrvStripeFrame;
 
-/* The sender: says hello on all @count connected sockets, and waits until each was taken; each that is starts the time (some
- * seconds) for the next one anew. FALSE with an error. */
-gboolean xldrv_stripes_greet(const int *fds, guint count, const char *word, GError **error);
+/* The sender: says hello on connection @number of @count, and waits some seconds at most until it is taken: before the
+ * next one is made, so that many of them neither overrun the receiver nor share one limit. FALSE with an error. */
+gboolean xldrv_stripes_greet(int fd, guint number, guint count, const char *word, GError **error);
 /* The receiver: waits at @listen_fd for @count connections that know the word, until *@stop. Others are dropped, also those that
  * say nothing for long. FALSE: it was stopped. */
 gboolean xldrv_stripes_gather(int listen_fd, const char *word, int *fds, guint count, const gint *stop);
