@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import netns
 import tap
 from host import wait_for
-from remote import Pki
+from remote import Pki, install_pki
 from traveller import BRIDGE, HOST_IP, MIB, Peer, Ticks, boot, check
 
 # What a stream begins with, a connection for a disk, and what is on that.
@@ -46,16 +46,6 @@ class Wire(threading.Thread):
         self.join()
         self.socket.close()
         return self.seen
-
-
-def install(host, pki):
-    folder = f"{host.root}/etc/pki"
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(f"{folder}/CA")
-    os.makedirs(f"{folder}/libvirt/private")
-    shutil.copy(pki.cert, f"{folder}/CA/cacert.pem")
-    for kind in ("server", "client"):
-        pki.issue(f"{folder}/libvirt/private/{kind}key.pem", f"{folder}/libvirt/{kind}cert.pem", "localhost", f"tls_www_{kind}")
 
 
 def migrate(source, target, options="", uri="tcp://localhost"):
@@ -93,14 +83,14 @@ with Peer() as a, Peer() as b:
     ticks = Ticks()
     pki, other = Pki(f"{a.root}/ca"), Pki(f"{a.root}/other", "test CA")
     refused(a, b, ticks, "without certificates", "Cannot read CA certificate")
-    install(b, pki)
+    install_pki(b, pki)
     refused(a, b, ticks, "without one of the source", f"Cannot read CA certificate '{a.root}/etc/pki/CA/cacert.pem'")
-    install(a, other)
+    install_pki(a, other)
     refused(a, b, ticks, "a destination of another authority", "the server's certificate is not accepted")
     shutil.copy(pki.cert, f"{a.root}/etc/pki/CA/cacert.pem")
     refused(a, b, ticks, "a source of another authority", "does not accept this host's certificate")
     tap.contains(b.log(), "the client's certificate is not accepted", "which the destination's log tells")
-    install(a, pki)
+    install_pki(a, pki)
     refused(a, b, ticks, "a name that is not the destination's", "not accepted for host 'elsewhere'", "--tls --tls-destination elsewhere")
     hop(a, b, ticks, "without TLS", "", plain=True)
     hop(b, a, ticks, "with it")

@@ -32,6 +32,8 @@ typedef struct {
     gboolean taken;   /* it is this host's */
     XldrvImages *images; /* of disks that are copied; NULL: none are */
     int listen_fd;
+    guint connections; /* of a parallel one; 0: it is none */
+    char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said on these */
     XldrvTlsEnd *tls; /* the acceptor's once there is one; NULL: not encrypted */
     GThread *acceptor;
     gint stop; /* atomic: the acceptor is to end */
@@ -127,29 +129,38 @@ static int greet(Coming *coming, int fd, GError **error)
     return inside;
 }
 
+/* -1: it was stopped. */
+static int accept_one(const Coming *coming)
+{
+    struct pollfd wait = {.fd = coming->listen_fd, .events = POLLIN};
+    int fd = -1;
+
+    while (fd < 0 && !g_atomic_int_get(&coming->stop)) {
+        if (poll(&wait, 1, ACCEPT_POLL_MS) > 0)
+            fd = accept4(coming->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    }
+    if (fd >= 0)
+        xldrv_migration_tune_socket(fd);
+    return fd;
+}
+
 /* The hypervisor takes the stream; who does not speak its language, ends it. */
 static gpointer accept_stream(gpointer data)
 {
     Coming *coming = data;
-    struct pollfd wait = {.fd = coming->listen_fd, .events = POLLIN};
     g_autoptr(GError) why = NULL;
-    int fd;
+    int fd = coming->connections
+                 ? xldrv_migration_gather(coming->listen_fd, coming->connections, coming->word, &coming->stop, &why)
+                 : accept_one(coming);
 
-    while (!g_atomic_int_get(&coming->stop)) {
-        if (poll(&wait, 1, ACCEPT_POLL_MS) <= 0)
-            continue;
-        fd = accept4(coming->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0)
-            continue;
-        xldrv_migration_tune_socket(fd);
-        if (coming->tls)
-            fd = greet(coming, fd, &why);
-        if (fd < 0 || !xldrv_start_receive(coming->start, fd, &why))
-            g_warning("domain '%s': %s", coming->job->name, why->message);
-        if (fd >= 0)
-            close(fd);
-        break;
-    }
+    if (fd >= 0 && coming->tls)
+        fd = greet(coming, fd, &why);
+    if (fd >= 0)
+        xldrv_start_receive(coming->start, fd, &why);
+    if (why)
+        g_warning("domain '%s': %s", coming->job->name, why->message);
+    if (fd >= 0)
+        close(fd);
     return NULL;
 }
 
@@ -247,10 +258,25 @@ static GVariant *answer(const Coming *coming)
 {
     XldrvCookie cookie = {0};
 
-    if (!xldrv_images_any(coming->images))
+    if (!xldrv_images_any(coming->images) && !coming->connections)
         return g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, "", 0, 1);
-    xldrv_images_describe(coming->images, &cookie);
+    g_strlcpy(cookie.word, coming->word, sizeof(cookie.word));
+    if (xldrv_images_any(coming->images))
+        xldrv_images_describe(coming->images, &cookie);
     return xldrv_cookie_encode(&cookie);
+}
+
+/* For connections of the stream the same one as for those of disks: there is room for one. */
+static gboolean agree_on_word(Coming *coming, const XldrvMigration *migration, GError **error)
+{
+    XldrvCookie disks = {0};
+
+    coming->connections = (guint)migration->connections;
+    if (!xldrv_images_any(coming->images))
+        return !coming->connections || xldrv_cookie_make_word(coming->word, error);
+    xldrv_images_describe(coming->images, &disks);
+    g_strlcpy(coming->word, disks.word, sizeof(coming->word));
+    return TRUE;
 }
 
 static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
@@ -278,7 +304,7 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
          xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
     if (ok && !coming->offline)
         ok = prepare_tls(coming, migration, error) && (uri = open_channel(coming, migration, error)) &&
-             begin_start(coming, migration, &cookie, error);
+             begin_start(coming, migration, &cookie, error) && agree_on_word(coming, migration, error);
     if (!ok) {
         free_coming(coming);
         return NULL;

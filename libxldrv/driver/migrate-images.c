@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -386,17 +385,6 @@ static gpointer run_server(gpointer data)
     return NULL;
 }
 
-static gboolean make_word(XldrvImages *images, GError **error)
-{
-    guint8 bytes[XLDRV_COOKIE_WORD_CHARS / 2];
-
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-        return xldrv_set_system_error(error, errno, "cannot make a secret word");
-    for (gsize i = 0; i < sizeof(bytes); i++)
-        g_snprintf(images->word + 2 * i, 3, "%02x", bytes[i]);
-    return TRUE;
-}
-
 static gboolean start_server(XldrvImages *images, const XldrvMigration *migration, GError **error)
 {
     g_autoptr(GUri) uri = migration->disks_uri ? g_uri_parse(migration->disks_uri, G_URI_FLAGS_NONE, NULL) : NULL;
@@ -404,7 +392,7 @@ static gboolean start_server(XldrvImages *images, const XldrvMigration *migratio
 
     if (!images->list->len)
         return TRUE;
-    if (!make_word(images, error))
+    if (!xldrv_cookie_make_word(images->word, error))
         return FALSE;
     images->listen_fd = xldrv_migration_listen(migration->listen_address, port, &images->port, error);
     if (images->listen_fd >= 0)

@@ -319,6 +319,8 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
     }
     if (migration->flags & VIR_MIGRATE_POSTCOPY)
         xldrv_migration_keep_short(fd);
+    if (migration->connections && (fd = xldrv_migration_spread(migration, prepared, fd, error)) < 0)
+        return NULL;
     if (migration->flags & VIR_MIGRATE_TLS && (fd = xldrv_migration_encrypt(driver, migration, fd, error)) < 0)
         return NULL;
     xldrv_longjob_begin(job, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);

@@ -3,13 +3,16 @@
 
 #include "libxldrv/driver/migrate.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "libxldrv/driver/store.h"
 #include "libxldrv/driver/wire.h"
+#include "libxldrv/host/stripes.h"
 #include "libxldrv/host/tcp.h"
 #include "libxldrv/rpc/rpc.h"
 
@@ -18,6 +21,9 @@
 #define LINK_DEAD_MS 30000u /* without an answer of the other host */
 #define FIRST_PORT   49152  /* libvirt's range for migrations */
 #define LAST_PORT    49215
+
+#define CONNECTIONS_DEFAULT 2 /* libvirt's */
+#define NOT_GIVEN           G_MININT
 
 void xldrv_migration_tune_socket(int fd)
 {
@@ -57,15 +63,25 @@ static const struct {
 } refused[] = {
     {VIR_MIGRATE_TUNNELLED, "tunnelled"},
     {VIR_MIGRATE_POSTCOPY_RESUME, "resuming post-copy"},
-    {VIR_MIGRATE_PARALLEL, "parallel"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
+};
+
+static const struct {
+    guint flag;
+    const char *name;
+} not_with_postcopy[] = {
+    {VIR_MIGRATE_TLS, "TLS"},
+    {VIR_MIGRATE_COMPRESSED, "compression"},
+    {VIR_MIGRATE_PARALLEL, "several connections"},
 };
 
 static gboolean check_postcopy(guint flags, GError **error)
 {
-    if (flags & (VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED))
-        return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "post-copy migration is not supported with %s",
-                               flags & VIR_MIGRATE_TLS ? "TLS" : "compression");
+    for (gsize i = 0; i < G_N_ELEMENTS(not_with_postcopy); i++) {
+        if (flags & not_with_postcopy[i].flag)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "post-copy migration is not supported with %s",
+                                   not_with_postcopy[i].name);
+    }
     return flags & VIR_MIGRATE_LIVE || xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
                                                        "post-copy migration is not supported with non-live or paused migration");
 }
@@ -112,6 +128,7 @@ static const struct {
     FIELD(VIR_MIGRATE_PARAM_BANDWIDTH, bandwidth_mib, "t"),
     FIELD(VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, postcopy_bandwidth_mib, "t"),
     FIELD(VIR_MIGRATE_PARAM_DISKS_PORT, disks_port, "i"),
+    FIELD(VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS, connections, "i"),
 };
 
 static gboolean take(XldrvMigration *migration, const char *name, GVariant *value)
@@ -196,11 +213,25 @@ static gboolean check_compression(const XldrvMigration *migration, GError **erro
                            METHOD);
 }
 
+static gboolean check_connections(XldrvMigration *migration, GError **error)
+{
+    gboolean given = migration->connections != NOT_GIVEN, parallel = migration->flags & VIR_MIGRATE_PARALLEL;
+
+    if (given && !parallel)
+        return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
+                               "a number of parallel connections is given for a migration that is not parallel");
+    if (!given)
+        migration->connections = parallel ? CONNECTIONS_DEFAULT : 0;
+    return !parallel || (migration->connections >= 1 && migration->connections <= (int)XLDRV_STRIPES_MAX) ||
+           xldrv_set_error(error, VIR_ERR_INVALID_ARG, "%d parallel connections are not possible, 1 to %u are",
+                           migration->connections, XLDRV_STRIPES_MAX);
+}
+
 gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *migration, GError **error)
 {
     gsize n = params ? g_variant_n_children(params) : 0;
 
-    *migration = (XldrvMigration){.flags = flags, .params = params};
+    *migration = (XldrvMigration){.flags = flags, .params = params, .connections = NOT_GIVEN};
     for (gsize i = 0; i < n; i++) {
         g_autoptr(GVariant) value = NULL;
         const char *name;
@@ -209,7 +240,8 @@ gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *mig
         if (!take(migration, name, value))
             return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "migration parameter '%s' is not supported", name);
     }
-    return check_flags(flags, error) && check_compression(migration, error) && check_disks_address(migration, error);
+    return check_flags(flags, error) && check_compression(migration, error) && check_disks_address(migration, error) &&
+           check_connections(migration, error);
 }
 
 static GVariant *value_of(const XldrvMigration *migration, gsize which)
@@ -264,6 +296,17 @@ void xldrv_cookie_clear(XldrvCookie *cookie)
 {
     g_clear_pointer(&cookie->store, g_variant_unref);
     g_clear_pointer(&cookie->disks, g_variant_unref);
+}
+
+gboolean xldrv_cookie_make_word(char word[XLDRV_COOKIE_WORD_CHARS + 1], GError **error)
+{
+    guint8 bytes[XLDRV_COOKIE_WORD_CHARS / 2];
+
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+        return xldrv_set_system_error(error, errno, "cannot make a secret word");
+    for (gsize i = 0; i < sizeof(bytes); i++)
+        g_snprintf(word + 2 * i, 3, "%02x", bytes[i]);
+    return TRUE;
 }
 
 static gboolean has_nodes(GVariant *store)

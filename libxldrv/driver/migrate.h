@@ -20,8 +20,11 @@
  *
  * Disks may be copied along: migrate-disks.h.
  *
- * Refused by name: tunnelled, several connections, resuming post-copy that failed, post-copy that is encrypted or
- * compressed.
+ * Over several connections the stream (if it is encrypted: what TLS makes of it) goes through threads of each daemon, as with TLS:
+ * host/stripes.h. Each connection says the secret word of the destination's cookie.
+ *
+ * Refused by name: tunnelled, resuming post-copy that failed, post-copy that is encrypted, compressed or over several
+ * connections.
  */
 #pragma once
 
@@ -32,7 +35,7 @@
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
      VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED | VIR_MIGRATE_POSTCOPY | \
-     XLDRV_MIGRATE_COPY_FLAGS | VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
+     VIR_MIGRATE_PARALLEL | XLDRV_MIGRATE_COPY_FLAGS | VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
@@ -43,8 +46,11 @@ typedef struct {
     const char *uri, *dname, *xml, *persistent_xml, *listen_address, *tls_destination, *compression, *disks_uri;
     guint64 bandwidth_mib, postcopy_bandwidth_mib;                   /* 0: no limit */
     int disks_port;                                                  /* 0: any that is free */
+    int connections;                                                 /* of a parallel one; 0: it is none */
     GVariant *params;                                                /* that this was read from; or NULL */
 } XldrvMigration;
+
+typedef struct _XldrvCookie XldrvCookie;
 
 /* Reads typed parameters, which have to stay, and flags. Others than those above are refused by name. */
 gboolean xldrv_migration_read(GVariant *params, guint flags, XldrvMigration *migration, GError **error);
@@ -72,6 +78,11 @@ void xldrv_migration_keep_short(int fd);
 int xldrv_migration_listen(const char *address, int port, int *chosen, GError **error);
 /* Connects to "tcp://HOST:PORT". migrate-source.c */
 int xldrv_migration_connect(const char *uri, GError **error);
+/* The source: makes the other connections of a parallel migration, of which @fd is the first one; a socket that carries the
+ * stream over all of them, or -1. Takes @fd. migrate-parallel.c */
+int xldrv_migration_spread(const XldrvMigration *migration, const XldrvCookie *prepared, int fd, GError **error);
+/* The destination: the same for those that come, until *@stop: then -1 without an error. migrate-parallel.c */
+int xldrv_migration_gather(int listen_fd, guint connections, const char *word, const gint *stop, GError **error);
 /* Speaks TLS on @fd, which is taken, to the migration's host; the socket inside of it, or -1. migrate-source.c */
 int xldrv_migration_encrypt(XldrvDriver *driver, const XldrvMigration *migration, int fd, GError **error);
 
@@ -80,16 +91,19 @@ int xldrv_migration_encrypt(XldrvDriver *driver, const XldrvMigration *migration
 #define XLDRV_COOKIE_WORD_CHARS 32
 
 /* What one step tells the next one, on the wire as bytes. */
-typedef struct {
+struct _XldrvCookie {
     int id;          /* that the guest knows itself by */
     GVariant *store; /* xldrv_store_read_tree: before it is sent, and at the end; NULL: not told */
     GVariant *disks; /* that are copied, of type XLDRV_COOKIE_DISKS; NULL: none */
     guint port;      /* where they are taken; 0: nowhere */
-    char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said there */
+    char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said there, and on parallel connections; "": none */
     gboolean copied; /* they are at the destination, as they are */
-} XldrvCookie;
+};
 void xldrv_cookie_clear(XldrvCookie *cookie);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XldrvCookie, xldrv_cookie_clear)
+
+/* A new one, that nobody can guess. */
+gboolean xldrv_cookie_make_word(char word[XLDRV_COOKIE_WORD_CHARS + 1], GError **error);
 
 /* An array of bytes; floating. */
 GVariant *xldrv_cookie_encode(const XldrvCookie *cookie);

@@ -1,5 +1,6 @@
 """What a test of remote connections needs: certificates, free ports, settings, and a daemon that has them."""
 import os
+import shutil
 import socket
 import subprocess
 
@@ -62,6 +63,17 @@ class Pki:
         with open(self.cert) as source, open(f"{folder}/cacert.pem", "w") as target:
             target.write(source.read())
         return folder
+
+
+def install_pki(host, pki):
+    """Certificates of a host that is called localhost, as a server and as a client."""
+    folder = f"{host.root}/etc/pki"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(f"{folder}/CA")
+    os.makedirs(f"{folder}/libvirt/private")
+    shutil.copy(pki.cert, f"{folder}/CA/cacert.pem")
+    for kind in ("server", "client"):
+        pki.issue(f"{folder}/libvirt/private/{kind}key.pem", f"{folder}/libvirt/{kind}cert.pem", "localhost", f"tls_www_{kind}")
 
 
 class RemoteHost(Host):
