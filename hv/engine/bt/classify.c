@@ -295,6 +295,22 @@ static bool is_plain_rep(const struct bt_source *s)
     return s->zi.attributes & ZYDIS_ATTRIB_HAS_REP;
 }
 
+/* Whether 32-bit code means something else by it than 64-bit code, which is all that is emitted: 82, which is 80; the upper
+ * half of the registers, which is not there to be cleared, or to be named by the highest bit of a fourth operand; and CS,
+ * which can be read only. */
+static bool differs_in_64(const struct bt_source *s)
+{
+    const ZydisDecodedInstruction *zi = &s->zi;
+
+    if ((zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && zi->opcode == 0x82) || is_vzero(s) ||
+        zi->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_CS)
+        return true;
+    for (unsigned i = 0; i < zi->operand_count_visible; i++)
+        if (s->ops[i].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+            return true;
+    return false;
+}
+
 static enum bt_class class_of(struct bt *bt, struct bt_source *s, struct bt_decoded *d)
 {
     const ZydisDecodedInstruction *zi = &s->zi;
@@ -302,7 +318,8 @@ static enum bt_class class_of(struct bt *bt, struct bt_source *s, struct bt_deco
 
     if (zi->address_width != (d->code32 ? 32 : 64) ||
         (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-         zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX))
+         zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) ||
+        (d->code32 && differs_in_64(s)))
         return BT_FALLBACK;
     if (class == BT_NOTHING) {
         s->mem = NULL;
