@@ -257,13 +257,21 @@ static void begin_pass(struct hv_stream *s)
     s->status.remaining_bytes = w->left * HV_PAGE_SIZE;
 }
 
-/* What the guest has changed is to be written, too. */
+/* It may get memory where it had none. */
+static void find_words(struct hv_stream *s)
+{
+    struct saving *w = s->own;
+
+    w->words = (hv_physmap_max_gfn(s->domain) + 64) / 64;
+}
+
+/* What the guest has changed is to be written, too. vCPUs may go on to store unseen to what was in the log. */
 static void take_log(struct hv_stream *s)
 {
     struct saving *w = s->own;
 
     w->unsure = false;
-    w->words = (hv_physmap_max_gfn(s->domain) + 64) / 64; /* it may get memory where it had none */
+    find_words(s);
     for (uint64_t word = 0; word < w->words; word++)
         w->todo[word] |= hv_memory_log_take(&s->domain->mem, word);
 }
@@ -397,12 +405,13 @@ static void sync_pass(struct hv_stream *s)
     w->stage = WAIT;
 }
 
+/* What is in the log already stays there: vCPUs do not tell of it again before they are flushed. */
 static void begin(struct hv_stream *s)
 {
     struct saving *w = s->own;
 
     w->left_before = UINT64_MAX;
-    take_log(s);
+    find_words(s);
     find_places(s);
     begin_pass(s);
 }

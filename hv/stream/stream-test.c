@@ -191,6 +191,20 @@ static bool comes_back(struct hv_domain *d, int fd)
     return same;
 }
 
+/* A page that is in the log when the first pass begins is one that vCPUs store to without a word until they are flushed. */
+static void test_live_begins(struct hv_domain *d)
+{
+    int fd = new_file();
+    hv_gfn gfn = hv_gfn_of(0x300);
+
+    TAP_OK(!hv_stream_save_live(d, fd), "saving a domain that runs is asked for");
+    hv_memory_mark_dirty(&d->mem, gfn);
+    d->stream->ops->step(d->stream);
+    TAP_OK(d->stream->status.passes == 1 && hv_memory_may_store(&d->mem, gfn),
+           "it has begun, and what was written to before is still in the log");
+    TAP_OK(!hv_stream_end(d), "and is ended");
+}
+
 /* Some of it is written already, at places that move: a page below goes, and comes again; others become zero, and
  * something else. */
 static void test_live(struct hv_domain *d)
@@ -624,6 +638,7 @@ int main(void)
     test_damage(fd);
     close(fd);
     test_full(d);
+    test_live_begins(d);
     test_live(d);
     test_live_ended(d);
     test_packed(d);
