@@ -121,7 +121,7 @@ typedef struct {
 static const Case cases[] = {
     {"in-order", {0, 1, 0}, {0, 1, 2}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "012"},
     {"later-first", {1, 0, 1}, {1, 0, 2}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "012"},
-    {"twice", {0, 1, 1}, {0, 0, 1}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "0"},
+    {"twice", {0, 1, 1}, {0, 0, 1}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "01"},
     {"gap", {0, 1, 0}, {0, 2, 3}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "0"},
     {"backwards", {0, 0, 0}, {0, 1, 0}, {1, 1, 1}, XLDRV_STRIPE_FRAME_MAGIC, 0, "01"},
     {"magic", {0, 1, 0}, {0, 1, 2}, {1, 1, 1}, 0x12345678, 0, ""},
