@@ -43,7 +43,7 @@ def refused(source, target, ticks):
     result = migrate(source, target)
     tap.ok(result.status != 0 and "g1" in result.err, "a name that is taken there", result)
     target.virsh("undefine g1")
-    for option, why in (("--p2p --tunnelled", "tunnelled"), ("--postcopy --tls", "post-copy"),
+    for option, why in (("--postcopy --tls", "post-copy"),
                         ("--compressed --comp-methods xbzrle", "xbzrle"), ("--comp-methods zstd", "not compressed")):
         result = migrate(source, target, f"--live {option}")
         tap.ok(result.status != 0 and why in result.err, f"refused: {option}", result)

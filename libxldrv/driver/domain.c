@@ -16,7 +16,7 @@ XldrvDomain *xldrv_domain_new(const guint8 uuid[XLDRV_UUID_BYTES], const char *n
     memcpy(domain->uuid, uuid, XLDRV_UUID_BYTES);
     xldrv_uuid_format(uuid, domain->uuid_text);
     domain->name = g_strdup(name);
-    domain->id = -1;
+    domain->id = domain->tunnel_fd = -1;
     domain->state = VIR_DOMAIN_SHUTOFF;
     domain->agent_timeout = VIR_DOMAIN_QEMU_AGENT_COMMAND_BLOCK;
     for (guint kind = 0; kind < XLDRV_N_MOMENTS; kind++)

@@ -56,6 +56,7 @@ typedef struct {
     guint64 disk_total, disk_done; /* bytes of disks that it copies */
     XldrvProcess *migrator; /* what moves it to another host, which makes long jobs of it; NULL: nothing does */
     gint64 migrator_us;     /* when that was started */
+    int tunnel_fd;          /* socket to it, to send the domain to; -1: none */
     guint64 sender;          /* client that had it sent, whose end settles what is open */
     gboolean leaving;        /* it is being sent: its status file says that it was, as it may be soon (job) */
     guint migrate_flags;     /* of the migration that is under way; the limits hold for the next one, too: */

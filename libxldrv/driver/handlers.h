@@ -268,6 +268,7 @@ XLDRV_HANDLER(domain_migrate_start_post_copy);
 /* migrate-dest.c */
 XLDRV_HANDLER(domain_migrate_prepare3);
 XLDRV_HANDLER(domain_migrate_prepare3_params);
+XLDRV_HANDLER(domain_migrate_prepare_tunnel3_params);
 XLDRV_HANDLER(domain_migrate_finish3);
 XLDRV_HANDLER(domain_migrate_finish3_params);
 /* snapshot-create.c, snapshot-revert.c, snapshot-delete.c */

@@ -32,6 +32,7 @@ typedef struct {
     gboolean taken;   /* it is this host's */
     XldrvImages *images; /* of disks that are copied; NULL: none are */
     int listen_fd;
+    int tunnel_fd; /* of a tunnelled one: what comes through the client's stream, until the acceptor has it; -1: none */
     guint connections; /* of a parallel one; 0: it is none */
     char word[XLDRV_COOKIE_WORD_CHARS + 1]; /* that is said on these */
     XldrvTlsEnd *tls; /* the acceptor's once there is one; NULL: not encrypted */
@@ -85,6 +86,9 @@ static void stop_accepting(Coming *coming)
     if (coming->listen_fd >= 0)
         close(coming->listen_fd);
     coming->listen_fd = -1;
+    if (coming->tunnel_fd >= 0)
+        close(coming->tunnel_fd);
+    coming->tunnel_fd = -1;
 }
 
 static void free_coming(Coming *coming)
@@ -144,14 +148,24 @@ static int accept_one(const Coming *coming)
     return fd;
 }
 
+static int accept_any(Coming *coming, GError **error)
+{
+    int fd = coming->tunnel_fd;
+
+    coming->tunnel_fd = -1;
+    if (fd >= 0)
+        return fd;
+    return coming->connections
+               ? xldrv_migration_gather(coming->listen_fd, coming->connections, coming->word, &coming->stop, error)
+               : accept_one(coming);
+}
+
 /* The hypervisor takes the stream; who does not speak its language, ends it. */
 static gpointer accept_stream(gpointer data)
 {
     Coming *coming = data;
     g_autoptr(GError) why = NULL;
-    int fd = coming->connections
-                 ? xldrv_migration_gather(coming->listen_fd, coming->connections, coming->word, &coming->stop, &why)
-                 : accept_one(coming);
+    int fd = accept_any(coming, &why);
 
     if (fd >= 0 && coming->tls)
         fd = greet(coming, fd, &why);
@@ -183,6 +197,18 @@ static char *open_channel(Coming *coming, const XldrvMigration *migration, GErro
     if (coming->listen_fd < 0)
         return NULL;
     return g_strdup_printf(strchr(host, ':') ? "tcp://[%s]:%d" : "tcp://%s:%d", host, port);
+}
+
+/* It comes through a stream of the client's call. */
+static gboolean open_tunnel(XldrvCall *call, Coming *coming, GError **error)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return xldrv_set_system_error(error, errno, "cannot make a socket");
+    coming->tunnel_fd = fds[1];
+    xldrv_stream_unref(xldrv_stream_new_fd(call, fds[0], NULL, NULL));
+    return TRUE;
 }
 
 /* ---- prepare */
@@ -221,7 +247,7 @@ static Coming *new_coming(XldrvCall *call, XmlconfDomain *domain, XldrvJob *job,
     coming->client = xldrv_client_id(xldrv_call_client(call));
     coming->job = job;
     coming->domain = xmlconf_domain_ref(domain);
-    coming->listen_fd = coming->greeting_fd = -1;
+    coming->listen_fd = coming->greeting_fd = coming->tunnel_fd = -1;
     coming->offline = offline;
     coming->incoming = (XldrvIncoming){
         .fd = -1,
@@ -281,6 +307,7 @@ static gboolean agree_on_word(Coming *coming, const XldrvMigration *migration, G
 
 static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, const XldrvMigration *migration, GError **error)
 {
+    gboolean tunnelled = migration->flags & VIR_MIGRATE_TUNNELLED;
     XldrvDriver *driver = xldrv_driver_get();
     g_autoptr(XmlconfDomain) domain = read_domain(migration, error);
     const XmlconfDomainConfig *config;
@@ -303,7 +330,8 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
     ok = !job->instance ||
          xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active", job->name);
     if (ok && !coming->offline)
-        ok = prepare_tls(coming, migration, error) && (uri = open_channel(coming, migration, error)) &&
+        ok = prepare_tls(coming, migration, error) &&
+             (tunnelled ? open_tunnel(call, coming, error) : (uri = open_channel(coming, migration, error)) != NULL) &&
              begin_start(coming, migration, &cookie, error) && agree_on_word(coming, migration, error);
     if (!ok) {
         free_coming(coming);
@@ -316,7 +344,8 @@ static GVariant *prepare(XldrvCall *call, GVariant *args, GVariant *cookie_in, c
     add(coming); /* and from here on it may be taken out */
     if (xldrv_client_is_closed(xldrv_call_client(call)))
         xldrv_migration_client_closed(driver, client);
-    return g_variant_new("(@ayms)", g_steal_pointer(&reply), uri);
+    return tunnelled ? g_variant_new("(@ay)", g_steal_pointer(&reply))
+                     : g_variant_new("(@ayms)", g_steal_pointer(&reply), uri);
 }
 
 /* ---- finish */
@@ -418,12 +447,20 @@ static GVariant *finish(XldrvCall *call, GVariant *args, GVariant *cookie_in, co
 
 /* ---- procedures */
 
+/* The way that it comes has to fit the procedure. */
+static gboolean check_way(const XldrvMigration *migration, gboolean tunnel, GError **error)
+{
+    return !(migration->flags & VIR_MIGRATE_TUNNELLED) == !tunnel ||
+           xldrv_set_error(error, VIR_ERR_INTERNAL_ERROR, "tunnelled migration %s, and another procedure was called",
+                           tunnel ? "was not asked for" : "was asked for");
+}
+
 GVariant *xldrv_handle_domain_migrate_prepare3(XldrvCall *call, GVariant *args, GError **error)
 {
     g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 0);
     XldrvMigration migration;
 
-    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 2), &migration, error))
+    if (!xldrv_migration_read(NULL, (guint)xldrv_args_u64(args, 2), &migration, error) || !check_way(&migration, FALSE, error))
         return NULL;
     migration.uri = xldrv_args_optional_string(args, 1);
     migration.dname = xldrv_args_optional_string(args, 3);
@@ -431,15 +468,25 @@ GVariant *xldrv_handle_domain_migrate_prepare3(XldrvCall *call, GVariant *args, 
     return prepare(call, args, cookie, &migration, error);
 }
 
-GVariant *xldrv_handle_domain_migrate_prepare3_params(XldrvCall *call, GVariant *args, GError **error)
+static GVariant *prepare_params(XldrvCall *call, GVariant *args, gboolean tunnel, GError **error)
 {
     g_autoptr(GVariant) params = g_variant_get_child_value(args, 0);
     g_autoptr(GVariant) cookie = g_variant_get_child_value(args, 1);
     XldrvMigration migration;
 
-    if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error))
+    if (!xldrv_migration_read(params, xldrv_args_u32(args, 2), &migration, error) || !check_way(&migration, tunnel, error))
         return NULL;
     return prepare(call, args, cookie, &migration, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_prepare3_params(XldrvCall *call, GVariant *args, GError **error)
+{
+    return prepare_params(call, args, FALSE, error);
+}
+
+GVariant *xldrv_handle_domain_migrate_prepare_tunnel3_params(XldrvCall *call, GVariant *args, GError **error)
+{
+    return prepare_params(call, args, TRUE, error);
 }
 
 GVariant *xldrv_handle_domain_migrate_finish3(XldrvCall *call, GVariant *args, GError **error)

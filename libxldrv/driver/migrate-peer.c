@@ -22,12 +22,12 @@
 
 /* ---- the process */
 
-static XldrvProcess *spawn(XldrvDriver *driver, int fd, GError **error)
+static XldrvProcess *spawn(XldrvDriver *driver, const int *fds, gsize n_fds, GError **error)
 {
     g_autofree char *program = xldrv_program_find(NULL, PROGRAM, DOMUS_LIBEXECDIR, PROGRAM, error);
     g_autofree char *log = g_build_filename(driver->paths->log_dir, PROGRAM ".log", NULL);
     const char *argv[] = {program, NULL};
-    const XldrvSpawn how = {.argv = argv, .fds = &fd, .n_fds = 1, .log_path = log};
+    const XldrvSpawn how = {.argv = argv, .fds = fds, .n_fds = n_fds, .log_path = log};
 
     return program ? xldrv_process_spawn(&how, error) : NULL;
 }
@@ -74,7 +74,7 @@ static GVariant *read_reply(int fd)
 
 /* ---- whether there is one */
 
-static gboolean note(XldrvDomain *domain, XldrvProcess *process, GError **error)
+static gboolean note(XldrvDomain *domain, XldrvProcess *process, int *tunnel_fd, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
@@ -82,6 +82,8 @@ static gboolean note(XldrvDomain *domain, XldrvProcess *process, GError **error)
         return xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is being migrated already", domain->name);
     domain->migrator = process;
     domain->migrator_us = g_get_monotonic_time();
+    domain->tunnel_fd = *tunnel_fd;
+    *tunnel_fd = -1;
     domain->abort_asked = FALSE;
     return TRUE;
 }
@@ -92,7 +94,21 @@ static gboolean forget(XldrvDomain *domain)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
 
     domain->migrator = NULL;
+    if (domain->tunnel_fd >= 0)
+        close(domain->tunnel_fd);
+    domain->tunnel_fd = -1;
     return domain->abort_asked;
+}
+
+int xldrv_migrate_peer_tunnel(XldrvDomain *domain, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->lock);
+    int fd = domain->tunnel_fd;
+
+    domain->tunnel_fd = -1;
+    if (fd < 0)
+        xldrv_set_error(error, VIR_ERR_OPERATION_INVALID, "tunnelled migration is only possible peer to peer");
+    return fd;
 }
 
 gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error)
@@ -125,12 +141,12 @@ static gboolean take_reply(XldrvDomain *domain, GVariant *reply, gboolean aborte
     return xldrv_set_error(error, VIR_ERR_OPERATION_FAILED, "what migrated domain '%s' has ended", name);
 }
 
-static gboolean let_work(XldrvDomain *domain, int fd, XldrvProcess *process, GVariant *request, GError **error)
+static gboolean let_work(XldrvDomain *domain, int fd, int *tunnel_fd, XldrvProcess *process, GVariant *request, GError **error)
 {
     g_autoptr(GVariant) reply = NULL;
     gboolean aborted;
 
-    if (!note(domain, process, error))
+    if (!note(domain, process, tunnel_fd, error))
         return FALSE;
     reply = send_request(fd, request, NULL) ? read_reply(fd) : NULL;
     aborted = forget(domain);
@@ -149,23 +165,45 @@ static GVariant *request_of(XldrvDriver *driver, XldrvDomain *domain, const char
                                             migration->flags & ~(guint)VIR_MIGRATE_PEER2PEER));
 }
 
+static void close_sockets(const int fds[2])
+{
+    for (gsize i = 0; i < 2; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+}
+
+/* What it is told by, and what a domain in a tunnel goes to. */
+static gboolean make_sockets(int ours[2], int theirs[2], gsize n, GError **error)
+{
+    for (gsize i = 0; i < n; i++) {
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+            return xldrv_set_system_error(error, errno, "cannot make a socket");
+        ours[i] = pair[0];
+        theirs[i] = pair[1];
+    }
+    return TRUE;
+}
+
 gboolean xldrv_migrate_peer(XldrvDriver *driver, XldrvDomain *domain, const char *destination,
                             const XldrvMigration *migration, GError **error)
 {
     g_autoptr(GVariant) request = NULL;
     g_autoptr(XldrvProcess) process = NULL;
-    int fds[2];
+    int ours[2] = {-1, -1}, theirs[2] = {-1, -1};
+    gsize n_fds = migration->flags & VIR_MIGRATE_TUNNELLED ? 2 : 1;
     gboolean ok;
 
     if (!destination)
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG, "the destination of a peer-to-peer migration is missing");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        return xldrv_set_system_error(error, errno, "cannot make a socket");
+    ok = make_sockets(ours, theirs, n_fds, error);
     request = request_of(driver, domain, destination, migration);
-    process = spawn(driver, fds[1], error);
-    close(fds[1]);
-    ok = process && let_work(domain, fds[0], process, request, error);
-    close(fds[0]);
+    process = ok ? spawn(driver, theirs, n_fds, error) : NULL;
+    close_sockets(theirs);
+    ok = process && let_work(domain, ours[0], &ours[1], process, request, error);
+    close_sockets(ours);
     if (process && !xldrv_process_wait(process, END_MS)) {
         xldrv_process_kill(process, SIGKILL);
         xldrv_process_wait(process, END_MS);

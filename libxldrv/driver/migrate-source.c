@@ -306,7 +306,9 @@ static GVariant *perform(XldrvDriver *driver, XldrvJob *job, const XldrvMigratio
                          const XldrvCookie *prepared, GError **error)
 {
     struct domus_stream_status status = {0};
-    int state = job->state, reason = job->reason, fd = xldrv_migration_connect(migration->uri, error);
+    gboolean tunnelled = migration->flags & VIR_MIGRATE_TUNNELLED;
+    int state = job->state, reason = job->reason,
+        fd = tunnelled ? xldrv_migrate_peer_tunnel(job, error) : xldrv_migration_connect(migration->uri, error);
     XldrvStoreFollower *nodes = NULL;
     GVariant *cookie = NULL;
     XldrvCopies *copies;

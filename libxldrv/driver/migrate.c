@@ -61,29 +61,37 @@ static const struct {
     guint flag;
     const char *name;
 } refused[] = {
-    {VIR_MIGRATE_TUNNELLED, "tunnelled"},
     {VIR_MIGRATE_POSTCOPY_RESUME, "resuming post-copy"},
     {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
 };
 
+#define POSTCOPY  VIR_MIGRATE_POSTCOPY, "post-copy"
+#define TUNNELLED VIR_MIGRATE_TUNNELLED, "tunnelled"
+
 static const struct {
     guint flag;
     const char *name;
-} not_with_postcopy[] = {
-    {VIR_MIGRATE_TLS, "TLS"},
-    {VIR_MIGRATE_COMPRESSED, "compression"},
-    {VIR_MIGRATE_PARALLEL, "several connections"},
+    guint with;
+    const char *with_name;
+} not_both[] = {
+    {POSTCOPY, VIR_MIGRATE_TLS, "TLS"},
+    {POSTCOPY, VIR_MIGRATE_COMPRESSED, "compression"},
+    {POSTCOPY, VIR_MIGRATE_PARALLEL, "several connections"},
+    {POSTCOPY, VIR_MIGRATE_TUNNELLED, "a tunnel"},
+    {TUNNELLED, VIR_MIGRATE_TLS, "TLS of its own"},
+    {TUNNELLED, VIR_MIGRATE_PARALLEL, "several connections"},
+    {TUNNELLED, XLDRV_MIGRATE_COPY_FLAGS, "disks that are copied"},
+    {TUNNELLED, VIR_MIGRATE_OFFLINE, "a definition alone"},
 };
 
-static gboolean check_postcopy(guint flags, GError **error)
+static gboolean check_both(guint flags, GError **error)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(not_with_postcopy); i++) {
-        if (flags & not_with_postcopy[i].flag)
-            return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "post-copy migration is not supported with %s",
-                                   not_with_postcopy[i].name);
+    for (gsize i = 0; i < G_N_ELEMENTS(not_both); i++) {
+        if (flags & not_both[i].flag && flags & not_both[i].with)
+            return xldrv_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED, "%s migration is not supported with %s",
+                                   not_both[i].name, not_both[i].with_name);
     }
-    return flags & VIR_MIGRATE_LIVE || xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                                                       "post-copy migration is not supported with non-live or paused migration");
+    return TRUE;
 }
 
 static gboolean check_flags(guint flags, GError **error)
@@ -104,7 +112,10 @@ static gboolean check_flags(guint flags, GError **error)
     if (flags & VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES && !(flags & XLDRV_MIGRATE_COPY_FLAGS))
         return xldrv_set_error(error, VIR_ERR_INVALID_ARG,
                                "synchronous writes are asked for of a migration that copies no disks");
-    return !(flags & VIR_MIGRATE_POSTCOPY) || check_postcopy(flags, error);
+    if (flags & VIR_MIGRATE_POSTCOPY && !(flags & VIR_MIGRATE_LIVE))
+        return xldrv_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                               "post-copy migration is not supported with non-live or paused migration");
+    return check_both(flags, error);
 }
 
 /* ---- parameters */

@@ -23,7 +23,9 @@
  * Over several connections the stream (if it is encrypted: what TLS makes of it) goes through threads of each daemon, as with TLS:
  * host/stripes.h. Each connection says the secret word of the destination's cookie.
  *
- * Refused by name: tunnelled, resuming post-copy that failed, post-copy that is encrypted, compressed or over several
+ * Tunnelled, the stream goes to that process, and from there through the connection to the other daemon: migrate/tunnel.c.
+ *
+ * Refused by name: resuming post-copy that failed, post-copy that is encrypted, compressed or over several
  * connections.
  */
 #pragma once
@@ -35,7 +37,8 @@
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_PAUSED |              \
      VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_ABORT_ON_ERROR | VIR_MIGRATE_AUTO_CONVERGE | \
      VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_OFFLINE | VIR_MIGRATE_TLS | VIR_MIGRATE_COMPRESSED | VIR_MIGRATE_POSTCOPY | \
-     VIR_MIGRATE_PARALLEL | XLDRV_MIGRATE_COPY_FLAGS | VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
+     VIR_MIGRATE_PARALLEL | VIR_MIGRATE_TUNNELLED | XLDRV_MIGRATE_COPY_FLAGS | \
+     VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES)
 
 /* In the directory of running domains: where domus-migrate comes to. */
 #define XLDRV_MIGRATE_SOCKET "migrate-sock"
@@ -66,6 +69,8 @@ const char *xldrv_migration_next_disk(const XldrvMigration *migration, guint *at
 /* Moves the domain to the daemon at that URI, and returns when it is there. Without the domain's job. migrate-peer.c */
 gboolean xldrv_migrate_peer(XldrvDriver *driver, XldrvDomain *domain, const char *destination,
                             const XldrvMigration *migration, GError **error);
+/* The socket to send the domain to, once; or -1. */
+int xldrv_migrate_peer_tunnel(XldrvDomain *domain, GError **error);
 /* Ends that, if the domain was not sent yet. */
 gboolean xldrv_migrate_peer_abort(XldrvDomain *domain, GError **error);
 

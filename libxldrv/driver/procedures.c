@@ -337,7 +337,7 @@ static const XldrvProcedure procedures[] = {
     {301, "NODE_DEVICE_DETACH_FLAGS", "smsu", "", "", "node_device:detach", NONE, NULL},
     {302, "DOMAIN_MIGRATE_BEGIN3_PARAMS", "DaTu", "ays", "64,4194304", "domain:migrate", NONE, xldrv_handle_domain_migrate_begin3_params},
     {303, "DOMAIN_MIGRATE_PREPARE3_PARAMS", "aTayu", "ayms", "64,4194304,4194304", "domain:migrate;domain:start;domain:write", NONE, xldrv_handle_domain_migrate_prepare3_params},
-    {304, "DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS", "aTayu", "ay", "64,4194304,4194304", "domain:migrate;domain:start;domain:write", STREAM, NULL},
+    {304, "DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS", "aTayu", "ay", "64,4194304,4194304", "domain:migrate;domain:start;domain:write", STREAM, xldrv_handle_domain_migrate_prepare_tunnel3_params},
     {305, "DOMAIN_MIGRATE_PERFORM3_PARAMS", "DmsaTayu", "ay", "64,4194304,4194304", "domain:migrate", NONE, xldrv_handle_domain_migrate_perform3_params},
     {306, "DOMAIN_MIGRATE_FINISH3_PARAMS", "aTayui", "Day", "64,4194304,4194304", "domain:migrate", NONE, xldrv_handle_domain_migrate_finish3_params},
     {307, "DOMAIN_MIGRATE_CONFIRM3_PARAMS", "DaTayui", "", "64,4194304", "domain:migrate", NONE, xldrv_handle_domain_migrate_confirm3_params},

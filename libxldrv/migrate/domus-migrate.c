@@ -15,6 +15,7 @@
 #include <glib.h>
 
 #include "libxldrv/migrate/request.h"
+#include "libxldrv/migrate/tunnel.h"
 
 #define CONNECT_SECONDS    30
 #define KEEPALIVE_INTERVAL 5
@@ -24,7 +25,7 @@ typedef struct {
     GVariant *request; /* of that type, in normal form */
     const char *source_uri, *destination_uri, *uuid;
     guint flags;
-    virConnectPtr source, destination;
+    virConnectPtr source, destination, through; /* tunnelled: another one to the destination, for the stream */
     virDomainPtr domain;
 } Migration;
 
@@ -67,11 +68,9 @@ static void reply(int code, int domain, const char *text)
     }
 }
 
-/* What libvirt said last on this thread. */
-static void reply_error(void)
+/* NULL: nobody knows. */
+static void reply_error(const virError *last)
 {
-    const virError *last = virGetLastError();
-
     reply(last && last->code ? last->code : VIR_ERR_INTERNAL_ERROR, last ? last->domain : VIR_FROM_NONE,
           last && last->message ? last->message : "the migration failed");
 }
@@ -131,12 +130,15 @@ static gboolean open_connections(Migration *m)
     m->source = virConnectOpen(m->source_uri);
     m->domain = m->source ? virDomainLookupByUUIDString(m->source, m->uuid) : NULL;
     m->destination = m->domain ? virConnectOpen(m->destination_uri) : NULL;
+    if (m->flags & VIR_MIGRATE_TUNNELLED)
+        m->through = m->destination ? virConnectOpen(m->destination_uri) : NULL;
     g_mutex_lock(&connect_lock);
     connected = TRUE;
     g_cond_signal(&connected_changed);
     g_mutex_unlock(&connect_lock);
     g_thread_join(watch);
-    return m->destination && virConnectSetKeepAlive(m->destination, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) >= 0 &&
+    return m->destination && (m->through || !(m->flags & VIR_MIGRATE_TUNNELLED)) &&
+           virConnectSetKeepAlive(m->destination, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) >= 0 &&
            virConnectRegisterCloseCallback(m->destination, destination_lost, m, NULL) == 0;
 }
 
@@ -161,24 +163,34 @@ static gboolean read_params(GVariant *list, virTypedParameterPtr *params, int *n
     return TRUE;
 }
 
-static gboolean migrate(Migration *m)
+/* FALSE: *@why. */
+static gboolean migrate(Migration *m, const virError **why)
 {
     g_autoptr(GVariant) list = g_variant_get_child_value(m->request, 3);
-    virTypedParameterPtr params = NULL;
-    int n = 0, room = 0;
-    virDomainPtr moved = read_params(list, &params, &n, &room)
-                             ? virDomainMigrate3(m->domain, m->destination, params, (guint)n, m->flags)
-                             : NULL;
+    MigrateTunnel t = {.domain = m->domain, .destination = m->destination, .through = m->through, .flags = m->flags, .fd = XLDRV_MIGRATE_TUNNEL_FD};
+    gboolean ok = read_params(list, &t.params, &t.n, &t.room);
+    virDomainPtr moved;
 
-    virTypedParamsFree(params, n);
-    if (moved)
-        virDomainFree(moved);
-    return moved != NULL;
+    if (ok && m->flags & VIR_MIGRATE_TUNNELLED) {
+        *why = migrate_tunnelled(&t);
+        ok = !*why;
+    } else if (ok) {
+        moved = virDomainMigrate3(m->domain, m->destination, t.params, (guint)t.n, m->flags);
+        ok = moved != NULL;
+        if (moved)
+            virDomainFree(moved);
+        else
+            *why = virGetLastError();
+    }
+    virTypedParamsFree(t.params, t.n);
+    return ok;
 }
 
 int main(void)
 {
     Migration m = {.request = read_request()};
+    const virError *why = NULL;
+    gboolean ok;
 
     if (!m.request) {
         reply(VIR_ERR_INTERNAL_ERROR, VIR_FROM_LIBXL, "internal error: the request of a migration makes no sense");
@@ -190,14 +202,17 @@ int main(void)
     g_variant_get_child(m.request, 4, "u", &m.flags);
     virSetErrorFunc(NULL, ignore);
     if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0) {
-        reply_error();
+        reply_error(virGetLastError());
         return EXIT_FAILURE;
     }
     g_thread_unref(g_thread_new("events", run_events, NULL));
-    if (open_connections(&m) && migrate(&m))
+    ok = open_connections(&m);
+    if (!ok)
+        why = virGetLastError();
+    if (ok && migrate(&m, &why))
         reply(VIR_ERR_OK, VIR_FROM_NONE, "");
     else
-        reply_error();
+        reply_error(why);
     /* The connections end with the process: closing them would wait for a destination that may have stopped. */
     _exit(EXIT_SUCCESS);
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #define XLDRV_MIGRATE_FD 3
+/* Tunnelled: a socket that the domain is sent to, and what its receiver says comes from. */
+#define XLDRV_MIGRATE_TUNNEL_FD 4
 
 /* URI of the domusd that asks, URI of the destination, UUID, typed parameters, virDomainMigrateFlags. */
 #define XLDRV_MIGRATE_REQUEST "(sssa(sv)u)"
