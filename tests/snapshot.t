@@ -76,6 +76,39 @@ def attach_again(host, name):
 # ---- what is known
 
 
+PENDING = """ \n<domainsnapshot><name>half</name><state>disk-snapshot</state><creationTime>1</creationTime><memory snapshot='no'/><disks>
+<disk name='xvda' snapshot='external' type='file'><driver type='qcow2'/><source file='{overlay}'/></disk></disks></domainsnapshot>"""
+
+
+def half_way(host):
+    """domusd was killed when the definition was on an overlay, and what runs was not yet: neither is, afterwards."""
+    path, overlay = make(host, "h.qcow2", "qcow2"), f"{host.root}/h.half"
+    define(host, "h", disk(path, "xvda", "qcow2"))
+    boot(host, "h").close()
+    uuid = good(host, "domuuid h").strip()
+    host.stop()
+    qemu_img("create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", overlay)
+    definitions = [os.path.join(folder, "h.xml") for folder, _, files in os.walk(f"{host.root}/etc") if "h.xml" in files]
+    tap.equal(len(definitions), 1, "its definition is in a file")
+    with open(definitions[0]) as f:
+        text = f.read()
+    with open(definitions[0], "w") as f:
+        f.write(text.replace("h.qcow2", "h.half"))
+    os.makedirs(f"{host.root}/var/lib/domus/snapshot/{uuid}", exist_ok=True)
+    with open(f"{host.root}/var/lib/domus/snapshot/{uuid}/pending", "w") as f:
+        f.write(PENDING.format(overlay=overlay))
+    with open(f"{host.root}/run/domus/{uuid}.backup.new", "w") as f:
+        f.write("half")
+    host.start()
+    for option in ("", "--inactive"):
+        tap.equal(sources(host, "h", option), {"xvda": "h.qcow2"}, f"domblklist {option} has its image")
+    tap.ok(not os.path.exists(overlay), "the overlay is gone")
+    tap.equal(names(host, "h"), [], "there is no snapshot")
+    tap.ok(not os.path.exists(f"{host.root}/run/domus/{uuid}.backup.new"), "nor a file that was not written to its end")
+    good(host, "destroy h")
+    good(host, "undefine h")
+
+
 def metadata(host):
     path = make(host, "m.qcow2", "qcow2")
     define(host, "m", disk(path, "xvda", "qcow2"))
@@ -488,7 +521,7 @@ def python(host):
     with_connection.close()
 
 
-PARTS = (metadata, offline, running, external, merged, merged_running, saved, quiesced, python)
+PARTS = (metadata, half_way, offline, running, external, merged, merged_running, saved, quiesced, python)
 
 with Host() as host:
     for part in PARTS:

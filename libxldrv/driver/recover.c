@@ -279,7 +279,7 @@ static void recover_snapshots(XldrvDriver *driver)
     }
 }
 
-static void remove_socket(const char *path, const char *stem G_GNUC_UNUSED, gpointer unused G_GNUC_UNUSED)
+static void remove_file(const char *path, const char *stem G_GNUC_UNUSED, gpointer unused G_GNUC_UNUSED)
 {
     unlink(path);
 }
@@ -302,6 +302,7 @@ void xldrv_recover(XldrvDriver *driver)
     xldrv_status_load(driver->paths, find_again, driver);
     recover_snapshots(driver);
     xldrv_file_each(driver->paths->run_dir, XLDRV_IMAGES_SUFFIX, sweep_images, driver);
-    xldrv_file_each(driver->paths->run_dir, XLDRV_COPIES_SUFFIX, remove_socket, NULL);
+    xldrv_file_each(driver->paths->run_dir, XLDRV_COPIES_SUFFIX, remove_file, NULL);
+    xldrv_file_each(driver->paths->run_dir, XLDRV_FILE_NEW, remove_file, NULL);
     wait_until_caught_up(driver);
 }

@@ -183,6 +183,43 @@ typedef struct {
     XmlconfDomain *before; /* what the disks were */
 } Move;
 
+static gboolean is_ahead(XmlconfDomain *config, XmlconfDomain *live, const XmlconfSnapshotDisk *plan)
+{
+    return has_source(config, plan) && !has_source(live, plan);
+}
+
+typedef struct {
+    const XmlconfSnapshot *snapshot;
+    XmlconfDomain *live;
+} Behind;
+
+static gboolean put_back(XmlconfDomain *domain, gconstpointer data, GError **error G_GNUC_UNUSED)
+{
+    const Behind *b = data;
+    const XmlconfSnapshotDisk *plan;
+
+    for (guint at = 0; (plan = next(b->snapshot, &at));) {
+        const XmlconfDisk *now = xldrv_find_disk(b->live, plan->name, NULL);
+        XmlconfDisk *disk = xldrv_find_disk(domain, plan->name, NULL);
+
+        if (now && disk && is_ahead(domain, b->live, plan) && xmlconf_disk_source(now))
+            xldrv_disk_set_source(disk, now->type == XMLCONF_DISK_BLOCK, xmlconf_disk_source(now), now->format ? now->format : "raw");
+    }
+    return TRUE;
+}
+
+gboolean xldrv_overlays_put_back(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error)
+{
+    const XldrvImpact impact = {.config = TRUE};
+    const Behind behind = {snapshot, job->live};
+    const XmlconfSnapshotDisk *plan;
+    gboolean any = FALSE;
+
+    for (guint at = 0; job->instance && job->config && (plan = next(snapshot, &at));)
+        any |= is_ahead(job->config, job->live, plan);
+    return !any || xldrv_change(driver, job, &impact, put_back, &behind, error);
+}
+
 /* Of a definition whose disk is on something else by now, only the others. */
 static gboolean move(XmlconfDomain *domain, gconstpointer data, GError **error G_GNUC_UNUSED)
 {

@@ -108,9 +108,10 @@ static void remove_memory(const Pending *p)
     }
 }
 
-/* An overlay that the definition is on by now, and what runs is not yet, stays: it reads as what it is on. */
 static gboolean undo(const Pending *p, GError **error)
 {
+    if (!xldrv_overlays_put_back(p->driver, p->job, p->snapshot, error))
+        return FALSE;
     remove_memory(p);
     if (p->reuse)
         xldrv_overlays_take_back(p->job, p->config, p->snapshot);

@@ -59,6 +59,8 @@ gboolean xldrv_overlays_make(XldrvInstance *instance, XmlconfDomain *config, con
                              GError **error);
 /* Whether the disks of @config are on them. */
 gboolean xldrv_overlays_are_used(XmlconfDomain *config, const XmlconfSnapshot *snapshot);
+/* A definition that is on them by now, of a domain that runs and is not, goes back to what that is on. */
+gboolean xldrv_overlays_put_back(XldrvDriver *driver, XldrvJob *job, const XmlconfSnapshot *snapshot, GError **error);
 /* Of those that neither what runs nor the definition has: removes them, or only what of bitmaps was put into them. */
 void xldrv_overlays_remove_unused(XldrvJob *job, const XmlconfSnapshot *snapshot);
 void xldrv_overlays_take_back(XldrvJob *job, XmlconfDomain *config, const XmlconfSnapshot *snapshot);

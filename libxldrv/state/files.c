@@ -81,7 +81,7 @@ static gboolean put_in_place(int fd, const char *temp, const char *path, GError 
 
 static gboolean replace(const char *path, const char *text, gboolean sync, GError **error)
 {
-    g_autofree char *temp = g_strconcat(path, ".new", NULL);
+    g_autofree char *temp = g_strconcat(path, XLDRV_FILE_NEW, NULL);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     gboolean ok;
 

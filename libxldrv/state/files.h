@@ -20,6 +20,9 @@ gboolean xldrv_file_move(const char *from, const char *to, GError **error);
 /* The file as a string; at most @max bytes, without NUL bytes. */
 char *xldrv_file_read(const char *path, gsize max, GError **error);
 
+/* What a file that is being written is called until it is whole; one that is left was not. */
+#define XLDRV_FILE_NEW ".new"
+
 /* Calls @fn for each file of @dir whose name ends in @suffix; @stem is the name without it. In the order
  * of names. A directory that is not there has no files. */
 typedef void (*XldrvFileFn)(const char *path, const char *stem, gpointer user_data);
