@@ -1,5 +1,5 @@
 /* domus-migrate: moves one domain from the domusd that starts it to another, as a client of both, by libvirt's public
- * interface. What it is to do, and what came of it, goes by a socket: request.h. It has nothing of its own that would have to
+ * interface, but for what goes through a tunnel (tunnel.c). What it is to do, and what came of it, goes by a socket: request.h. It has nothing of its own that would have to
  * be put right, so it may be killed at any time: to both daemons that is a client that is lost.
  */
 #include "config.h"

@@ -67,7 +67,18 @@ typedef struct {
     virStreamPtr stream;
 } Pump;
 
-/* What the source sends. It waits here as long as the destination takes nothing. */
+/* It waits here as long as the destination takes nothing. */
+static gboolean pass_on(virStreamPtr stream, const char *bytes, ssize_t n)
+{
+    for (ssize_t done = 0, sent; done < n; done += sent) {
+        sent = virStreamSend(stream, bytes + done, (size_t)(n - done));
+        if (sent <= 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* What the source sends. */
 static void move_there(int watch, int fd, int events G_GNUC_UNUSED, void *data)
 {
     const Pump *pump = data;
@@ -76,12 +87,7 @@ static void move_there(int watch, int fd, int events G_GNUC_UNUSED, void *data)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    for (ssize_t done = 0, sent; done < n; done += sent) {
-        sent = virStreamSend(pump->stream, bytes + done, (size_t)(n - done));
-        if (sent <= 0)
-            n = -1;
-    }
-    if (n > 0)
+    if (n > 0 && pass_on(pump->stream, bytes, n))
         return;
     virEventRemoveHandle(watch);
     shutdown(fd, SHUT_RDWR);
@@ -124,10 +130,10 @@ static gboolean start_pump(Pump *pump)
 
 /* ---- the steps */
 
-static Cookie take_cookie(Cookie *old, Cookie new)
+static void replace(Cookie *cookie, Cookie next)
 {
-    free(old->bytes);
-    return new;
+    free(cookie->bytes);
+    *cookie = next;
 }
 
 /* The destination is told what comes, and by which name it is asked for at the end. */
@@ -178,13 +184,13 @@ static const virError *send_it(const Steps *steps, MigrateTunnel *t, Cookie *coo
     virErrorPtr why = failed ? virSaveLastError() : NULL;
     virDomainPtr moved;
 
-    *cookie = take_cookie(cookie, next);
+    replace(cookie, next);
     next = (Cookie){0};
     moved = steps->finish(t->destination, t->params, t->n, cookie->bytes, cookie->length, &next.bytes, &next.length, t->flags,
                           failed != 0);
     if (!moved && !why)
         why = virSaveLastError();
-    *cookie = take_cookie(cookie, next);
+    replace(cookie, next);
     if (steps->confirm(t->domain, t->params, t->n, cookie->bytes, cookie->length, t->flags, !moved) < 0 && !why)
         why = virSaveLastError();
     if (moved)
