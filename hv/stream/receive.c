@@ -23,6 +23,7 @@
 #include "hv/stream/fetch.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/pack.h"
+#include "hv/stream/sparse.h"
 
 #define SLICE_BYTES (8u << 20) /* taken at a time, then others have their turn */
 
@@ -134,7 +135,7 @@ static int make_pages(struct hv_stream *s, char *why, size_t why_bytes)
 
 static bool is_packed(const struct receiving *r)
 {
-    return r->record.type == HV_RECORD_PACKED;
+    return r->record.type == HV_RECORD_PACKED || r->record.type == HV_RECORD_SPARSE;
 }
 
 static size_t list_bytes(const struct receiving *r)
@@ -232,7 +233,7 @@ static void take_pages(struct hv_stream *s)
 {
     struct receiving *r = s->own;
 
-    if (!is_packed(r) && crc_of_pages(s) != r->record.crc) {
+    if (r->record.type == HV_RECORD_PAGES && crc_of_pages(s) != r->record.crc) {
         finish(s, -EBADMSG, "a record is damaged");
         return;
     }
@@ -257,27 +258,51 @@ static uint32_t crc_of_packed(const struct receiving *r)
     return hv_crc32c(crc, r->payload, r->record.bytes - list_bytes(r));
 }
 
-/* The pages are there, but in a smaller form. */
-static void take_packed(struct hv_stream *s)
+static bool unpack(struct hv_stream *s)
 {
     struct receiving *r = s->own;
     const uint8_t *page = NULL;
 
     if (!r->unpacker)
         r->unpacker = hv_packer_new(false);
-    if (crc_of_packed(r) == r->record.crc && r->unpacker)
+    if (r->unpacker)
         page = hv_packer_unpack(r->unpacker, r->payload, r->record.bytes - list_bytes(r), page_bytes(r));
-    if (!page) {
-        finish(s, -EBADMSG, "a record is damaged");
-        return;
-    }
-    for (uint64_t i = 0; i < r->count; i++) {
+    for (uint64_t i = 0; page && i < r->count; i++) {
         if (is_zero_entry(r->entries[i]))
             continue;
         memcpy(place_of(s->domain, r->entries[i]), page, HV_PAGE_SIZE);
         page += HV_PAGE_SIZE;
     }
-    take_pages(s);
+    return page;
+}
+
+static bool unpack_sparse(struct hv_stream *s)
+{
+    struct receiving *r = s->own;
+    uint64_t pages = page_bytes(r) / HV_PAGE_SIZE, mask;
+    const uint8_t *masks = r->payload, *pieces = masks + 8 * pages;
+
+    if (!hv_sparse_is_sound(r->payload, r->record.bytes - list_bytes(r), pages))
+        return false;
+    for (uint64_t i = 0; i < r->count; i++) {
+        if (is_zero_entry(r->entries[i]))
+            continue;
+        memcpy(&mask, masks, sizeof(mask));
+        masks += sizeof(mask);
+        pieces = hv_sparse_unpack(mask, pieces, place_of(s->domain, r->entries[i]));
+    }
+    return true;
+}
+
+/* The pages are there, but in a smaller form. */
+static void take_packed(struct hv_stream *s)
+{
+    const struct receiving *r = s->own;
+
+    if (crc_of_packed(r) == r->record.crc && (r->record.type == HV_RECORD_SPARSE ? unpack_sparse(s) : unpack(s)))
+        take_pages(s);
+    else
+        finish(s, -EBADMSG, "a record is damaged");
 }
 
 /* Where there is RAM. */
@@ -398,6 +423,7 @@ static size_t limit_of(uint16_t type)
     switch (type) {
     case HV_RECORD_PAGES:
     case HV_RECORD_PACKED:
+    case HV_RECORD_SPARSE:
         return HV_STREAM_PAGES_BYTES_MAX;
     case HV_RECORD_RAM:
         return 8 + 16 * HV_STREAM_RAM_RUNS_MAX;

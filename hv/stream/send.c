@@ -34,6 +34,7 @@
 #include "hv/stream/handover.h"
 #include "hv/stream/pack.h"
 #include "hv/stream/sending.h"
+#include "hv/stream/sparse.h"
 #include "hv/stream/throttle.h"
 #include "hv/stream/touched.h"
 
@@ -64,6 +65,7 @@ void hv_sending_fini(struct hv_stream *s)
         munmap(w->later, hv_sending_todo_bytes(s->domain));
     hv_encoder_fini(&w->state);
     free(w->data);
+    free(w->sparse);
     hv_packer_free(w->packer);
     free(w);
 }
@@ -153,20 +155,43 @@ static bool copy_page(struct hv_stream *s, uint64_t gfn, uint8_t *to)
     return !hv_stream_page_is_zero(to);
 }
 
+/* The pages of a record, as small as they get: *@bytes at the result. What comes after the state is placed as it is (fetch.c). */
+static const void *pack_pages(struct sending *w, size_t *bytes, uint16_t *type)
+{
+    const void *packed = NULL;
+    size_t sparse = 0;
+
+    if (w->packer)
+        packed = hv_packer_pack(w->packer, w->data, *bytes, bytes);
+    else if (w->stage != REPLY)
+        sparse = hv_sparse_pack(w->data, (unsigned)(*bytes / HV_PAGE_SIZE), w->sparse);
+    *type = packed ? HV_RECORD_PACKED : sparse ? HV_RECORD_SPARSE : HV_RECORD_PAGES;
+    *bytes = sparse ? sparse : *bytes;
+    return packed ? packed : sparse ? w->sparse : w->data;
+}
+
 static void seal_pages(struct sending *w, size_t page_bytes)
 {
     struct pages_head *head = &w->head;
     size_t list_bytes = sizeof(head->count) + head->count * sizeof(head->entries[0]), bytes = page_bytes;
-    const void *packed = w->packer ? hv_packer_pack(w->packer, w->data, page_bytes, &bytes) : NULL;
-    const void *from = packed ? packed : w->data;
+    uint16_t type;
+    const void *from = pack_pages(w, &bytes, &type);
     uint32_t crc;
 
-    head->record = (struct hv_stream_record){.type = packed ? HV_RECORD_PACKED : HV_RECORD_PAGES, .bytes = list_bytes + bytes};
+    head->record = (struct hv_stream_record){.type = type, .bytes = list_bytes + bytes};
     crc = hv_crc32c(hv_stream_record_crc_begin(&head->record), &head->count, list_bytes);
     head->record.crc = hv_crc32c(crc, from, bytes);
     w->out[0] = (struct iovec){head, sizeof(head->record) + list_bytes};
     w->out[1] = (struct iovec){(void *)(uintptr_t)from, bytes};
     w->page_bytes += page_bytes;
+}
+
+/* In a pass while it runs, a page that was written to since the pass began is not looked at: it comes in the next one anyway. */
+static bool comes_again(const struct hv_stream *s, hv_gfn gfn)
+{
+    const struct sending *w = s->own;
+
+    return w->stage == PASS && hv_memory_may_store(&s->domain->mem, gfn);
 }
 
 /* Makes a record of pages. False: there are none left. Many that are not sent are some work, too. */
@@ -181,8 +206,8 @@ bool hv_sending_put_pages(struct hv_stream *s, unsigned most)
         bool zero;
 
         looked++;
-        if (hv_memory_type(&s->domain->mem, hv_gfn_of(gfn)) != HV_PAGE_RAM)
-            continue; /* given back meanwhile */
+        if (comes_again(s, hv_gfn_of(gfn)) || hv_memory_type(&s->domain->mem, hv_gfn_of(gfn)) != HV_PAGE_RAM)
+            continue; /* or was given back meanwhile */
         zero = !copy_page(s, gfn, w->data + full * HV_PAGE_SIZE);
         s->status.zero_pages += zero;
         s->status.pages += !zero;
@@ -627,6 +652,7 @@ static struct sending *make(struct hv_domain *d, const struct domus_stream_limit
     todo = mmap(NULL, hv_sending_todo_bytes(d), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     w->todo = todo == MAP_FAILED ? NULL : todo;
     w->data = malloc((size_t)HV_STREAM_PAGES_MAX * HV_PAGE_SIZE);
+    w->sparse = malloc(HV_SPARSE_ROOM_BYTES(HV_STREAM_PAGES_MAX));
     w->throttle = hv_stream_throttle_new(d);
     w->limits = *limits;
     if (limits->flags & DOMUS_STREAM_COMPRESS)
@@ -645,7 +671,7 @@ int hv_stream_send(struct hv_domain *d, int fd, const struct domus_stream_limits
     w = make(d, limits);
     if (!w)
         return -ENOMEM;
-    ready = w->todo && w->data && w->throttle && (w->packer || !(limits->flags & DOMUS_STREAM_COMPRESS));
+    ready = w->todo && w->data && w->sparse && w->throttle && (w->packer || !(limits->flags & DOMUS_STREAM_COMPRESS));
     error = ready ? hv_stream_begin(d, &ops, fd, w) : -ENOMEM;
     if (error) {
         struct hv_stream nobody = {.domain = d, .own = w};

@@ -34,7 +34,8 @@ struct sending {
     struct hv_stream_header header;
     struct pages_head head;
     uint8_t *data; /* its pages, */
-    struct hv_packer *packer; /* which this makes smaller; NULL: they go as they are */
+    uint8_t *sparse; /* or this, without what is zero in them */
+    struct hv_packer *packer; /* which makes them smaller; NULL: only zeroes are left out */
     struct hv_encoder state; /* or a record of something else */
     uint64_t progress_ns;    /* when something was sent last */
 

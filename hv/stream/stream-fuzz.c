@@ -14,6 +14,7 @@
 #include "hv/machine/missing.h"
 #include "hv/stream/handover.h"
 #include "hv/stream/sample.h"
+#include "hv/stream/sparse.h"
 
 #define ROUNDS 3000u
 
@@ -106,13 +107,18 @@ static void feed(struct hv_domain *d, int fd, const uint8_t *bytes, size_t count
 }
 
 /* Some pages, made smaller; a byte of it may be another one. */
-static size_t pack(uint8_t *out, uint64_t pages)
+static size_t pack(uint16_t type, uint8_t *out, uint64_t pages)
 {
     static uint8_t from[10 * HV_PAGE_SIZE];
     size_t n;
 
-    memset(from, 0x5a, sizeof(from));
-    n = ZSTD_compress(out, 65536, from, pages * HV_PAGE_SIZE, 1);
+    memset(from, 0, sizeof(from));
+    for (uint64_t page = 0; page < pages; page++)
+        memset(from + page * HV_PAGE_SIZE + fuzz_random(2048), 0x5a, fuzz_random(1500));
+    n = type == HV_RECORD_SPARSE ? hv_sparse_pack(from, (unsigned)pages, out)
+                                 : ZSTD_compress(out, 65536, from, pages * HV_PAGE_SIZE, 1);
+    if (!n)
+        return 0;
     if (fuzz_random(2))
         out[fuzz_random((uint32_t)n)] ^= 1u << fuzz_random(8);
     return n;
@@ -140,11 +146,11 @@ static size_t make_channel(uint8_t *out)
 
             memcpy(payload + 8 + 8 * i, &entry, 8);
         }
-        record.type = fuzz_random(4) ? HV_RECORD_PAGES : HV_RECORD_PACKED;
-        if (record.type == HV_RECORD_PACKED)
-            record.bytes = 8 + 8 * count + pack(payload + 8 + 8 * count, fuzz_random((uint32_t)count + 2));
+        record.type = (const uint16_t[]){HV_RECORD_PAGES, HV_RECORD_PAGES, HV_RECORD_PACKED, HV_RECORD_SPARSE}[fuzz_random(4)];
+        if (record.type != HV_RECORD_PAGES)
+            record.bytes = 8 + 8 * count + pack(record.type, payload + 8 + 8 * count, fuzz_random((uint32_t)count + 2));
         if (fuzz_random(8) == 0)
-            record.type = (uint16_t)fuzz_random(9);
+            record.type = (uint16_t)fuzz_random(11);
         record.crc = fuzz_random(8) ? hv_stream_record_crc(&record, payload) : 0;
         if (fuzz_random(16) == 0)
             record.bytes = fuzz_edge();
@@ -173,7 +179,7 @@ static void add(struct channel *c, uint16_t type, const void *payload, size_t by
     if (bytes && fuzz_random(12) == 0)
         to[fuzz_random((uint32_t)bytes)] ^= (uint8_t)(1u << fuzz_random(8));
     if (fuzz_random(24) == 0)
-        record.type = (uint16_t)fuzz_random(10);
+        record.type = (uint16_t)fuzz_random(11);
     record.crc = fuzz_random(24) ? hv_stream_record_crc(&record, to) : 0;
     if (fuzz_random(32) == 0)
         record.bytes = fuzz_edge();

@@ -63,6 +63,7 @@ enum hv_stream_record_type {
     /* Channel: pages that come after the state, at least 0; only such records, and the state, follow. The number of a word of 64
      * pages, and such words, a bit for each page. */
     HV_RECORD_MISSING = 8,
+    HV_RECORD_SPARSE = 9, /* channel: as "pages", what follows the entries is as sparse.h has it */
     HV_RECORD_DOMAIN = 16,
     HV_RECORD_CPUID = 17,
     HV_RECORD_MEMORY = 18, /* which pages there are */

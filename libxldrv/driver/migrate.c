@@ -286,7 +286,7 @@ GVariant *xldrv_migration_params(const XldrvMigration *migration)
 
 /* ---- cookies */
 
-#define COOKIE_MAGIC "domus-migration-3"
+#define COOKIE_MAGIC "domus-migration-4"
 #define COOKIE_STORE "(ia(saya(uu)))"
 #define COOKIE_TYPE  G_VARIANT_TYPE("(si" COOKIE_STORE XLDRV_COOKIE_DISKS "(us)b)")
 
